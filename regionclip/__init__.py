@@ -1,0 +1,1 @@
+"""RegionCLIP, the pipeline."""

@@ -1,0 +1,1 @@
+"""Checkpoints: CLIP folders, published detectors, resumable training state."""

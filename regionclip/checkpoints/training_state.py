@@ -1,0 +1,98 @@
+"""Checkpoints of trainings: read without running code from the file, written whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_path
+
+
+def _statistic(owner: type, name: str) -> Callable[..., Any]:
+    """Stand in for ``getattr`` when a checkpoint is read: MMEngine's loss history stores four statistics by it."""
+    if owner is not HistoryBuffer or name not in {"min", "max", "current", "mean"}:
+        raise pickle.UnpicklingError(
+            f"Unsupported global: GLOBAL getattr({getattr(owner, '__qualname__', owner)}.{name})"
+        )
+    return getattr(HistoryBuffer, name)
+
+
+# What MMEngine's resume state holds besides tensors and plain values: its loss history, kept in NumPy arrays.
+_RESUME_TYPES: list[Any] = [
+    HistoryBuffer,
+    (_statistic, "builtins.getattr"),
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    *(type(np.dtype(kind)) for kind in (np.bool_, np.int32, np.int64, np.float32, np.float64)),
+]
+
+
+def register_safe_loader() -> None:
+    """Make MMEngine read local checkpoints with ``weights_only=True``; its own (0.10.7) runs any pickled code."""
+    CheckpointLoader.register_scheme(prefixes="", loader=_load_from_local, force=True)
+
+
+def _load_from_local(filename: str, map_location: Any = None) -> Any:
+    # MMEngine logs the loader's name from its eleventh letter on.
+    with torch.serialization.safe_globals(_RESUME_TYPES):
+        return _load(Path(filename).expanduser(), map_location)
+
+
+def publish(state_dict: dict[str, torch.Tensor], path: str | Path, meta: dict[str, Any]) -> None:
+    """Write a checkpoint that ``read``, MMEngine and ``torch.load(weights_only=True)`` can read, atomically.
+
+    Args:
+        state_dict: The weights; they are copied to the CPU.
+        path: The file.
+        meta: Plain values about the weights: classes, hashes of what made them, preprocessing.
+    """
+    weights = {key: value.detach().cpu() for key, value in state_dict.items()}
+    with atomic_path(path) as beside:
+        torch.save({"state_dict": weights, "meta": meta}, beside)
+
+
+def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read what ``publish`` wrote.
+
+    Returns:
+        The weights, on the CPU, and the meta.
+
+    Raises:
+        InputError: The file is absent, damaged, holds anything but tensors and plain values, or lacks a key.
+    """
+    checkpoint = _load(Path(path), "cpu")
+    for key in ("state_dict", "meta"):
+        if not isinstance(checkpoint, dict) or key not in checkpoint:
+            raise InputError(
+                "the key is missing", file=path, key=key, mend="give a checkpoint that a training stage wrote"
+            )
+    return checkpoint["state_dict"], checkpoint["meta"]
+
+
+def _load(path: Path, map_location: Any) -> Any:
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise InputError("the checkpoint does not exist", file=path, mend="run the stage that writes it") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        named = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+        if named:
+            mend = "give a checkpoint of tensors and plain values; this one could run code when it is loaded"
+            raise InputError(
+                "the checkpoint holds a type that is not allowed", file=path, key=named[1], mend=mend
+            ) from None
+        problem = (
+            f"the checkpoint is damaged or is none ({str(error).splitlines()[0] if str(error) else 'it is empty'})"
+        )
+        raise InputError(problem, file=path, mend="delete it and run the stage that writes it again") from None

@@ -1,0 +1,141 @@
+"""Runs suites over tables as Great Expectations checkpoints, reports what was found and stops on a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.gx import gx, quiet_context
+from regionclip.errors import DataCheckFailed
+from regionclip.files import write_json
+
+REPORTS = Path("reports/checks")
+_SAMPLE = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """A suite and the table that it is about.
+
+    Attributes:
+        suite: The expectations; its name is the artefact. Each expectation's ``meta`` has ``problem`` and ``mend``.
+        table: One row a record.
+        record: Columns that name a record to a person: ``file``, then what finds it in there.
+    """
+
+    suite: gx.ExpectationSuite
+    table: pd.DataFrame
+    record: tuple[str, ...]
+
+
+def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """Run each check as a checkpoint.
+
+    Returns:
+        One dict an expectation: artefact, expectation, column, success, observed, unexpected (count), records (a
+        sample of the unexpected ones), key, problem, mend.
+    """
+    context = quiet_context()
+    source = context.data_sources.add_pandas("tables")
+    results: list[dict[str, Any]] = []
+    for number, check in enumerate(checks):
+        name = f"{number} {check.suite.name}"
+        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
+        suite = context.suites.add(check.suite)
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        checkpoint = gx.Checkpoint(
+            name=name,
+            validation_definitions=[definition],
+            result_format={
+                "result_format": "SUMMARY",
+                "unexpected_index_column_names": list(check.record),
+                "partial_unexpected_count": _SAMPLE,
+                "return_unexpected_index_query": False,
+            },
+        )
+        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": check.table})
+        # Great Expectations has an order of its own; in the suite's, causes stand before consequences.
+        order = {expectation.id: place for place, expectation in enumerate(suite.expectations)}
+        found = [result for validated in run.run_results.values() for result in validated.results]
+        found.sort(key=lambda result: order[result.expectation_config.id])
+        results += [_plain_result(check, result) for result in found]
+    return results
+
+
+def gate(stage: str, checks: Sequence[Check], reports: Path = REPORTS) -> list[dict[str, Any]]:
+    """Run the checks of a stage and write REPORTS/STAGE.json, whatever they find.
+
+    Returns:
+        The results; see `run_checks`.
+
+    Raises:
+        DataCheckFailed: An expectation failed; the message names file, record, key and mend of the first one.
+    """
+    results = run_checks(checks)
+    failed = [result for result in results if not result["success"]]
+    report = reports / f"{stage}.json"
+    write_json(report, {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results})
+    if failed:
+        raise _failure(failed, report)
+    return results
+
+
+def _failure(failed: list[dict[str, Any]], report: Path) -> DataCheckFailed:
+    first = failed[0]
+    problem = f"{first['artefact']}: {first['problem']}"
+    file, record = None, None
+    if first["records"]:
+        where = dict(first["records"][0])
+        file = where.pop("file")
+        record = ", ".join(f"{column} {value}" for column, value in where.items())
+        problem += f" ({first['unexpected']} records)" if first["unexpected"] > 1 else ""
+    elif first["observed"] is not None:
+        problem += f" (found {first['observed']})"
+    if len(failed) > 1:
+        problem += f"; {len(failed) - 1} more expectations failed"
+    mend = f"{first['mend']}; all findings are in {report}"
+    return DataCheckFailed(problem, file=file, record=record, key=first["key"], mend=mend)
+
+
+def _plain_result(check: Check, result: Any) -> dict[str, Any]:
+    """Flatten a Great Expectations result to plain JSON values."""
+    config, found = result.expectation_config, result.result
+    if any(info.get("raised_exception") for info in _exceptions(result.exception_info)):
+        raise RuntimeError(f"{check.suite.name}: {config.type} could not be evaluated: {result.exception_info}")
+    column = next((config.kwargs[key] for key in ("column", "column_A", "column_list") if key in config.kwargs), None)
+    column = ", ".join(column) if isinstance(column, list) else column
+    records = [_plain(record) for record in found.get("partial_unexpected_index_list") or []]
+    return {
+        "artefact": check.suite.name,
+        "expectation": config.type,
+        "column": column,
+        "success": bool(result.success),
+        "observed": _plain(found.get("observed_value")),
+        "unexpected": int(found.get("unexpected_count", 0)),
+        "records": [{name: record[name] for name in (*check.record, *record)} for record in records],
+        "key": config.meta["key"] or column,
+        "problem": config.meta["problem"],
+        "mend": config.meta["mend"],
+    }
+
+
+def _exceptions(info: dict[str, Any]) -> list[dict[str, Any]]:
+    """Great Expectations gives one dict, or one a metric."""
+    return [info] if "raised_exception" in info else list(info.values())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -1,0 +1,137 @@
+"""Contract of splits: base and novel classes are kept apart, and no picture is in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.boxes import BoxTables, Kind
+from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.tables import INTEGER, TEXT, read_object, records_table
+from regionclip.text.prompts import clean_lvis_name
+
+TRAIN = "train"
+_AGAIN = "make the splits again"
+
+
+def read_classes(file: str | Path, kind: Kind) -> pd.DataFrame:
+    """Read classes.json: file, id, name, split; for LVIS also frequency and split_by_frequency.
+
+    Raises:
+        InputError: The file is absent or is not JSON.
+        DataCheckFailed: A class lacks a key or holds another type in it.
+    """
+    columns = {"id": INTEGER, "name": TEXT, "split": TEXT} | ({"frequency": TEXT} if kind == "lvis" else {})
+    classes = records_table(read_object(Path(file)), "classes", Path(file), columns)
+    if kind == "lvis":
+        classes["split_by_frequency"] = np.where(classes["frequency"] == "r", "novel", "base")
+    return classes
+
+
+def split_checks(
+    name: str, kind: Kind, classes: pd.DataFrame, splits: Mapping[str, BoxTables], files: Mapping[str, pd.DataFrame]
+) -> list[Check]:
+    """Return the checks that hold between the splits of a data set.
+
+    Args:
+        name: Name of the data set, for the report.
+        kind: Of its annotation files.
+        classes: See `read_classes`.
+        splits: Split name -> tables of its annotation file; "train" is the base one, the others hold all classes.
+        files: Split name -> table of its image files; see `image_files_table`.
+    """
+    return [
+        _class_check(name, kind, classes),
+        _category_check(name, classes, splits),
+        _novel_box_check(name, classes, splits[TRAIN]),
+        _twin_check(name, files),
+    ]
+
+
+def _class_check(name: str, kind: Kind, classes: pd.DataFrame) -> Check:
+    expectations = [
+        gxe.ExpectColumnValuesToBeUnique(column="id", meta=said("a class id occurs twice", _AGAIN)),
+        gxe.ExpectColumnValuesToBeUnique(column="name", meta=said("a class name occurs twice", _AGAIN)),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="split", value_set=["base", "novel"], meta=said("the class is neither base nor novel", _AGAIN)
+        ),
+        gxe.ExpectColumnDistinctValuesToContainSet(
+            column="split", value_set=["base", "novel"], meta=said("base or novel classes are missing", _AGAIN)
+        ),
+    ]
+    if kind == "lvis":
+        problem = "novel must mean rare (frequency r)"
+        expectations.append(
+            gxe.ExpectColumnPairValuesToBeEqual(
+                column_A="split", column_B="split_by_frequency", meta=said(problem, _AGAIN)
+            )
+        )
+    suite = gx.ExpectationSuite(name=f"{name} classes", expectations=expectations)
+    return Check(suite, classes, ("file", "id"))
+
+
+def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTables]) -> Check:
+    """Each category is a class of that name; files that measure list every class."""
+    listed = classes[["id", "name"]].drop_duplicates("id").rename(columns={"name": "class_name"})
+    parts = []
+    for split, tables in splits.items():
+        categories = tables.categories[["file", "id", "name"]]
+        categories = categories.assign(name=categories["name"].map(clean_lvis_name))
+        joined = categories.merge(listed, on="id", how="left" if split == TRAIN else "outer")
+        parts.append(joined.assign(file=joined["file"].ffill().bfill()))
+    expectations = [
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="name", meta=said("the annotation file lacks a class", _AGAIN, "categories")
+        ),
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="class_name", meta=said("a category is no class", _AGAIN, "categories")
+        ),
+        gxe.ExpectColumnPairValuesToBeEqual(
+            column_A="name",
+            column_B="class_name",
+            ignore_row_if="either_value_is_missing",
+            meta=said("category and class of one id differ in name", _AGAIN, "categories"),
+        ),
+    ]
+    suite = gx.ExpectationSuite(name=f"{name} categories and classes", expectations=expectations)
+    return Check(suite, pd.concat(parts, ignore_index=True), ("file", "id"))
+
+
+def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
+    split_of = classes.drop_duplicates("id").set_index("id")["split"]
+    table = train.annotations[["file", "id", "category_id", "category_name"]]
+    table = table.assign(class_split=split_of.reindex(table["category_id"]).fillna("unknown").to_numpy())
+    expectation = gxe.ExpectColumnValuesToBeInSet(
+        column="class_split",
+        value_set=["base"],
+        meta=said(
+            "a box of a class that is not base is in the training annotations",
+            "make the training annotations again from base classes only",
+            "category_id",
+        ),
+    )
+    suite = gx.ExpectationSuite(name=f"{name} training boxes", expectations=[expectation])
+    return Check(suite, table, ("file", "id", "category_name"))
+
+
+def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:
+    table = pd.concat([part.assign(split=split) for split, part in files.items()], ignore_index=True)
+    expectation = gxe.ExpectColumnValuesToBeNull(
+        column="twin", meta=said("the same picture is in two splits", "drop it from one of them", "file_name")
+    )
+    suite = gx.ExpectationSuite(name=f"{name} pictures across splits", expectations=[expectation])
+    return Check(suite, table.assign(twin=_twins(table)), ("file", "id"))
+
+
+def _twins(table: pd.DataFrame) -> pd.Series:
+    """For each image file, the path of one with the same bytes in another split, or None."""
+    shared = table.dropna(subset="sha256").groupby("sha256").filter(lambda group: group["split"].nunique() > 1)
+    twins = pd.Series([None] * len(table), index=table.index, dtype=object)
+    for _, group in shared.groupby("sha256"):
+        for row in group.itertuples():
+            twins[row.Index] = group.loc[group["split"] != row.split, "file"].iloc[0]
+    return twins

@@ -1,0 +1,116 @@
+"""Where the data folders keep what, and which classes they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from regionclip.errors import InputError
+from regionclip.files import read_json
+
+DatasetName = Literal["coco", "lvis"]
+Split = Literal["train", "dev", "val"]
+
+_FILES = {
+    "coco": {"train": "instances_train_base", "dev": "instances_dev_all", "val": "instances_val_all"},
+    "lvis": {"train": "lvis_train_base", "dev": "lvis_dev_all", "val": "lvis_val_all"},
+}
+
+
+class DetectionSet(NamedTuple):
+    """A detection set.
+
+    Attributes:
+        images: The folder that file names start from (for LVIS: what follows the host in ``coco_url``).
+        annotations: The COCO or LVIS JSON file.
+    """
+
+    images: Path
+    annotations: Path
+
+
+def detection_set(name: DatasetName, split: Split, root: Path = Path("data")) -> DetectionSet:
+    """Return where a split lies: base boxes only for "train", all classes for "dev" and "val".
+
+    Raises:
+        InputError: There is no such set or split.
+    """
+    if name not in _FILES or split not in _FILES[name]:
+        raise InputError(f"there is no set '{name}/{split}'", mend="use coco or lvis with train, dev or val")
+    folder = root / name
+    return DetectionSet(
+        folder if name == "lvis" else folder / split, folder / "annotations" / f"{_FILES[name][split]}.json"
+    )
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes of a detection set, in the order of their ids.
+
+    Attributes:
+        names: Names as a person writes them.
+        ids: Category ids of the annotations.
+        base: For each class, whether its boxes may be used for training.
+        frequency: LVIS: name -> "f", "c" or "r"; empty otherwise.
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    base: tuple[bool, ...]
+    frequency: dict[str, str]
+
+    @property
+    def novel(self) -> tuple[bool, ...]:
+        """For each class, whether it is novel."""
+        return tuple(not known for known in self.base)
+
+    @property
+    def base_names(self) -> tuple[str, ...]:
+        """Names of the base classes, by id."""
+        return tuple(name for name, known in zip(self.names, self.base, strict=True) if known)
+
+    @property
+    def novel_names(self) -> tuple[str, ...]:
+        """Names of the novel classes, by id."""
+        return tuple(name for name, known in zip(self.names, self.base, strict=True) if not known)
+
+    @property
+    def groups(self) -> dict[str, frozenset[str]]:
+        """Names of the groups that numbers are given for: base, novel, all."""
+        return {"base": frozenset(self.base_names), "novel": frozenset(self.novel_names), "all": frozenset(self.names)}
+
+    def ids_of(self, names: Collection[str]) -> frozenset[int]:
+        """Category ids of some of the classes."""
+        return frozenset(identity for identity, name in zip(self.ids, self.names, strict=True) if name in names)
+
+
+def load_classes(name: DatasetName, root: Path = Path("data")) -> ClassList:
+    """Read ROOT/NAME/classes.json.
+
+    Raises:
+        InputError: The file is absent, is not JSON, or an entry lacks a key or has an unknown split.
+    """
+    path = root / name / "classes.json"
+    content = read_json(path)
+    entries = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError("there is no list of classes", file=path, key="classes", mend="run the stage 'data' again")
+    for number, entry in enumerate(entries):
+        for key in ("id", "name", "split"):
+            if key not in entry:
+                raise InputError(
+                    "the key is missing", file=path, record=number, key=key, mend="run the stage 'data' again"
+                )
+        if entry["split"] not in ("base", "novel"):
+            raise InputError(
+                f"'{entry['split']}' is no split", file=path, record=number, key="split", mend="use base or novel"
+            )
+    entries = sorted(entries, key=lambda entry: entry["id"])
+    return ClassList(
+        names=tuple(entry["name"] for entry in entries),
+        ids=tuple(entry["id"] for entry in entries),
+        base=tuple(entry["split"] == "base" for entry in entries),
+        frequency={entry["name"]: entry["frequency"] for entry in entries if "frequency" in entry},
+    )

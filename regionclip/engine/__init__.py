@@ -1,0 +1,1 @@
+"""Training engine: MMEngine runners that resume exactly."""

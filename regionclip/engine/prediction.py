@@ -1,0 +1,32 @@
+"""Run a detector over a data set, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+
+from regionclip import runtime
+
+
+def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int = 8) -> Iterator[DetDataSample]:
+    """Yield the predictions for each picture, in order, on the CPU, boxes in original pixels.
+
+    Args:
+        model: An MMDetection detector.
+        dataset: Gives ``inputs`` and ``data_samples``.
+        title: Shown by the progress bar.
+        batch_size: Pictures at a time. Pictures of several sizes are padded, which changes features near the border
+            a little; the official code tests one picture at a time.
+    """
+    model = model.to(runtime.device()).eval()
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=runtime.workers(), collate_fn=pseudo_collate)
+    for batch in track(loader, description=title):
+        with torch.inference_mode():
+            samples = model.test_step(batch)
+        yield from (sample.cpu() for sample in samples)

@@ -1,0 +1,24 @@
+"""Components for MMDetection, registered under their class names when this package is imported."""
+
+from __future__ import annotations
+
+from regionclip.models import mmcv_ops
+
+mmcv_ops.ensure()
+
+from regionclip.models import (  # noqa: E402, F401
+    attention_pool,
+    clip_res5,
+    clip_resnet_c4,
+    concept_distillation_loss,
+    focal_scaled_cross_entropy,
+    image_text_contrastive_loss,
+    logit_rpn_head,
+    proposal_score_roi_head,
+    region_concept_contrastive_loss,
+    region_embedding_head,
+    region_encoder,
+    region_text_pretrainer,
+    text_embedding_classifier,
+    text_tower,
+)

@@ -1,0 +1,112 @@
+"""From a CLIP folder and an MMEngine config to a built MMDetection model with CLIP's weights in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmdet.registry import MODELS
+from mmengine.config import Config
+from mmengine.model import BaseModel
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.errors import InputError
+from regionclip.models.region_text_pretrainer import RegionTextPretrainer
+from regionclip.models.text_tower import CLIPTextTower
+from regionclip.models.visual_weights import load_visual, part_configs
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def read_config(name: str) -> Config:
+    """Read one of the package's MMEngine configs by its file name."""
+    return Config.fromfile(CONFIGS / name)
+
+
+def build_rpn(clip: ClipFolder, *, anchor_scales: list[float], nms_iou: float, proposals: int, frozen_stages: int = 2) -> BaseModel:
+    """Build an RPN on CLIP's stride-16 map, its backbone filled with CLIP's weights.
+
+    Args:
+        clip: The CLIP.
+        anchor_scales: Anchor sides over the stride of 16 pixels.
+        nms_iou: IoU above which the lower of two proposals is dropped.
+        proposals: Proposals kept an image.
+        frozen_stages: See `CLIPResNetC4`.
+    """
+    parts = _parts(clip, frozen_stages)
+    channels = parts["roi_extractor"]["out_channels"]
+    config = read_config("rpn_clip_rn50_c4.py").model
+    config.backbone = parts["backbone"]
+    config.rpn_head.update(in_channels=channels, feat_channels=channels)
+    config.rpn_head.anchor_generator.scales = list(anchor_scales)
+    config.test_cfg.rpn.update(max_per_img=proposals, nms=dict(type="nms", iou_threshold=nms_iou))
+    model = MODELS.build(config)
+    model.init_weights()
+    # The parts that an RPN lacks are built and dropped: the file is checked as a whole.
+    res5, pool = MODELS.build(parts["res5"]), MODELS.build(parts["attention_pool"])
+    _fill(clip, model.backbone, res5, pool)
+    return model
+
+
+def build_detector(clip: ClipFolder, overrides: dict[str, Any], frozen_stages: int = 2) -> BaseModel:
+    """Build the open-vocabulary Fast R-CNN with CLIP's backbone, layer4 and attention pool in it.
+
+    Args:
+        clip: The CLIP.
+        overrides: Changes to ``model`` of ``ov_fast_rcnn_clip_rn50_c4.py``, keys dotted.
+        frozen_stages: See `CLIPResNetC4`.
+    """
+    parts = _parts(clip, frozen_stages)
+    parts["attention_pool"].pop("type")
+    config = read_config("ov_fast_rcnn_clip_rn50_c4.py")
+    config.merge_from_dict(
+        {
+            "model.backbone": parts["backbone"],
+            "model.roi_head.shared_head": parts["res5"],
+            "model.roi_head.bbox_roi_extractor": parts["roi_extractor"],
+            "model.roi_head.bbox_head.attention_pool": parts["attention_pool"],
+            **{f"model.{key}": value for key, value in overrides.items()},
+        }
+    )
+    model = MODELS.build(config.model)
+    model.init_weights()
+    _fill(clip, model.backbone, model.roi_head.shared_head, model.roi_head.bbox_head.attention_pool)
+    return model
+
+
+def build_pretrainer(
+    clip: ClipFolder, losses: dict[str, dict[str, Any] | None], threshold: float, frozen_stages: int
+) -> RegionTextPretrainer:
+    """Build the region-text pretrainer, student and text tower filled from one CLIP.
+
+    Args:
+        clip: The CLIP that the student starts from.
+        losses: Configs of ``contrastive_loss``, ``distillation_loss`` and ``image_text_loss``.
+        threshold: Least teacher probability of a region that takes part.
+        frozen_stages: See `CLIPResNetC4`.
+    """
+    preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
+    model = RegionTextPretrainer(
+        **_parts(clip, frozen_stages),
+        text_tower=CLIPTextTower.from_clip(clip.model()) if losses["image_text_loss"] else None,
+        concept_threshold=threshold,
+        data_preprocessor={**preprocessor, "bgr_to_rgb": False},
+        **losses,
+    )
+    _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
+    return model
+
+
+def _parts(clip: ClipFolder, frozen_stages: int) -> dict[str, dict[str, Any]]:
+    return part_configs(clip.model_cfg["vision_cfg"], clip.model_cfg["embed_dim"], frozen_stages=frozen_stages)
+
+
+def _fill(clip: ClipFolder, *parts: Any) -> None:
+    visual = {key.removeprefix("visual."): value for key, value in clip.state_dict().items() if key.startswith("visual.")}
+    try:
+        load_visual(visual, *parts)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[1].strip()
+        raise InputError(
+            f"the weights do not fit the configuration beside them ({first})", file=clip.weights, mend="write the folder again"
+        ) from None

@@ -1,0 +1,58 @@
+"""The image-level part of a CLIP ResNet: stem to layer3, one feature map of stride 16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from open_clip.modified_resnet import ModifiedResNet
+from torch import Tensor
+
+from regionclip.models.frozen import freeze, freeze_batch_norm, keep_batch_norm_fixed
+
+_STEM = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
+_STAGES = ("layer1", "layer2", "layer3")
+
+
+@MODELS.register_module()
+class CLIPResNetC4(BaseModule):
+    """Stem, layer1, layer2 and layer3 of open_clip's ``ModifiedResNet``, under their own names.
+
+    Batch norm is fixed: it uses its running statistics and nothing of it trains (official
+    ``clip_backbone.py``, ``FrozenBatchNorm2d``). The map has ``width * 16`` channels; its side is
+    ``ceil(side / 2)`` of the image, then halved three times with rounding down.
+
+    Args:
+        layers: Blocks of the first three stages; further numbers are ignored.
+        width: Channels of the stem, 64 for RN50 and 80 for RN50x4.
+        frozen_stages: What does not train: 0 nothing, 1 the stem, 2 also layer1 (official ``FREEZE_AT 2``),
+            3 also layer2, 4 also layer3.
+        init_cfg: MMEngine's; without it ``init_weights`` changes nothing.
+    """
+
+    def __init__(
+        self, layers: Sequence[int], width: int = 64, frozen_stages: int = 2, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.out_channels = width * 16
+        # layer4 and the attention pool run on regions, so only the smallest are built here and dropped.
+        trunk = ModifiedResNet([*layers[:3], 1], output_dim=1, heads=1, image_size=32, width=width)
+        for name in _STEM + _STAGES:
+            self.add_module(name, getattr(trunk, name))
+        stem = [name for name in _STEM if name.startswith(("conv", "bn"))]
+        for group in ([stem] + [[stage] for stage in _STAGES])[:frozen_stages]:
+            for name in group:
+                freeze(getattr(self, name))
+        freeze_batch_norm(self)
+
+    def train(self, mode: bool = True) -> CLIPResNetC4:
+        """Set the mode of everything but batch norm, which stays fixed."""
+        return keep_batch_norm_fixed(super().train(mode))
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        """Map normalised RGB images (B, 3, H, W) to one level of features (B, width * 16, ~H / 16, ~W / 16)."""
+        features = ModifiedResNet.stem(self, images)
+        for stage in _STAGES:
+            features = getattr(self, stage)(features)
+        return (features,)

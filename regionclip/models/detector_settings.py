@@ -1,0 +1,63 @@
+"""What params.yaml says of a detector, as changes to its MMEngine config."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from regionclip.params import DatasetFinetune, Finetune, ZeroShot
+
+
+def zero_shot_settings(params: ZeroShot, num_classes: int, max_detections: int, *, use_objectness: bool) -> dict[str, Any]:
+    """Settings of detection without fine-tuning: no box regression (official ``NO_BOX_DELTA``).
+
+    Args:
+        params: Section ``zero_shot``.
+        num_classes: K.
+        max_detections: Kept a picture.
+        use_objectness: Multiply class scores by the proposals' objectness; not for true boxes.
+    """
+    return {
+        "roi_head.bbox_head.with_reg": False,
+        "roi_head.bbox_head.num_classes": num_classes,
+        "roi_head.bbox_head.cls_predictor_cfg.temperature": params.temperature,
+        **_roi_head(params.score_mode if use_objectness else "none"),
+        **_test(params.score_threshold, params.nms_iou, max_detections),
+    }
+
+
+def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: int) -> dict[str, Any]:
+    """Settings of a detector that is trained on K base classes.
+
+    Args:
+        params: Section ``finetune``.
+        target: Its part for the data set.
+        num_classes: K.
+    """
+    return {
+        "roi_head.bbox_head.num_classes": num_classes,
+        "roi_head.bbox_head.cls_predictor_cfg.temperature": params.temperature,
+        "roi_head.bbox_head.loss_cls": {
+            "type": "FocalScaledCrossEntropy",
+            "gamma": target.focal_gamma,
+            "background_weight": target.background_weight,
+            # The official plain weighted loss (no focal scale) is PyTorch's, averaged over weights.
+            "average": "regions" if target.focal_gamma else "weights",
+        },
+        "train_cfg.rcnn.sampler.num": params.regions_per_image,
+        **_roi_head(target.score_mode),
+        **_test(target.score_threshold, target.nms_iou, target.max_detections),
+    }
+
+
+def _roi_head(score_mode: str) -> dict[str, Any]:
+    if score_mode == "none":
+        return {}
+    return {"roi_head.type": "ProposalScoreRoIHead", "roi_head.score_mode": score_mode}
+
+
+def _test(score_threshold: float, nms_iou: float, max_detections: int) -> dict[str, Any]:
+    return {
+        "test_cfg.rcnn.score_thr": score_threshold,
+        "test_cfg.rcnn.nms": {"type": "nms", "iou_threshold": nms_iou},
+        "test_cfg.rcnn.max_per_img": max_detections,
+    }

@@ -1,0 +1,152 @@
+"""Give mmcv-lite the compiled operators that this project needs, from torchvision's kernels.
+
+The wheel of mmcv-lite holds ``mmcv.ops`` as Python but not the compiled module ``mmcv._ext`` behind it. :func:`ensure`
+puts a module of that name in place, with the four operators that detection uses. A compiled mmcv is left alone.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor
+
+_NAME = "mmcv._ext"
+_LINEAR, _GAUSSIAN = 1, 2  # mmcv's numbers of the soft-NMS methods; 0 is hard NMS
+
+
+class UnsupportedOperator(NotImplementedError):
+    """An mmcv operator was called that torchvision cannot stand in for."""
+
+
+def ensure() -> bool:
+    """Make ``import mmcv.ops`` work. Safe to call more than once.
+
+    Returns:
+        True if the operators come from torchvision, False if from a compiled mmcv.
+    """
+    module = sys.modules.get(_NAME)
+    if module is None:
+        if importlib.util.find_spec(_NAME) is not None:
+            return False
+        module = sys.modules[_NAME] = _TorchvisionOps()
+    return isinstance(module, _TorchvisionOps)
+
+
+class _TorchvisionOps(ModuleType):
+    """The module ``mmcv._ext``: four real operators; every other name can be imported but not called."""
+
+    def __init__(self) -> None:
+        super().__init__(_NAME, "mmcv's operators, from torchvision")
+        self.__spec__ = ModuleSpec(_NAME, loader=None, origin="regionclip.models.mmcv_ops")
+        self.nms = _nms
+        self.softnms = _softnms
+        self.roi_align_forward = _roi_align_forward
+        self.roi_align_backward = _roi_align_backward
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def unsupported(*args: Any, **kwargs: Any) -> Any:
+            raise UnsupportedOperator(
+                f"mmcv's operator '{name}' needs a compiled mmcv. This environment has mmcv-lite, where torchvision "
+                "gives only nms, softnms and RoIAlign. To mend: install mmcv 2.1 from source, or choose another layer."
+            )
+
+        return unsupported
+
+
+def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Hard NMS of (N, 4) xyxy boxes: indices of the kept ones, best first. ``offset`` 1 counts pixels inclusively."""
+    if offset:
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
+    return torchvision.ops.nms(boxes, scores, iou_threshold)
+
+
+def _softnms(
+    boxes: Tensor,
+    scores: Tensor,
+    dets: Tensor,
+    iou_threshold: float,
+    sigma: float,
+    min_score: float,
+    method: int,
+    offset: int,
+) -> Tensor:
+    """Soft-NMS (arXiv:1704.04503). Fills the first rows of ``dets`` (N, 5) in place and returns the kept indices."""
+    scores, rest, kept = scores.clone(), torch.arange(len(boxes)), []
+    while len(rest):
+        best = int(rest[scores[rest].argmax()])
+        dets[len(kept), :4], dets[len(kept), 4] = boxes[best], scores[best]
+        kept.append(best)
+        rest = rest[rest != best]
+        overlap = _overlap(boxes[best], boxes[rest], offset)
+        if method == _GAUSSIAN:
+            decay = torch.exp(-overlap.square() / sigma)
+        else:
+            floor = 1 - overlap if method == _LINEAR else torch.zeros_like(overlap)
+            decay = torch.where(overlap >= iou_threshold, floor, 1.0)
+        scores[rest] *= decay
+        rest = rest[scores[rest] >= min_score]
+    return torch.tensor(kept, dtype=torch.long)
+
+
+def _overlap(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
+    """IoU of one box (4,) with boxes (N, 4)."""
+    size = (torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2]) + offset).clamp(min=0)
+    inter = size.prod(dim=1)
+    return inter / ((box[2:] - box[:2] + offset).prod() + (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1) - inter)
+
+
+def _roi_align_forward(
+    features: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``output`` (R, C, h, w) from ``features`` (N, C, H, W) and ``rois`` (R, 5) of batch index and xyxy."""
+    _average_only(pool_mode)
+    size = (aligned_height, aligned_width)
+    pooled = torchvision.ops.roi_align(features.to(rois.dtype), rois, size, spatial_scale, sampling_ratio, aligned)
+    output.copy_(pooled)
+
+
+def _roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Fill ``grad_input`` (N, C, H, W), the gradient that :func:`_roi_align_forward` sends to its features."""
+    _average_only(pool_mode)
+    size = (aligned_height, aligned_width)
+    grad = torch.ops.torchvision._roi_align_backward(
+        grad_output.to(rois.dtype), rois, spatial_scale, *size, *grad_input.shape, sampling_ratio, aligned
+    )
+    grad_input.copy_(grad)
+
+
+def _average_only(pool_mode: int) -> None:
+    if pool_mode != 1:
+        raise UnsupportedOperator("RoIAlign with pool_mode 'max' needs a compiled mmcv; torchvision has only 'avg'.")

@@ -1,0 +1,47 @@
+"""Region-concept contrast: a region's feature against the concepts of the other regions of the batch."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.registry import MODELS
+from torch import Tensor, nn
+
+from regionclip.regions.similarity import cosine_logits
+
+
+def region_concept_contrastive_loss(features: Tensor, bank: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return the mean of -log P(own concept), each region's concept being one column (paper 3.2; ``MILCrossEntropy``).
+
+    Column j is the concept of region j. Columns with region i's own label are its positives; their probabilities
+    are summed inside the logarithm.
+
+    Args:
+        features: Region features (N, D), any norm, N > 0.
+        bank: Concept embeddings (C, D), any norm.
+        labels: (N,) concept of each region.
+        temperature: Divides the cosines.
+
+    Returns:
+        A scalar.
+    """
+    logits = cosine_logits(features, bank[labels], temperature)
+    own = logits.masked_fill(labels[:, None] != labels[None, :], -torch.inf)
+    return (logits.logsumexp(dim=1) - own.logsumexp(dim=1)).mean()
+
+
+@MODELS.register_module()
+class RegionConceptContrastiveLoss(nn.Module):
+    """:func:`region_concept_contrastive_loss` with a weight; negatives come from the same process only.
+
+    Args:
+        temperature: 0.01 in the paper.
+        loss_weight: Factor of the result.
+    """
+
+    def __init__(self, temperature: float = 0.01, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.temperature, self.loss_weight = temperature, loss_weight
+
+    def forward(self, features: Tensor, bank: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of ``features`` (N, D) for concepts ``labels`` (N,) of ``bank`` (C, D)."""
+        return self.loss_weight * region_concept_contrastive_loss(features, bank, labels, self.temperature)

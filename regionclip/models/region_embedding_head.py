@@ -1,0 +1,49 @@
+"""The box head that classifies and refines regions from their CLIP embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmdet.models.roi_heads.bbox_heads import BBoxHead
+from mmdet.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class RegionEmbeddingHead(BBoxHead):
+    """``BBoxHead`` on attention-pooled embeddings: classifier and box deltas read the same un-normalised vector.
+
+    The pool lives here and not in the shared head, so that a mask head can still read the maps of layer4.
+    One set of deltas serves all classes (``reg_class_agnostic``), which lets the vocabulary change at test time.
+    ``num_classes`` is the number of training classes; it only marks the background label in the loss.
+
+    Args:
+        attention_pool: Arguments of :class:`AttentionPool`: spacial_dim, embed_dim, num_heads, output_dim.
+        init_cfg: MMEngine's. By default only the box deltas are initialised, N(0, 0.001) with bias 0;
+            ``BBoxHead``'s own default would also write into the classifier.
+        **kwargs: Arguments of ``BBoxHead``. ``with_reg=False`` leaves the boxes as they are (zero-shot).
+    """
+
+    def __init__(self, attention_pool: dict[str, Any], init_cfg: dict | list | None = None, **kwargs: Any) -> None:
+        if init_cfg is None and kwargs.get("with_reg", True):
+            init_cfg = dict(type="Normal", std=0.001, override=dict(name="fc_reg"))
+        super().__init__(
+            in_channels=attention_pool["output_dim"],
+            roi_feat_size=1,
+            reg_class_agnostic=True,
+            init_cfg=init_cfg if init_cfg is not None else [],
+            **kwargs,
+        )
+        self.attention_pool = MODELS.build({"type": "AttentionPool", **attention_pool})
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Score and refine regions.
+
+        Args:
+            maps: Output of layer4, (N, C, S, S).
+
+        Returns:
+            Logits (N, K + 1), background last, and deltas (N, 4), or None without regression.
+        """
+        embeddings = self.attention_pool(maps)
+        return self.fc_cls(embeddings), self.fc_reg(embeddings) if self.with_reg else None

@@ -1,0 +1,78 @@
+"""A classifier whose rows are text embeddings: the vocabulary is data, not weights."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from regionclip.errors import InputError
+from regionclip.regions.similarity import cosine_logits
+
+
+@MODELS.register_module()
+class TextEmbeddingClassifier(BaseModule):
+    """Cosine similarity to K text embeddings over a temperature, and a background logit that is always 0.
+
+    Official ``FastRCNNOutputLayers`` (``fast_rcnn.py``): ``cls_score`` holds the frozen text embeddings and
+    ``cls_bg_score`` a frozen row of zeros, whose cosine with everything is 0. Background is the last column.
+
+    The embeddings are the buffer ``embeddings`` (K, D), un-normalised, saved with checkpoints. It is not called
+    ``weight``, because ``BBoxHead``'s default initialisation overwrites anything of that name.
+
+    Args:
+        in_features: D, width of region and text embeddings.
+        out_features: K + 1, as ``BBoxHead`` counts; K may change later through :meth:`set_vocabulary`.
+        temperature: Divides the cosines.
+        init_cfg: MMEngine's.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, temperature: float = 0.01, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(init_cfg)
+        self.temperature = temperature
+        self._filled = False
+        self.register_buffer("embeddings", torch.zeros(out_features - 1, in_features))
+
+    def set_vocabulary(self, embeddings: Tensor) -> None:
+        """Classify among other texts from now on.
+
+        Args:
+            embeddings: (K, D) float, one row a class in label order; any norm but 0.
+
+        Raises:
+            InputError: Another shape or width, a row of zeros, or a number that is not finite.
+        """
+        width = self.embeddings.shape[1]
+        if embeddings.ndim != 2 or len(embeddings) == 0 or embeddings.shape[1] != width:
+            raise InputError(
+                f"text embeddings of shape {tuple(embeddings.shape)} do not fit region embeddings of width {width}",
+                key="embeddings",
+                mend="use the text bank that was built with this model's text encoder",
+            )
+        bad = ~(embeddings.isfinite().all(dim=1) & embeddings.any(dim=1))
+        if bad.any():
+            raise InputError(
+                "a text embedding is zero or not finite",
+                record=int(bad.nonzero()[0]),
+                key="embeddings",
+                mend="rebuild the text bank",
+            )
+        self.embeddings = embeddings.detach().clone().to(self.embeddings)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Score ``regions`` (N, D), un-normalised: logits (N, K + 1), background last.
+
+        Raises:
+            InputError: No vocabulary was set or loaded.
+        """
+        if not self._filled:
+            self._filled = bool(self.embeddings.any())
+            if not self._filled:
+                raise InputError(
+                    "the classifier has no vocabulary", key="embeddings", mend="call set_vocabulary before use"
+                )
+        return F.pad(cosine_logits(regions, self.embeddings, self.temperature), (0, 1))

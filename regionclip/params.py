@@ -1,0 +1,280 @@
+"""Typed schema of params.yaml: one model a section; an unknown, missing or ill-typed key stops with its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from regionclip.errors import InputError
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Range = tuple[Count, Count]
+
+
+class Section(BaseModel):
+    """A part of params.yaml: immutable, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DemoWorld(Section):
+    """The generated world: sizes in pixels, sets in images."""
+
+    pair_size: Positive
+    scene_size: Positive
+    pairs_train: Positive
+    pairs_val: Positive
+    scenes: Positive
+    coco_train: Positive
+    coco_dev: Positive
+    coco_val: Positive
+    lvis_train: Positive
+    lvis_dev: Positive
+    lvis_val: Positive
+    objects_per_scene: Range
+    object_size: Range
+    distractors: Range
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    lvis_frequency_factor: Rate
+
+
+class Data(Section):
+    """Where images, captions and boxes come from."""
+
+    source: Literal["demo"]
+    demo: DemoWorld
+
+
+class Concepts(Section):
+    """The concept pool: parser, what may modify a noun, and how often a concept must occur."""
+
+    parser: str
+    modifiers: list[Literal["compound", "adjective"]]
+    minimum_count: Positive
+
+
+class Schedule(Section):
+    """Optimiser and schedule of one training."""
+
+    iterations: Positive
+    batch_size: Positive
+    optimizer: Literal["SGD", "AdamW"]
+    learning_rate: Rate
+    weight_decay: Weight
+    warmup_iterations: Count
+    milestones: list[Positive]
+    clip_gradients: Rate | None
+
+
+class VisionTower(Section):
+    """open_clip's ``vision_cfg`` of a ModifiedResNet."""
+
+    layers: Annotated[list[Positive], Field(min_length=4, max_length=4)]
+    width: Positive
+    image_size: Positive
+
+
+class TextTower(Section):
+    """open_clip's ``text_cfg``."""
+
+    context_length: Positive
+    vocab_size: Positive
+    width: Positive
+    heads: Positive
+    layers: Positive
+
+
+class ClipArchitecture(Section):
+    """open_clip's model configuration."""
+
+    embed_dim: Positive
+    quick_gelu: bool
+    vision_cfg: VisionTower
+    text_cfg: TextTower
+
+
+class Teacher(Section):
+    """The CLIP that labels regions: trained here (demo), or an open_clip ResNet by name and weights file."""
+
+    source: Literal["train", "open_clip"]
+    model: str | None = None
+    weights: str | None = None
+    architecture: ClipArchitecture | None = None
+    schedule: Schedule | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        wanted = {"train": ("architecture", "schedule"), "open_clip": ("model", "weights")}[self.source]
+        missing = [key for key in wanted if getattr(self, key) is None]
+        if missing:
+            raise ValueError(f"source '{self.source}' needs the keys {', '.join(missing)}")
+        return self
+
+
+class TextBanks(Section):
+    """How names become embeddings."""
+
+    templates: Literal["regionclip_81", "photo"]
+
+
+class Detection(Section):
+    """Picture sizes of the detectors, in pixels."""
+
+    train_short_sides: Annotated[list[Positive], Field(min_length=1)]
+    test_short_side: Positive
+    max_size: Positive
+    test_proposals: Positive
+
+
+class Rpn(Section):
+    """Region proposal network: trained on the base boxes of one data set."""
+
+    dataset: Literal["coco", "lvis"]
+    anchor_scales: Annotated[list[Rate], Field(min_length=1)]
+    nms_iou: Fraction
+    proposals: Positive
+    frozen_stages: Annotated[int, Field(ge=0, le=4)]
+    schedule: Schedule
+
+
+class PseudoLabels(Section):
+    """Regions of the captioned scenes, labelled by the teacher."""
+
+    view: Literal["roi", "crop", "both"]
+    crop_context: Annotated[float, Field(ge=1)]
+    proposals: Positive
+    nms_iou: Fraction
+    temperature: Rate
+    threshold: Fraction
+    top_k: Positive
+
+
+class CheckPseudoLabels(Section):
+    """What the gate before pretraining demands."""
+
+    min_kept_fraction: Fraction
+    max_regions: Positive
+
+
+class LossWeights(Section):
+    """Weights of the three pretraining losses; 0 switches a loss off."""
+
+    contrastive: Weight
+    distillation: Weight
+    image_text: Weight
+
+
+class Pretrain(Section):
+    """Region-text pretraining."""
+
+    regions_per_image: Positive
+    scales: Annotated[list[Positive], Field(min_length=1)]
+    max_size: Positive
+    frozen_stages: Annotated[int, Field(ge=0, le=4)]
+    temperature: Rate
+    threshold: Fraction
+    losses: LossWeights
+    schedule: Schedule
+
+
+class ZeroShot(Section):
+    """Detection without fine-tuning."""
+
+    temperature: Rate
+    score_mode: Literal["official", "sigmoid"]
+    score_threshold: Fraction
+    nms_iou: Fraction
+
+
+class DatasetFinetune(Section):
+    """Transfer to one data set."""
+
+    background_weight: Weight
+    focal_gamma: Weight
+    score_threshold: Fraction
+    nms_iou: Fraction
+    max_detections: Positive
+    score_mode: Literal["none", "official", "sigmoid"]
+    schedule: Schedule
+
+
+class Finetune(Section):
+    """Transfer to open-vocabulary detection."""
+
+    regions_per_image: Positive
+    frozen_stages: Annotated[int, Field(ge=0, le=4)]
+    temperature: Rate
+    coco: DatasetFinetune
+    lvis: DatasetFinetune
+
+
+class Evaluation(Section):
+    """Which split is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen."""
+
+    split: Literal["dev", "val"]
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    profile: str
+    seed: Count
+    data: Data
+    concepts: Concepts
+    teacher: Teacher
+    text_bank: TextBanks
+    detection: Detection
+    rpn: Rpn
+    pseudo_labels: PseudoLabels
+    check_pseudo_labels: CheckPseudoLabels
+    pretrain: Pretrain
+    zero_shot: ZeroShot
+    finetune: Finetune
+    evaluation: Evaluation
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputError: The file is absent, is not YAML, or has an unknown, missing or ill-typed key; the message names it.
+    """
+    path = Path(path)
+    try:
+        # JSON mode of pydantic's strict check takes YAML lists as tuples and whole numbers as floats.
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError("the file does not exist", file=path, mend="run from the folder that holds params.yaml") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"not YAML ({' '.join(str(error).split())})", file=path, mend="mend the line named") from None
+    return check_params(values, path)
+
+
+def check_params(values: object, path: str | Path) -> Params:
+    """Check the values of a params file; see `load_params`."""
+    import json
+
+    try:
+        return Params.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first, more = error.errors()[0], error.error_count() - 1
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        problem, mend = _explain(first)
+        rest = f" (and {more} more)" if more else ""
+        raise InputError(f"{problem}{rest}", file=path, key=key, mend=mend) from None
+
+
+def _explain(error: dict) -> tuple[str, str]:
+    if error["type"] == "missing":
+        return "the key is missing", "add it; profiles/ holds complete files"
+    if error["type"] == "extra_forbidden":
+        return "unknown key", "remove it or mend its spelling"
+    got = error["input"]
+    return f"expected: {error['msg'][0].lower()}{error['msg'][1:]}; got {got!r}", "mend the value"

@@ -1,0 +1,1 @@
+"""Regions of images: proposals, their labels, and the store that keeps them."""

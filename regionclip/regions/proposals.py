@@ -1,0 +1,43 @@
+"""Proposals of a trained RPN: kept in region stores, objectness as raw logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel
+from torch.utils.data import Dataset
+
+from regionclip.engine.prediction import predict
+from regionclip.regions.store import RegionStoreWriter
+
+
+def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes float32 (N, 4) xyxy in original pixels and logits float32 (N,) of one picture, best first, empty boxes dropped."""
+    boxes = sample.pred_instances.bboxes.numpy().astype(np.float32)
+    logits = sample.pred_instances.scores.numpy().astype(np.float32)
+    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    order = np.argsort(-logits[solid], kind="stable")
+    return boxes[solid][order], logits[solid][order]
+
+
+def store_proposals(rpn: BaseModel, pictures: Dataset, path: Path, metadata: dict[str, str]) -> dict[int, np.ndarray]:
+    """Write the proposals of all pictures to a region store.
+
+    Args:
+        rpn: The trained RPN.
+        pictures: Data set of a test pipeline without proposals.
+        path: Folder of the store.
+        metadata: What made the proposals.
+
+    Returns:
+        Boxes of each picture by image id, best first.
+    """
+    boxes_by_image = {}
+    with RegionStoreWriter(path, metadata) as writer:
+        for sample in predict(rpn, pictures, title=f"proposals {path.name}"):
+            boxes, logits = valid_regions(sample)
+            writer.add(sample.img_id, boxes, logits)
+            boxes_by_image[sample.img_id] = boxes
+    return boxes_by_image

@@ -1,0 +1,136 @@
+"""Writing a region store: checks every image's regions and puts the finished folder in its place at the end."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_dir, write_json
+from regionclip.regions.store_shard import CONTENTS, Regions, shard_schema, write_shard
+
+
+class RegionStoreWriter:
+    """Writes a region store; nothing is at ``path`` until the ``with`` block has succeeded.
+
+    Equal input gives equal bytes.
+
+    Args:
+        path: The folder to write; one that is there is replaced.
+        metadata: What the store was made from (teacher, bank and RPN hashes, temperature, view, ...).
+        k: Concepts per region; 0 writes boxes and objectness only.
+        shard_rows: Images per shard.
+        prob_dtype: ``float32``, or ``float16`` to halve the space of the probabilities.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        metadata: dict[str, str],
+        k: int = 0,
+        shard_rows: int = 1024,
+        prob_dtype: str = "float32",
+    ) -> None:
+        self.path, self.metadata, self.k, self.shard_rows = Path(path), metadata, k, shard_rows
+        self._prob_dtype = np.dtype(prob_dtype)
+        self._id_type: pa.DataType | None = None
+        self._seen: set[int | str] = set()
+        self._ids: list[int | str] = []
+        self._rows: list[Regions] = []
+        self._shards: list[dict[str, object]] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> RegionStoreWriter:
+        self._folder = self._stack.enter_context(atomic_dir(self.path))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        with self._stack as stack:
+            if kind is None:
+                self._finish()
+                return None
+            return stack.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        if self._ids or not self._shards:
+            self._flush()
+        write_json(self._folder / CONTENTS, {"shards": self._shards})
+
+    def add(
+        self,
+        image_id: int | str,
+        boxes: np.ndarray,
+        objectness: np.ndarray,
+        concept_index: np.ndarray | None = None,
+        concept_prob: np.ndarray | None = None,
+    ) -> None:
+        """Add one image.
+
+        Args:
+            image_id: The id, an integer or a string, of one kind in the whole store.
+            boxes: float [n, 4], xyxy in pixels of the original image.
+            objectness: float [n], raw logits.
+            concept_index: int [n, k], needed when k > 0.
+            concept_prob: float [n, k], needed when k > 0.
+
+        Raises:
+            InputError: A shape, a value, a box or the id is wrong; it names the image and the column.
+        """
+        image_id = self._checked_id(image_id)
+        row = Regions(np.asarray(boxes, np.float32), np.asarray(objectness, np.float32))
+        if concept_index is not None and concept_prob is not None:
+            row = row._replace(
+                concept_index=np.asarray(concept_index), concept_prob=np.asarray(concept_prob, self._prob_dtype)
+            )
+        self._check(image_id, row)
+        self._ids.append(image_id)
+        self._rows.append(row)
+        if len(self._ids) == self.shard_rows:
+            self._flush()
+
+    def _checked_id(self, image_id: int | str) -> int | str:
+        value = image_id if isinstance(image_id, str) else int(image_id)
+        id_type = pa.string() if isinstance(value, str) else pa.int64()
+        if self._id_type not in (None, id_type):
+            self._refuse(value, "image_id", f"an id of another kind than the ids before ({self._id_type})")
+        if value in self._seen:
+            self._refuse(value, "image_id", "the image was added before")
+        self._id_type = id_type
+        self._seen.add(value)
+        return value
+
+    def _check(self, image_id: int | str, row: Regions) -> None:
+        n = len(row.boxes)
+        shapes = {"boxes": (n, 4), "objectness": (n,)}
+        if self.k:
+            shapes |= {"concept_index": (n, self.k), "concept_prob": (n, self.k)}
+        for name, value in row._asdict().items():
+            shape = None if value is None else value.shape
+            if shape != shapes.get(name):
+                self._refuse(image_id, name, f"shape {shape}, wanted {shapes.get(name)}")
+            if value is not None and not np.isfinite(value).all():
+                self._refuse(image_id, name, "a value is not finite")
+        if not (row.boxes[:, 2:] > row.boxes[:, :2]).all():
+            self._refuse(image_id, "boxes", "a box without area (x2 must be above x1, y2 above y1)")
+        if row.concept_index is not None and row.concept_prob is not None:
+            if row.concept_index.dtype.kind not in "iu" or (row.concept_index < 0).any():
+                self._refuse(image_id, "concept_index", "not all are integers from 0 on")
+            if (row.concept_prob < 0).any() or (row.concept_prob > 1 + 1e-3).any():
+                self._refuse(image_id, "concept_prob", "a probability outside 0..1")
+
+    def _refuse(self, image_id: int | str, key: str, problem: str) -> None:
+        mend = "mend the program that gives the regions; nothing was written"
+        raise InputError(problem, file=self.path, record=image_id, key=key, mend=mend)
+
+    def _flush(self) -> None:
+        schema = shard_schema(self.metadata, self._id_type or pa.int64(), self.k, pa.from_numpy_dtype(self._prob_dtype))
+        name = f"{len(self._shards):05d}.arrow"
+        write_shard(self._folder / name, schema, self._ids, self._rows)
+        self._shards.append({"file": name, "rows": len(self._ids)})
+        self._ids, self._rows = [], []

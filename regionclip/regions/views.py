@@ -1,0 +1,72 @@
+"""What the teacher sees of a region: RoI features of the scene (the paper's view), a crop of the picture, or both."""
+
+from __future__ import annotations
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torchvision.ops import roi_align
+
+from regionclip.models.region_encoder import RegionEncoder
+
+
+def square_boxes(boxes: Tensor, context: float) -> Tensor:
+    """Square boxes (N, 4) xyxy around ``boxes``, side ``context`` times the longer side; they may leave the picture."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    halves = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * context / 2
+    return torch.cat([centres - halves, centres + halves], dim=1)
+
+
+def crop_regions(image: Tensor, boxes: Tensor, size: int, context: float) -> Tensor:
+    """Cut squares around boxes out of a picture and resize them.
+
+    Args:
+        image: Normalised picture, (3, H, W); what lies outside is 0, the mean colour.
+        boxes: (N, 4) xyxy in pixels.
+        size: Side of the crops in pixels.
+        context: Side of the square over the longer side of the box.
+
+    Returns:
+        Crops (N, 3, size, size).
+    """
+    return roi_align(image[None], [square_boxes(boxes, context)], output_size=size, sampling_ratio=2, aligned=True)
+
+
+class RegionTeacher(nn.Module):
+    """A frozen CLIP that embeds regions of a picture.
+
+    Args:
+        clip: The teacher.
+        view: ``roi`` (RoI features, the paper's), ``crop``, or ``both`` (sum of the two unit vectors).
+        crop_context: Side of the square crop over the longer side of the box.
+    """
+
+    def __init__(self, clip: open_clip.CLIP, view: str, crop_context: float) -> None:
+        super().__init__()
+        self.view, self.crop_context = view, crop_context
+        self.visual = clip.visual
+        self.encoder = RegionEncoder.from_clip(clip.visual) if view != "crop" else None
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Embed regions.
+
+        Args:
+            image: Normalised picture, (3, H, W).
+            boxes: (N, 4) xyxy in pixels.
+
+        Returns:
+            Features (N, D), not normalised for one view.
+        """
+        if self.view == "crop":
+            return self._crops(image, boxes)
+        regions = self.encoder.encode(self.encoder.forward_features(image[None]), [boxes])
+        if self.view == "roi":
+            return regions
+        normalize = nn.functional.normalize
+        return normalize(regions, dim=-1) + normalize(self._crops(image, boxes), dim=-1)
+
+    def _crops(self, image: Tensor, boxes: Tensor) -> Tensor:
+        crops = crop_regions(image, boxes, self.visual.image_size, self.crop_context)
+        return self.visual(crops.contiguous(memory_format=torch.channels_last))

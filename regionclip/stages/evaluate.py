@@ -1,0 +1,45 @@
+"""Stage evaluate: the generalised open-vocabulary protocol, all classes at once, for both initialisations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import BaseModel
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.training_state import read
+from regionclip.evaluation.detections import save_detections
+from regionclip.evaluation.protocols import detect, measure
+from regionclip.models.assembly import build_detector
+from regionclip.models.detector_settings import finetune_settings
+from regionclip.stages.runner import StageContext
+from regionclip.text.text_bank import TextBank
+
+MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
+BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
+CHECKPOINTS, OUT = Path("artifacts/finetune"), Path("artifacts/evaluate")
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write artifacts/evaluate/DATASET/{clip,regionclip}.json, the detections; measure them."""
+    dataset, params = context.dataset, context.params
+    split = params.evaluation.split
+    bank = TextBank.load(BANKS / f"{dataset}.safetensors")
+    metrics = {}
+    for name, folder in MODELS.items():
+        model = _detector(context, ClipFolder.open(folder), CHECKPOINTS / dataset / f"{name}.pth")
+        proposals = PROPOSALS / f"{dataset}_{split}"
+        found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
+        save_detections(OUT / dataset / f"{name}.json", found)
+        metrics[name] = measure(dataset, split, found)
+    return metrics
+
+
+def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> BaseModel:
+    finetune = context.params.finetune
+    state, meta = read(checkpoint)
+    settings = finetune_settings(finetune, getattr(finetune, context.dataset), len(meta["classes"]))
+    model = build_detector(clip, settings)
+    model.load_state_dict(state)
+    return model

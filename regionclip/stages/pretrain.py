@@ -1,0 +1,58 @@
+"""Stage pretrain: the student learns regions from pseudo labels and pictures from captions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
+from regionclip.data.image_text import ImageTextRegionDataset
+from regionclip.engine.training import train
+from regionclip.models.assembly import build_pretrainer
+from regionclip.params import Pretrain
+from regionclip.regions.store import RegionStore
+from regionclip.stages.runner import StageContext
+from regionclip.text.text_bank import TextBank
+
+SCENES, TEACHER, STORE = Path("data/scenes"), Path("artifacts/teacher"), Path("artifacts/pseudo_labels")
+BANK, OUT, HISTORY = Path("artifacts/text_bank/concepts.safetensors"), Path("artifacts/pretrain"), Path("artifacts/history/pretrain.jsonl")
+
+
+def run(context: StageContext) -> None:
+    """Write artifacts/pretrain: RegionCLIP in the form of the teacher, readable by open_clip."""
+    params, seed = context.params.pretrain, context.params.seed
+    clip, bank, store = ClipFolder.open(TEACHER), TextBank.load(BANK), RegionStore.open(STORE)
+    bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
+    store.require(bank_sha256=bank.sha256)
+    model = build_pretrainer(clip, _losses(params), params.threshold, params.frozen_stages)
+    model.set_concepts(bank.embeddings)
+    dataset = ImageTextRegionDataset(
+        captions=SCENES / "captions.json",
+        images=SCENES / "images",
+        store=STORE,
+        tokenizer=clip.tokenizer(),
+        regions_per_image=params.regions_per_image,
+        scales=params.scales,
+        max_size=params.max_size,
+        flip_prob=0.5,
+        seed=seed,
+    )
+    trained = train(
+        model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, history=HISTORY
+    )
+    state = clip.state_dict()
+    state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
+    lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
+    save_clip(OUT, clip.model_cfg, state, lineage)
+
+
+def _losses(params: Pretrain) -> dict[str, dict[str, Any] | None]:
+    kinds = {
+        "contrastive_loss": ("RegionConceptContrastiveLoss", params.losses.contrastive),
+        "distillation_loss": ("ConceptDistillationLoss", params.losses.distillation),
+        "image_text_loss": ("ImageTextContrastiveLoss", params.losses.image_text),
+    }
+    return {
+        key: {"type": kind, "temperature": params.temperature, "loss_weight": weight} if weight else None
+        for key, (kind, weight) in kinds.items()
+    }

@@ -1,0 +1,75 @@
+"""Stage pseudo_labels: proposals of the captioned scenes, each with the concepts the teacher sees in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.model import BaseModel
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.training_state import read
+from regionclip.data.captions import open_captioned_images
+from regionclip.data.layout import load_classes
+from regionclip.data.pictures import PicturesDataset
+from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
+from regionclip.files import sha256_file
+from regionclip.models.assembly import build_rpn
+from regionclip.regions.labelling import label_regions
+from regionclip.regions.matching import ConceptMatcher
+from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.views import RegionTeacher
+from regionclip.stages.runner import StageContext
+from regionclip.text.text_bank import TextBank
+
+SCENES, TRUTH = Path("data/scenes"), Path("data/scenes_truth.json")
+TEACHER, RPN, BANK = Path("artifacts/teacher"), Path("artifacts/rpn/rpn.pth"), Path("artifacts/text_bank/concepts.safetensors")
+OUT = Path("artifacts/pseudo_labels")
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write artifacts/pseudo_labels; measure it against the scenes' true objects, which nothing else reads."""
+    params, clip, bank = context.params.pseudo_labels, ClipFolder.open(TEACHER), TextBank.load(BANK)
+    bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
+    teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
+    matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
+    images = [(int(record.key), record.image) for record in open_captioned_images(SCENES / "captions.json")]
+    pictures = PicturesDataset(images, context.params.detection)
+    metadata = {
+        "teacher_sha256": clip.weights_sha256,
+        "bank_sha256": bank.sha256,
+        "rpn_sha256": sha256_file(RPN),
+        "view": params.view,
+        "temperature": str(params.temperature),
+        "threshold": str(params.threshold),
+    }
+    with RegionStoreWriter(OUT, metadata, k=min(params.top_k, len(bank.names))) as writer:
+        for image_id, regions in label_regions(_rpn(context, clip), teacher, matcher, pictures, params.top_k):
+            writer.add(image_id, *regions)
+    return _measure(bank, params.threshold)
+
+
+def _rpn(context: StageContext, clip: ClipFolder) -> BaseModel:
+    params = context.params.pseudo_labels
+    scales = context.params.rpn.anchor_scales
+    model = build_rpn(clip, anchor_scales=scales, nms_iou=params.nms_iou, proposals=params.proposals)
+    model.load_state_dict(read(RPN)[0])
+    return model
+
+
+def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:
+    store = RegionStore.open(OUT)
+    mass = sum(float(store[image_id].concept_prob.sum()) for image_id in store.image_ids)
+    quality: dict[str, Any] = {"regions": store.num_regions, "images": len(store)}
+    if TRUTH.exists():
+        quality |= pseudo_label_precision(TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
+    return {**quality, "top_k_mass": mass / max(store.num_regions, 1)}
+
+
+def _labelled(store: RegionStore, bank: TextBank, threshold: float) -> Iterator[LabelledRegions]:
+    for image_id in store.image_ids:
+        regions = store[image_id]
+        confidence = regions.concept_prob[:, 0]
+        names = [bank.names[index] for index in regions.concept_index[:, 0]]
+        yield LabelledRegions(image_id, regions.boxes, names, confidence, confidence > threshold)

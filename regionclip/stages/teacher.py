@@ -1,0 +1,70 @@
+"""Stage teacher: train the demo's CLIP on captioned single-object images, or import one of open_clip's ResNets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+
+from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, load_strictly, save_clip
+from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.pairs import PairsDataset
+from regionclip.engine.training import train
+from regionclip.errors import InputError
+from regionclip.evaluation.teacher import crop_top1, image_top1
+from regionclip.models.clip_pretrainer import ClipPretrainer
+from regionclip.params import Teacher
+from regionclip.stages.runner import StageContext
+
+PAIRS, OUT, HISTORY = Path("data/pairs"), Path("artifacts/teacher"), Path("artifacts/history/teacher.jsonl")
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Write artifacts/teacher; measure it on whole images and on crops of the objects in scenes."""
+    teacher = context.params.teacher
+    if teacher.source == "train":
+        model_cfg, state = _train(context)
+    else:
+        model_cfg, state = _import(teacher)
+    save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
+    clip, split = ClipFolder.open(OUT), context.params.evaluation.split
+    templates = context.params.text_bank.templates
+    context_factor = context.params.pseudo_labels.crop_context
+    metrics = {
+        "crop_top1": crop_top1(clip, detection_set("coco", split), load_classes("coco"), templates, context_factor),
+    }
+    if (PAIRS / "val").exists():
+        metrics["image_top1"] = image_top1(clip, PAIRS / "val", load_classes("coco").names, templates)
+    return metrics
+
+
+def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    teacher, seed = context.params.teacher, context.params.seed
+    torch.manual_seed(seed)
+    model_cfg = teacher.architecture.model_dump(mode="json")
+    clip = build_clip(model_cfg).to(memory_format=torch.channels_last)
+    tokenizer = open_clip.SimpleTokenizer(context_length=model_cfg["text_cfg"]["context_length"])
+    model = train(
+        ClipPretrainer(clip),
+        PairsDataset(PAIRS / "train", tokenizer, seed),
+        teacher.schedule,
+        title="teacher",
+        seed=seed,
+        scratch=context.scratch,
+        history=HISTORY,
+    )
+    return model_cfg, model.clip.state_dict()
+
+
+def _import(teacher: Teacher) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    model_cfg = open_clip.get_model_config(teacher.model)
+    if model_cfg is None:
+        names = ", ".join(name for name in open_clip.list_models() if name.startswith("RN"))
+        raise InputError(
+            f"open_clip has no model '{teacher.model}'", file="params.yaml", key="teacher.model", mend=f"name one of {names}"
+        )
+    clip = build_clip(model_cfg)
+    load_strictly(clip, open_clip.load_state_dict(teacher.weights, weights_only=True), teacher.weights)
+    return model_cfg, clip.state_dict()

@@ -1,0 +1,49 @@
+"""Stage zero_shot: CLIP and RegionCLIP without fine-tuning, on true and proposed boxes of COCO and LVIS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.evaluation.protocols import MAX_DETECTIONS, detect, measure, true_box_top1
+from regionclip.models.assembly import build_detector
+from regionclip.models.detector_settings import zero_shot_settings
+from regionclip.models.region_encoder import RegionEncoder
+from regionclip.stages.runner import StageContext
+from regionclip.text.text_bank import TextBank
+
+MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
+BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
+    metrics: dict[str, Any] = {}
+    for dataset in ("coco", "lvis"):
+        bank = TextBank.load(BANKS / f"{dataset}.safetensors")
+        metrics[dataset] = {"gt": {}, "rpn": {}}
+        for name, folder in MODELS.items():
+            clip = ClipFolder.open(folder)
+            bank.require(width=clip.model_cfg["embed_dim"])
+            for boxes in ("gt", "rpn"):
+                metrics[dataset][boxes][name] = _measure(context, clip, bank, dataset, boxes, f"{dataset} {boxes} {name}")
+    return metrics
+
+
+def _measure(
+    context: StageContext, clip: ClipFolder, bank: TextBank, dataset: str, boxes: str, title: str
+) -> dict[str, Any]:
+    params, split = context.params, context.params.evaluation.split
+    settings = zero_shot_settings(
+        params.zero_shot, len(bank.names), MAX_DETECTIONS[dataset], use_objectness=boxes == "rpn"
+    )
+    model = build_detector(clip, settings)
+    proposals = PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
+    found = detect(model, dataset, split, params.detection, proposals, bank, title)
+    metrics = measure(dataset, split, found)
+    if boxes == "gt":
+        encoder = RegionEncoder.from_clip(clip.model().visual)
+        top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
+        metrics |= {f"top1_{key}" if key in {"per_class", "protocol"} else key: value for key, value in top1.items()}
+    return metrics

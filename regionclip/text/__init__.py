@@ -1,0 +1,1 @@
+"""Language side: captions to concepts, concepts to prompts, prompts to text banks."""

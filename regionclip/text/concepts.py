@@ -1,0 +1,173 @@
+"""Counts concepts over captions and keeps the pool: the names that regions may be matched to."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_path, read_json, sha256_file, write_json
+from regionclip.text.parser import ConceptParser
+
+_BATCH = 4096
+_MEND = "run the stage `concepts` again"
+
+
+def count_concepts(captions: Iterable[str], parser: ConceptParser, workers: int = 0) -> Counter[str]:
+    """Count the mentions of each concept.
+
+    Captions are streamed, so memory grows with the vocabulary and not with the captions.
+
+    Args:
+        captions: The captions.
+        parser: What reads them.
+        workers: Processes that parse; below 2 this process does. The counts are the same.
+    """
+    batches = _batches(captions)
+    if workers < 2:
+        total: Counter[str] = Counter()
+        for batch in batches:
+            total.update(_count(parser, batch))
+        return total
+    # Processes are spawned, not forked: the caller may have threads of torch or Arrow.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return _count_in_pool(batches, parser, pool, waiting=2 * workers)
+
+
+def _count_in_pool(
+    batches: Iterator[list[str]], parser: ConceptParser, pool: ProcessPoolExecutor, waiting: int
+) -> Counter[str]:
+    total: Counter[str] = Counter()
+    running: deque[Future[Counter[str]]] = deque()
+    for batch in batches:
+        # `pool.map` would read all captions ahead of the workers.
+        if len(running) == waiting:
+            total.update(running.popleft().result())
+        running.append(pool.submit(_count, parser, batch))
+    for future in running:
+        total.update(future.result())
+    return total
+
+
+def _count(parser: ConceptParser, captions: list[str]) -> Counter[str]:
+    return Counter(concept for caption in captions for concept in parser.parse(caption))
+
+
+def _batches(captions: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(captions)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
+
+
+@dataclass(frozen=True)
+class ConceptPool:
+    """The concepts that occur often enough, most frequent first.
+
+    Attributes:
+        concepts: Names, by falling count and then by name.
+        counts: Mentions of each.
+        parser: Version of the parser that found them.
+        minimum_count: Mentions that a concept needed.
+        sources: SHA-256 of each caption file by its path.
+    """
+
+    concepts: tuple[str, ...]
+    counts: tuple[int, ...]
+    parser: str
+    minimum_count: int
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], parser: str, minimum_count: int, sources: Mapping[str, str]
+    ) -> ConceptPool:
+        """Cut a count at ``minimum_count`` and sort it."""
+        kept = sorted(((-count, name) for name, count in counts.items() if count >= minimum_count))
+        names, numbers = tuple(name for _, name in kept), tuple(-count for count, _ in kept)
+        return cls(names, numbers, parser, minimum_count, dict(sources))
+
+    def __len__(self) -> int:
+        return len(self.concepts)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``path`` (lines ``concept,count`` without a header, the official text format) and a JSON beside it."""
+        path = Path(path)
+        with atomic_path(path) as beside:
+            lines = [f"{name},{count}\n" for name, count in zip(self.concepts, self.counts, strict=True)]
+            beside.write_text("".join(lines), encoding="utf-8")
+        about = {
+            "concepts": len(self),
+            "parser": self.parser,
+            "minimum_count": self.minimum_count,
+            "sources": dict(self.sources),
+            "sha256": sha256_file(path),
+        }
+        write_json(path.with_suffix(".json"), about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConceptPool:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: A file is missing, the two do not fit each other, or a line is not what `save` writes.
+        """
+        path = Path(path)
+        about_file = path.with_suffix(".json")
+        about = read_json(about_file)
+        for key, kind in (("parser", str), ("minimum_count", int), ("sources", dict), ("sha256", str)):
+            if not isinstance(about, dict) or not isinstance(about.get(key), kind):
+                raise InputError(f"the key is missing or no {kind.__name__}", file=about_file, key=key, mend=_MEND)
+        rows = _read_rows(path)
+        if sha256_file(path) != about["sha256"]:
+            raise InputError(f"it does not fit the checksum in {about_file.name}", file=path, mend=_MEND)
+        names, counts = tuple(name for name, _ in rows), tuple(count for _, count in rows)
+        return cls(names, counts, about["parser"], about["minimum_count"], about["sources"])
+
+
+def _read_rows(path: Path) -> list[tuple[str, int]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError("the file does not exist", file=path, mend=_MEND) from None
+    rows: list[tuple[str, int]] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        name, _, count = line.rpartition(",")
+        if not name.strip() or not count.isdecimal():
+            raise InputError(f"expected 'concept,count', got {line!r}", file=path, record=f"line {number}", mend=_MEND)
+        if name in seen:
+            raise InputError(f"the concept '{name}' is there twice", file=path, record=f"line {number}", mend=_MEND)
+        if rows and int(count) > rows[-1][1]:
+            raise InputError("the counts do not fall", file=path, record=f"line {number}", mend=_MEND)
+        seen.add(name)
+        rows.append((name, int(count)))
+    if not rows:
+        raise InputError("it holds no concept", file=path, mend="lower concepts.minimum_count or give more captions")
+    return rows
+
+
+def coverage(pool: ConceptPool, class_names: Iterable[str]) -> dict[str, Any]:
+    """Report which class names are concepts.
+
+    A name counts as found as it is, or with its last word as the dictionary has it ("skis" as "ski").
+
+    Returns:
+        ``classes``, ``found`` (numbers), ``fraction`` and ``counts`` (mentions by class name, 0 where absent).
+    """
+    from regionclip.text.words import lemma
+
+    by_name = dict(zip(pool.concepts, pool.counts, strict=True))
+    counts: dict[str, int] = {}
+    for name in class_names:
+        *start, head = name.lower().split(" ")
+        single = " ".join([*start, lemma(head, "NOUN")])
+        counts[name] = by_name.get(name.lower(), by_name.get(single, 0))
+    found = sum(count > 0 for count in counts.values())
+    fraction = found / len(counts) if counts else 0.0
+    return {"classes": len(counts), "found": found, "fraction": fraction, "counts": counts}

@@ -1,0 +1,184 @@
+"""TextBank: names and their text embeddings in one safetensors file that knows where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_path
+
+_MEND = "run the stage `text_bank` again"
+
+
+@dataclass(frozen=True, eq=False)
+class TextBank:
+    """Text embeddings, one row a name.
+
+    Attributes:
+        names: K distinct names.
+        embeddings: (K, D) float32 on the CPU, un-normalised (every consumer normalises).
+        templates: The prompt templates that each row is the mean of.
+        text_model: Name of the CLIP model.
+        weights_sha256: SHA-256 of its weights file.
+        source: The file it was read from, for messages.
+
+    Raises:
+        InputError: The embeddings are not (K, D) float32, a number is not finite, or a name occurs twice.
+    """
+
+    names: tuple[str, ...]
+    embeddings: torch.Tensor
+    templates: tuple[str, ...]
+    text_model: str
+    weights_sha256: str
+    source: Path | None = None
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.embeddings.shape)
+        # [D] and [1, D] would be broadcast over all classes by a plain copy into a classifier.
+        if len(shape) != 2 or shape[0] != len(self.names) or 0 in shape:
+            raise self._error(f"got shape {shape}, wanted ({len(self.names)}, D), one row a name", "embeddings")
+        if self.embeddings.dtype != torch.float32:
+            raise self._error(f"got {self.embeddings.dtype}, wanted torch.float32", "embeddings")
+        bad = ~self.embeddings.isfinite().all(dim=1)
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise self._error("a number is not finite", "embeddings", record=f"row {row} ({self.names[row]})")
+        if len(self._rows) != len(self.names):
+            twice = next(name for row, name in enumerate(self.names) if self._rows[name] != row)
+            raise self._error("the name occurs twice", "names", record=twice)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.names)}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def width(self) -> int:
+        """D, the width of an embedding."""
+        return self.embeddings.shape[1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the embeddings' bytes (float32, row by row), in hex."""
+        return hashlib.sha256(self.embeddings.contiguous().numpy().tobytes()).hexdigest()
+
+    def index(self, name: str) -> int:
+        """Return the row of a name.
+
+        Raises:
+            InputError: The bank has no such name.
+        """
+        row = self._rows.get(name)
+        if row is None:
+            raise self._error("the bank has no such name", "names", record=name)
+        return row
+
+    def subset(self, names: Sequence[str]) -> TextBank:
+        """Return the bank of ``names`` only, in their order.
+
+        Raises:
+            InputError: The bank lacks one of them, or one is given twice.
+        """
+        rows = [self.index(name) for name in names]
+        return TextBank(
+            tuple(names), self.embeddings[rows], self.templates, self.text_model, self.weights_sha256, self.source
+        )
+
+    def require(
+        self, *, width: int | None = None, names: Sequence[str] | None = None, weights_sha256: str | None = None
+    ) -> None:
+        """Refuse a bank that does not fit its consumer.
+
+        Args:
+            width: D of the region embeddings that will be compared with it.
+            names: The names that it must hold, in this order.
+            weights_sha256: The weights that must have made it.
+
+        Raises:
+            InputError: It does not fit; the message says what was got and what was wanted.
+        """
+        if width is not None and width != self.width:
+            mend = "use the text bank that was built with this model's text encoder"
+            raise self._error(f"embeddings of width {self.width}, wanted {width}", "embeddings", mend=mend)
+        if weights_sha256 is not None and weights_sha256 != self.weights_sha256:
+            problem = f"built with weights {self.weights_sha256[:12]}, wanted {weights_sha256[:12]}"
+            raise self._error(problem, "weights_sha256")
+        if names is not None and tuple(names) != self.names:
+            raise self._error(*_first_difference(self.names, tuple(names)))
+
+    def save(self, path: str | Path) -> None:
+        """Write the bank, atomically: tensor ``embeddings``; names, templates and origin as metadata."""
+        metadata = {
+            "names": json.dumps(self.names, ensure_ascii=False),
+            "templates": json.dumps(self.templates, ensure_ascii=False),
+            "text_model": self.text_model,
+            "weights_sha256": self.weights_sha256,
+            "sha256": self.sha256,
+        }
+        with atomic_path(path) as beside:
+            save_file({"embeddings": self.embeddings.contiguous()}, beside, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TextBank:
+        """Read a bank.
+
+        Raises:
+            InputError: The file is missing or damaged, lacks a key, or its content is refused (see the class).
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError("the file does not exist", file=path, mend=_MEND)
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if "embeddings" not in file.keys():  # noqa: SIM118 - it is no dict
+                    raise InputError("the tensor is missing", file=path, key="embeddings", mend=_MEND)
+                embeddings = file.get_tensor("embeddings")
+        except SafetensorError as error:
+            raise InputError(f"not a safetensors file, or cut short ({error})", file=path, mend=_MEND) from None
+        names, templates = _texts(metadata, "names", path), _texts(metadata, "templates", path)
+        model, weights, digest = (_text(metadata, key, path) for key in ("text_model", "weights_sha256", "sha256"))
+        bank = cls(names, embeddings, templates, model, weights, path)
+        if bank.sha256 != digest:
+            raise InputError("the embeddings do not fit their checksum", file=path, key="sha256", mend=_MEND)
+        return bank
+
+    def _error(self, problem: str, key: str, record: str | None = None, mend: str = _MEND) -> InputError:
+        return InputError(problem, file=self.source, record=record, key=key, mend=mend)
+
+
+def _first_difference(got: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, str, str | None]:
+    """Return problem, key and record of the first place where two lists of names differ."""
+    for row, (have, want) in enumerate(zip(got, wanted, strict=False)):
+        if have != want:
+            return f"got '{have}', wanted '{want}'", "names", f"row {row}"
+    return f"got {len(got)} names, wanted {len(wanted)}", "names", None
+
+
+def _text(metadata: dict[str, str], key: str, path: Path) -> str:
+    if key not in metadata:
+        raise InputError("the metadata key is missing", file=path, key=key, mend=_MEND)
+    return metadata[key]
+
+
+def _texts(metadata: dict[str, str], key: str, path: Path) -> tuple[str, ...]:
+    try:
+        value: Any = json.loads(_text(metadata, key, path))
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise InputError("not a JSON list of texts", file=path, key=key, mend=_MEND)
+    return tuple(value)

@@ -1,0 +1,103 @@
+"""MLflowHook: losses and learning rate of a training, as a history file and as metrics of the stage's MLflow run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_path
+from regionclip.tracking.mlflow_run import current_tracker
+
+_POINTS = 200  # of a learning curve, unless an interval is given
+
+
+@HOOKS.register_module()
+class MLflowHook(Hook):
+    """Log the mean of each loss over ``interval`` iterations, and the learning rate; on rank 0 only.
+
+    The history grows in the runner's work folder, so that a resumed training has the whole of it, and is put in its
+    place at the end. The MLflow run is that of `current_tracker`; without one only the file is written.
+
+    Args:
+        history: JSON Lines file to write: ``{"step": 10, "lr": 0.1, "loss": 2.5, ...}``.
+        interval: Iterations between two lines; None gives about 200 lines a training.
+    """
+
+    def __init__(self, history: str | Path, interval: int | None = None) -> None:
+        self.history, self.interval = Path(history), interval
+        self._sums: dict[str, torch.Tensor] = {}
+        self._count = 0
+
+    def before_train(self, runner: Runner) -> None:
+        """Take up the history of the training that is resumed, and log it to this stage's run."""
+        if runner.rank != 0:
+            return
+        self.interval = self.interval or max(1, runner.max_iters // _POINTS)
+        self._growing = Path(runner.work_dir) / "history.jsonl"
+        kept = _lines_until(self._growing, runner.iter)
+        with atomic_path(self._growing) as beside:
+            beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        for line in kept:
+            self._track(line)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Add the losses of an iteration; write a line when the interval is full."""
+        if runner.rank != 0:
+            return
+        for name, value in (outputs or {}).items():
+            value = torch.as_tensor(value).detach().double()
+            self._sums[name] = self._sums.get(name, 0) + value
+        self._count += 1
+        step = runner.iter + 1
+        if step % self.interval and step != runner.max_iters:
+            return
+        rates = [rate for group in runner.optim_wrapper.get_lr().values() for rate in group]
+        line = {
+            "step": step,
+            "lr": rates[0],
+            **{name: float(value) / self._count for name, value in self._sums.items()},
+        }
+        self._sums, self._count = {}, 0
+        with self._growing.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._track(line)
+
+    def after_train(self, runner: Runner) -> None:
+        """Put the whole history in its place."""
+        if runner.rank == 0:
+            with atomic_path(self.history) as beside:
+                beside.write_bytes(self._growing.read_bytes())
+
+    def _track(self, line: dict[str, float]) -> None:
+        tracker = current_tracker()
+        if tracker is not None:
+            tracker.log_metrics(
+                {"train": {name: value for name, value in line.items() if name != "step"}}, int(line["step"])
+            )
+
+
+def _lines_until(path: Path, step: int) -> list[dict[str, float]]:
+    """Return the lines up to an iteration; those after it, and a last one cut short by a kill, will be made again."""
+    kept = []
+    lines = path.read_text().splitlines() if step and path.exists() else []
+    for number, text in enumerate(lines, 1):
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise InputError(
+                f"not JSON ({error})", file=path, record=f"line {number}", mend="delete the folder it is in"
+            ) from None
+        if line["step"] <= step:
+            kept.append(line)
+    return kept

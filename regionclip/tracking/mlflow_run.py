@@ -1,0 +1,70 @@
+"""One MLflow run a stage: opened with params, inputs and tags, closed whatever happens."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from regionclip.checkpoints.scratch import stage_digest
+from regionclip.errors import Interrupted
+from regionclip.files import sha256_tree
+from regionclip.tracking.origin import device_name, origin_tags
+from regionclip.tracking.store import tracking_uri
+from regionclip.tracking.tracker import Tracker
+
+# All stages share one experiment, because MLflow's UI nests child runs only within an experiment;
+# the tags dvc.stage and profile tell them apart.
+EXPERIMENT = "regionclip"
+
+_current: Tracker | None = None
+
+
+def current_tracker() -> Tracker | None:
+    """Return the tracker of the stage that is running, if any."""
+    return _current
+
+
+@contextmanager
+def track(
+    stage: str,
+    params: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    experiment: str | None = None,
+    *,
+    profile: str,
+    digest: str | None = None,
+) -> Iterator[Tracker]:
+    """Record the block as one MLflow run named as the stage.
+
+    The run is a child of ``REGIONCLIP_PARENT_RUN_ID`` where that is set. It ends as FINISHED, as FAILED when an
+    exception leaves the block, and as KILLED when that is an interruption; the exception goes on.
+
+    Args:
+        stage: DVC's name, such as ``finetune@coco``.
+        params: The params that the stage depends on.
+        inputs: Name to path of the files and folders that it reads; logged as data sets with their SHA-256.
+        experiment: Name of the experiment; None for the one of all stages.
+        profile: Name of the params profile.
+        digest: Digest of params and inputs; None computes it.
+    """
+    global _current
+    digest = digest or stage_digest(dict(params), list(inputs.values()))
+    tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
+    if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
+        tags["mlflow.parentRunId"] = parent
+    described = {name: {"path": path.as_posix(), "digest": sha256_tree(path)} for name, path in inputs.items()}
+    tracker = Tracker(stage, digest)
+    tracker.start(tracking_uri(), experiment or EXPERIMENT, tags, params, described)
+    outer, _current, status = _current, tracker, "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except (KeyboardInterrupt, Interrupted):
+        status = "KILLED"
+        raise
+    finally:
+        _current = outer
+        tracker.finish(status, {"device": device_name()})

@@ -1,0 +1,43 @@
+"""Sidecars: a small JSON file among a stage's outputs that says which MLflow run made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from regionclip.errors import InputError
+from regionclip.files import read_json, write_json
+
+KEYS = ("stage", "run_id", "seconds", "digest")
+
+
+def write_sidecar(path: str | Path, stage: str, run_id: str | None, seconds: float, digest: str) -> None:
+    """Write a sidecar.
+
+    Args:
+        path: The JSON file.
+        stage: DVC's name of the stage.
+        run_id: Its MLflow run; None when the run was not delivered.
+        seconds: How long it took.
+        digest: Digest of its params and inputs; see `stage_digest`.
+    """
+    write_json(path, dict(zip(KEYS, (stage, run_id, seconds, digest), strict=True)))
+
+
+def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """Read all sidecars of a folder.
+
+    Returns:
+        Stage to its sidecar, by stage name.
+
+    Raises:
+        InputError: A file is not JSON or lacks a key.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("*.json")):
+        sidecar = read_json(path)
+        for key in KEYS:
+            if not isinstance(sidecar, dict) or key not in sidecar:
+                raise InputError("the key is missing", file=path, key=key, mend="run the stage again")
+        found[sidecar["stage"]] = sidecar
+    return dict(sorted(found.items()))

@@ -1,0 +1,97 @@
+"""Detections: data samples to COCO results and back through a file; ground-truth files that are unsound."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import BaseDataElement, InstanceData
+
+from regionclip.errors import InputError
+from regionclip.evaluation.detections import detections_from_samples, read_detections, results_of_image, save_detections
+from regionclip.evaluation.truth import boxes_by_image, load_truth
+
+TRUTH: dict[str, Any] = {
+    "images": [{"id": 5}, {"id": 6}],
+    "annotations": [
+        {"id": 1, "image_id": 5, "category_id": 11, "bbox": [1, 2, 3, 4]},
+        {"id": 2, "image_id": 5, "category_id": 12, "bbox": [0, 0, 9, 9], "iscrowd": 1},
+    ],
+    "categories": [{"id": 11, "name": "star"}, {"id": 12, "name": "moon"}],
+}
+
+
+def sample(image_id: int, boxes: list[list[float]], labels: list[int], scores: list[float]) -> BaseDataElement:
+    data = BaseDataElement(metainfo={"img_id": image_id})
+    data.pred_instances = InstanceData(
+        bboxes=torch.tensor(boxes, requires_grad=True).reshape(-1, 4),
+        labels=torch.tensor(labels),
+        scores=torch.tensor(scores),
+    )
+    return data
+
+
+def test_samples_become_coco_results() -> None:
+    samples = [sample(5, [[1.004, 2, 4, 7.5]], [1], [0.123456789]), sample(6, [], [], [])]
+    assert detections_from_samples(samples, [11, 12]) == [
+        {"image_id": 5, "category_id": 12, "bbox": [1.0, 2.0, 3.0, 5.5], "score": 0.123457}
+    ]
+
+
+def test_a_saved_file_reads_back_the_same(tmp_path: Path) -> None:
+    results = detections_from_samples([sample(5, [[1, 2, 4, 7.5], [0, 0, 1, 1]], [1, 0], [0.5, 1e-5])], [11, 12])
+    save_detections(tmp_path / "found.json", results)
+    assert read_detections(tmp_path / "found.json", TRUTH) == results
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_without_category_is_refused(label: int) -> None:
+    with pytest.raises(InputError, match=r"image 5.*do not fit 2 categories"):
+        results_of_image(5, np.zeros((1, 4)), np.array([label]), np.ones(1), [11, 12])
+
+
+def test_a_score_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(InputError, match="not finite"):
+        results_of_image(5, np.zeros((1, 4)), np.array([0]), np.array([np.nan]), [11, 12])
+
+
+def test_a_detection_without_a_key_is_refused_with_file_and_key(tmp_path: Path) -> None:
+    (tmp_path / "found.json").write_text('[{"image_id": 5, "category_id": 11, "bbox": [0, 0, 1, 1]}]')
+    with pytest.raises(InputError, match=r"found\.json, record detection 0, key 'score'"):
+        read_detections(tmp_path / "found.json", TRUTH)
+
+
+def test_an_array_of_another_width_is_refused() -> None:
+    with pytest.raises(InputError, match=r"wanted \(N, 7\)"):
+        read_detections(np.zeros((2, 6)), TRUTH)
+
+
+def test_truth_boxes_are_xyxy_without_crowds() -> None:
+    objects = boxes_by_image(TRUTH)
+    np.testing.assert_array_equal(objects[5][0], [[1, 2, 4, 6]])
+    assert (objects[5][1].tolist(), objects[6][0].shape) == ([11], (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": None}, "key 'images'"),
+        ({"images": [{"id": 5}, {"id": 5}]}, r"images\[1\].*there twice"),
+        ({"images": [{"id": "5"}]}, "no integer"),
+        ({"categories": [{"id": 11}]}, r"categories\[0\].*'name'"),
+        (
+            {"annotations": [{"id": 1, "image_id": 99, "category_id": 11, "bbox": [0, 0, 1, 1]}]},
+            r"annotations\[0\].*not listed",
+        ),
+    ],
+)
+def test_an_unsound_truth_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(TRUTH | change))
+    with pytest.raises(InputError, match=message):
+        load_truth(path)

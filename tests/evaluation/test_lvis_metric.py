@@ -1,0 +1,125 @@
+"""LVIS metrics: hand-computed federated cases and values frozen from the LVIS API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regionclip.errors import InputError
+from regionclip.evaluation.lvis import evaluate_lvis
+
+REFERENCE = json.loads((Path(__file__).parent / "lvis_reference.json").read_text())
+BOX = [0.0, 0.0, 10.0, 10.0]
+
+
+def write(path: Path, truth: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(truth))
+    return path
+
+
+def found(image: int, category: int, score: float, box: list[float] | None = None) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": box or BOX, "score": score}
+
+
+@pytest.fixture
+def truth() -> dict[str, Any]:
+    """Rare 1 is in image 1, common 2 in image 2, frequent 3 nowhere; nothing is known of image 3."""
+    return {
+        "images": [{"id": i, "neg_category_ids": [], "not_exhaustive_category_ids": []} for i in (1, 2, 3)],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": BOX},
+            {"id": 2, "image_id": 2, "category_id": 2, "bbox": BOX},
+        ],
+        "categories": [
+            {"id": i, "name": name, "frequency": letter}
+            for i, name, letter in ((1, "red_star", "r"), (2, "moon", "c"), (3, "ring", "f"))
+        ],
+    }
+
+
+def test_false_alarms_count_only_where_the_class_is_known_absent(truth: dict[str, Any], tmp_path: Path) -> None:
+    """The false alarm outranks the hit: precision 1/2 at every recall if it counts, 1 if it is dropped."""
+    detections = [found(3, 1, 0.9), found(1, 1, 0.8)]
+    result = evaluate_lvis(write(tmp_path / "a.json", truth), detections)
+    assert (result["apr"], result["detections_unlabelled"]) == (pytest.approx(1.0), 1)
+    truth["images"][2]["neg_category_ids"] = [1]
+    result = evaluate_lvis(write(tmp_path / "b.json", truth), detections)
+    assert (result["apr"], result["detections_unlabelled"]) == (pytest.approx(0.5), 0)
+
+
+def test_unmatched_detections_are_ignored_where_not_exhaustive(truth: dict[str, Any], tmp_path: Path) -> None:
+    """A second box in image 1 is a false alarm, unless image 1 is not exhaustively annotated for the class."""
+    detections = [found(1, 1, 0.9, [50.0, 50.0, 10.0, 10.0]), found(1, 1, 0.8)]
+    assert evaluate_lvis(write(tmp_path / "a.json", truth), detections)["apr"] == pytest.approx(0.5)
+    truth["images"][0]["not_exhaustive_category_ids"] = [1]
+    assert evaluate_lvis(write(tmp_path / "b.json", truth), detections)["apr"] == pytest.approx(1.0)
+
+
+def test_the_limit_is_by_image_whatever_the_class(truth: dict[str, Any], tmp_path: Path) -> None:
+    detections = [found(1, 3, 0.9), found(1, 1, 0.8)]
+    path = write(tmp_path / "a.json", truth)
+    limited = evaluate_lvis(path, detections, max_detections=1)
+    assert (limited["apr"], limited["detections_over_limit"]) == (0.0, 1)
+    assert evaluate_lvis(path, detections, max_detections=2)["apr"] == pytest.approx(1.0)
+
+
+def test_means_by_frequency_and_classes_without_objects(truth: dict[str, Any], tmp_path: Path) -> None:
+    """Rare: exact hit, AP 1. Common: IoU 0.62, a hit at 3 of 10 thresholds. Frequent: no object, no value."""
+    detections = [found(1, 1, 0.8), found(2, 2, 0.7, [0.0, 0.0, 6.2, 10.0])]
+    result = evaluate_lvis(write(tmp_path / "a.json", truth), detections)
+    assert [result[key] for key in ("ap", "ap50", "apr", "apc", "apf")] == [
+        *map(pytest.approx, (0.65, 1.0, 1.0, 0.3)),
+        None,
+    ]
+    assert result["per_class"] == pytest.approx({"red star": 1.0, "moon": 0.3})
+    assert result["no_ground_truth"] == ["ring"]
+
+
+def test_no_detections_give_zeros(truth: dict[str, Any], tmp_path: Path) -> None:
+    result = evaluate_lvis(write(tmp_path / "a.json", truth), [])
+    assert (result["ap"], result["apr"], result["apc"], result["detections"]) == (0.0, 0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("case", REFERENCE["cases"])
+def test_equals_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
+    """Random worlds measured with lvis 0.5.3; -1 there is None here."""
+    result = evaluate_lvis(
+        write(tmp_path / "a.json", case["truth"]), np.array(case["detections"]), case["max_detections"]
+    )
+    for key, wanted in case["expected"].items():
+        got = -1 if result[key] is None else result[key]
+        assert got == pytest.approx(wanted, abs=1e-6), key
+
+
+def test_the_frozen_worlds_use_every_federated_rule(tmp_path: Path) -> None:
+    unlabelled = over = changed = 0
+    for case in REFERENCE["cases"]:
+        truth, limit = json.loads(json.dumps(case["truth"])), case["max_detections"]
+        result = evaluate_lvis(write(tmp_path / "a.json", truth), np.array(case["detections"]), limit)
+        for image in truth["images"]:
+            image["not_exhaustive_category_ids"] = []
+        exhaustive = evaluate_lvis(write(tmp_path / "b.json", truth), np.array(case["detections"]), limit)
+        unlabelled += result["detections_unlabelled"]
+        over += result["detections_over_limit"]
+        changed += result["ap"] != exhaustive["ap"]
+    assert unlabelled > 10 and over > 5 and changed >= 3
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("images", "neg_category_ids"), ("images", "not_exhaustive_category_ids"), ("categories", "frequency")],
+)
+def test_a_file_without_a_federated_key_is_refused(truth: dict[str, Any], tmp_path: Path, part: str, key: str) -> None:
+    del truth[part][1][key]
+    with pytest.raises(InputError, match=rf"a\.json.*{part}\[1\].*{key}"):
+        evaluate_lvis(write(tmp_path / "a.json", truth), [])
+
+
+def test_an_unknown_frequency_is_refused(truth: dict[str, Any], tmp_path: Path) -> None:
+    truth["categories"][0]["frequency"] = "rare"
+    with pytest.raises(InputError, match="'rare' is not r, c or f"):
+        evaluate_lvis(write(tmp_path / "a.json", truth), [])

@@ -1,0 +1,115 @@
+"""Pictures: every one is a readable PNG of the expected size, with the same bytes every time, also from thin data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from regionclip.errors import InputError
+from regionclip.evaluation.pictures import (
+    SceneBoxes,
+    detection_sheet,
+    learning_curves,
+    per_class_bars,
+    pseudo_label_quality,
+    scene_boxes,
+    summary_picture,
+)
+from regionclip.evaluation.pictures.sheet import _right
+
+SCENE = np.full((40, 60, 3), 120, dtype=np.uint8)
+STAR = SceneBoxes(np.array([[5.0, 5.0, 25.0, 25.0]]), ["star"])
+STAR_FOUND = SceneBoxes(STAR.boxes + 1, ["star"], np.array([0.9]))
+BINS = [
+    {"low": 0.0, "high": 0.5, "regions": 4, "kept": 0, "on_object": 0.5, "precision": None},
+    {"low": 0.5, "high": 1.0, "regions": 6, "kept": 5, "on_object": 0.9, "precision": 0.8},
+]
+SUMMARY = {
+    "profile": "demo",
+    "zero_shot": {"coco": {"gt": {"clip": {"top1_novel": 0.4}, "regionclip": {"top1_novel": 0.7}}}},
+    "open_vocabulary": {"lvis": {"clip": {"apr": 0.1}, "regionclip": {"apr": None}}},
+}
+
+DRAWINGS: dict[str, Callable[[Path], None]] = {
+    "bars": lambda path: per_class_bars({"star": 0.2, "moon": 0.5}, {"star": 0.6, "moon": 0.4}, ["moon"], path, "AP50"),
+    "curves": lambda path: learning_curves(
+        {"pretrain": [{"step": i, "loss": 1 / (i + 1)} for i in range(50)], "rpn": [{"step": 1, "loss": 0.5}]}, path
+    ),
+    "quality": lambda path: pseudo_label_quality(BINS, path),
+    "summary": lambda path: summary_picture(SUMMARY, path),
+    "sheet": lambda path: detection_sheet(
+        [SCENE], [STAR], {"CLIP": [STAR_FOUND], "RegionCLIP": [STAR_FOUND]}, {"star"}, path
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.png", tmp_path / "second.png"
+    for path in (first, second):
+        DRAWINGS[name](path)
+    assert first.read_bytes() == second.read_bytes()
+    picture = cv2.imread(str(first))
+    assert min(picture.shape[:2]) >= 200 and picture.std() > 5, "the picture is empty"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first.png", "second.png"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: per_class_bars({}, {}, [], path, "AP50"),
+        lambda path: per_class_bars({"star": 0.0}, {"star": 0.0}, ["star"], path, "AP50"),
+        lambda path: learning_curves({}, path),
+        lambda path: learning_curves({"rpn": []}, path),
+        lambda path: pseudo_label_quality([BINS[0] | {"regions": 0, "on_object": None}], path),
+        lambda path: summary_picture({}, path),
+    ],
+)
+def test_nothing_to_draw_is_drawn_as_nothing(draw: Callable[[Path], None], tmp_path: Path) -> None:
+    draw(tmp_path / "empty.png")
+    assert cv2.imread(str(tmp_path / "empty.png")) is not None
+
+
+def test_many_classes_stay_on_one_page(tmp_path: Path) -> None:
+    clip = {f"class {i}": i / 400 for i in range(200)}
+    per_class_bars(clip, {name: value + 0.1 for name, value in clip.items()}, [], tmp_path / "many.png", "AP")
+    assert cv2.imread(str(tmp_path / "many.png")).shape[0] < 3200
+
+
+def test_a_sheet_shows_scenes_at_three_times_their_size(tmp_path: Path) -> None:
+    """One row of three columns: each scene takes 120 by 180 dots; the ground's grey is there that often at least."""
+    empty = SceneBoxes(np.zeros((0, 4)), [])
+    detection_sheet([SCENE], [empty], {"CLIP": [empty], "RegionCLIP": [empty]}, [], tmp_path / "sheet.png")
+    grey = (cv2.imread(str(tmp_path / "sheet.png")) == 120).all(axis=2).sum()
+    assert grey == pytest.approx(3 * 120 * 180, rel=0.01)
+
+
+def test_a_detection_is_right_by_name_and_overlap() -> None:
+    truth = SceneBoxes(np.array([[0, 0, 10, 10], [20, 20, 30, 30]]), ["star", "moon"])
+    boxes = np.array([[0, 0, 10, 5], [0, 0, 10, 4], [0, 0, 10, 10], [20, 20, 30, 30]])
+    found = SceneBoxes(boxes, ["star", "star", "moon", "moon"], np.ones(4))
+    assert _right(found, truth) == [True, False, False, True]
+    assert _right(found, SceneBoxes(np.zeros((0, 4)), [])) == [False] * 4
+
+
+def test_a_sheet_takes_the_best_results_of_a_scene() -> None:
+    results: list[dict[str, Any]] = [
+        {"category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.2},
+        {"category_id": 2, "bbox": [1, 1, 5, 5], "score": 0.9},
+        {"category_id": 1, "bbox": [2, 2, 5, 5], "score": 0.6},
+    ]
+    chosen = scene_boxes(results, {1: "star", 2: "moon"}, limit=5, min_score=0.5)
+    assert chosen.names == ["moon", "star"]
+    np.testing.assert_array_equal(chosen.boxes, [[1, 1, 6, 6], [2, 2, 7, 7]])
+    assert len(scene_boxes(results, {1: "star", 2: "moon"}, limit=1).names) == 1
+
+
+def test_a_sheet_of_unequal_lists_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="differ in number"):
+        detection_sheet([SCENE, SCENE], [STAR], {"CLIP": [STAR_FOUND]}, [], tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir())

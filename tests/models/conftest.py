@@ -1,0 +1,76 @@
+"""A CLIP small enough for tests, and the golden values of the official code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.structures import InstanceData
+from open_clip.model import CLIP
+
+from regionclip.models.visual_weights import describe, part_configs
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def clip() -> CLIP:
+    """ModifiedResNet 1-1-1-1 of width 16 on 64 pixels (grid 2), embeddings of 32, a text tower of two layers."""
+    torch.manual_seed(0)
+    visual = dict(layers=[1, 1, 1, 1], width=16, head_width=64, image_size=64)
+    model = CLIP(32, visual, dict(context_length=16, vocab_size=100, width=32, heads=2, layers=2))
+    for module in model.visual.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            # Fresh norms would hide a mix-up: give each its own statistics, and residual branches a weight.
+            torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            torch.nn.init.uniform_(module.running_var, 0.8, 1.2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            module.num_batches_tracked.fill_(7)
+    return model.eval()
+
+
+@pytest.fixture
+def parts(clip: CLIP) -> dict[str, dict[str, Any]]:
+    """Configs of the parts that hold ``clip``."""
+    return part_configs(*describe(clip.visual))
+
+
+@pytest.fixture(scope="session")
+def recipe() -> ModuleType:
+    """The recipe that fills parameters and inputs of the golden runs from their names."""
+    spec = importlib.util.spec_from_file_location("recipe", GOLDEN / "recipe.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Outputs of the official code; see ``tests/golden/README.md``."""
+    with np.load(GOLDEN / "rn50.npz") as arrays:
+        return dict(arrays)
+
+
+def random_boxes(count: int, size: int = 64) -> torch.Tensor:
+    """Return (count, 4) xyxy boxes inside a square image."""
+    start = torch.rand(count, 2) * size / 2
+    return torch.cat([start, start + 8 + torch.rand(count, 2) * (size / 2 - 8)], dim=1)
+
+
+def labelled_regions(count: int, concepts: int) -> InstanceData:
+    """Return regions with three pseudo labels each, as the pretrainer reads them."""
+    return InstanceData(
+        bboxes=random_boxes(count),
+        concept_index=torch.stack([torch.randperm(concepts)[:3] for _ in range(count)]),
+        concept_prob=(torch.rand(count, 3) / 3).sort(descending=True).values,
+    )

@@ -1,0 +1,92 @@
+"""mmcv-lite works with torchvision's operators, and says so where it cannot."""
+
+from __future__ import annotations
+
+import math
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+import torchvision
+from mmcv.ops import RoIAlign, batched_nms, nms, nms_rotated, soft_nms
+
+from regionclip.models import mmcv_ops
+
+BOXES = torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 5], [0, 0, 10, 10]])  # the last two overlap by 0.5
+SCORES = torch.tensor([0.7, 0.8, 0.9])
+
+
+def test_nms_keeps_the_best_of_overlapping_boxes() -> None:
+    dets, kept = nms(BOXES, SCORES, iou_threshold=0.4)
+    assert kept.tolist() == [2, 0]
+    assert torch.equal(dets[:, 4], torch.tensor([0.9, 0.7]))
+    assert nms(BOXES, SCORES, iou_threshold=0.5)[1].tolist() == [2, 1, 0], "an overlap equal to the threshold stays"
+
+
+def test_nms_offset_counts_pixels_inclusively() -> None:
+    # With offset 1 the areas are 11 * 6 and 11 * 11: an overlap of 6 / 11 > 0.54.
+    assert nms(BOXES, SCORES, iou_threshold=0.54, offset=1)[1].tolist() == [2, 0]
+    assert nms(BOXES, SCORES, iou_threshold=0.55, offset=1)[1].tolist() == [2, 1, 0]
+
+
+def test_batched_nms_equals_torchvision() -> None:
+    start = torch.rand(60, 2) * 50
+    boxes, scores, groups = torch.cat([start, start + 20], 1), torch.rand(60), torch.randint(0, 3, (60,))
+    kept = batched_nms(boxes, scores, groups, dict(type="nms", iou_threshold=0.5))[1]
+    assert torch.equal(kept, torchvision.ops.batched_nms(boxes, scores, groups, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("method", "decayed"), [("linear", 0.8 * 0.5), ("gaussian", 0.8 * math.exp(-(0.5**2) / 0.5)), ("naive", None)]
+)
+def test_soft_nms_decays_overlapping_scores(method: str, decayed: float | None) -> None:
+    dets, kept = soft_nms(BOXES, SCORES, iou_threshold=0.3, sigma=0.5, min_score=1e-3, method=method)
+    expected = [0.9, 0.7] + ([decayed] if decayed else [])
+    assert kept.tolist() == [2, 0, 1][: len(expected)]
+    assert dets[:, 4].tolist() == pytest.approx(expected, abs=1e-6)
+    assert torch.equal(dets[:, :4], BOXES[kept])
+
+
+def test_soft_nms_drops_scores_below_the_minimum() -> None:
+    assert soft_nms(BOXES, SCORES, iou_threshold=0.3, min_score=0.5, method="linear")[1].tolist() == [2, 0]
+
+
+def test_soft_nms_takes_no_boxes() -> None:
+    assert len(soft_nms(torch.zeros(0, 4), torch.zeros(0), 0.3)[1]) == 0
+
+
+def test_roi_align_of_a_ramp_is_the_centre_of_each_bin() -> None:
+    """f(x, y) = x is linear, so the mean of a bin is its centre, less the half pixel of ``aligned``."""
+    ramp = torch.arange(16.0).expand(1, 1, 16, 16)
+    rois = torch.tensor([[0.0, 8, 8, 24, 24]])
+    out = RoIAlign(output_size=2, spatial_scale=0.5, sampling_ratio=0, aligned=True)(ramp, rois)
+    assert out[0, 0, 0].tolist() == pytest.approx([6 - 0.5, 10 - 0.5])
+
+
+def test_roi_align_gradient_equals_finite_differences() -> None:
+    features = torch.rand(2, 2, 6, 6, dtype=torch.double, requires_grad=True)
+    rois = torch.tensor([[0, 0.5, 1, 5, 4.5], [1, 2, 0, 5.5, 5]], dtype=torch.double)
+    assert torch.autograd.gradcheck(lambda x: RoIAlign(3)(x, rois), features)
+
+
+def test_roi_align_equals_torchvision_in_half_precision_too() -> None:
+    features, rois = torch.rand(1, 2, 8, 8), torch.tensor([[0.0, 1, 1, 7, 6]])
+    expected = torchvision.ops.roi_align(features, rois, 3, 1.0, 0, True)
+    assert torch.equal(RoIAlign(3)(features, rois), expected)
+    assert RoIAlign(3)(features.bfloat16(), rois).float() == pytest.approx(expected, abs=0.02)
+
+
+def test_other_operators_import_and_explain_themselves_when_called() -> None:
+    with pytest.raises(mmcv_ops.UnsupportedOperator, match="nms_rotated.*compiled mmcv"):
+        nms_rotated(torch.rand(2, 5), torch.rand(2), 0.5)
+    with pytest.raises(mmcv_ops.UnsupportedOperator, match="max"):
+        RoIAlign(2, pool_mode="max")(torch.rand(1, 1, 4, 4), torch.tensor([[0.0, 0, 0, 3, 3]]))
+
+
+def test_a_compiled_mmcv_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mmcv_ops.ensure() is True
+    compiled = ModuleType("mmcv._ext")
+    monkeypatch.setitem(sys.modules, "mmcv._ext", compiled)
+    assert mmcv_ops.ensure() is False
+    assert sys.modules["mmcv._ext"] is compiled

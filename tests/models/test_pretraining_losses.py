@@ -1,0 +1,92 @@
+"""The three pretraining losses against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing
+from mmdet.registry import MODELS
+
+from regionclip.models.concept_distillation_loss import concept_distillation_loss
+from regionclip.models.image_text_contrastive_loss import ImageTextContrastiveLoss, image_text_contrastive_loss
+from regionclip.models.region_concept_contrastive_loss import region_concept_contrastive_loss
+
+# Unit axes: the cosine of a feature with a concept is 1 or 0. Norms differ, and must not matter.
+BANK = torch.tensor([[2.0, 0, 0], [0, 0.5, 0], [0, 0, 1]])
+FEATURES = torch.tensor([[3.0, 0, 0], [0, 0.1, 0], [5, 0, 0]])
+E = math.e  # exp(cosine 1 / temperature 1)
+
+
+def test_contrast_sums_the_probabilities_of_equal_labels() -> None:
+    """Columns are concepts 0, 1, 0. Regions 0 and 2: P = 2e / (2e + 1). Region 1: P = e / (e + 2)."""
+    loss = region_concept_contrastive_loss(FEATURES, BANK, torch.tensor([0, 1, 0]), temperature=1.0)
+    expected = -(2 * math.log(2 * E / (2 * E + 1)) + math.log(E / (E + 2))) / 3
+    assert float(loss) == pytest.approx(expected)
+
+
+def test_contrast_of_one_region_is_zero() -> None:
+    assert float(region_concept_contrastive_loss(FEATURES[:1], BANK, torch.tensor([2]), 0.01)) == 0
+
+
+def test_distillation_is_the_mean_kl_divergence() -> None:
+    """Student of region 0: (e, 1, 1) / (e + 2). The teacher of region 1 equals the student: no loss."""
+    teacher = torch.tensor([[0.5, 0.5, 0], [1 / (E + 2), E / (E + 2), 1 / (E + 2)]])
+    loss = concept_distillation_loss(FEATURES[:2], BANK, teacher, temperature=1.0)
+    divergence = 0.5 * math.log(0.5 * (E + 2) / E) + 0.5 * math.log(0.5 * (E + 2))
+    assert float(loss) == pytest.approx(divergence / 2, abs=1e-6)
+
+
+def test_distillation_gradient_is_student_minus_teacher() -> None:
+    features = torch.eye(3)[:1].requires_grad_()
+    concept_distillation_loss(features, torch.eye(3), torch.tensor([[0.2, 0.3, 0.5]]), 1.0).backward()
+    # Normalisation projects the gradient off the feature's own direction, axis 0.
+    assert features.grad[0].tolist() == pytest.approx([0, 1 / (E + 2) - 0.3, 1 / (E + 2) - 0.5], abs=1e-6)
+
+
+def test_image_text_contrast_is_symmetric_cross_entropy() -> None:
+    """Cosines [[1, 0], [1, 0]]: rows give CE of e/(e+1) and 1/(e+1); columns give 1/2 each."""
+    images, texts = torch.tensor([[1.0, 0], [2.0, 0]]), torch.tensor([[3.0, 0], [0, 1.0]])
+    rows = -(math.log(E / (E + 1)) + math.log(1 / (E + 1))) / 2
+    assert float(image_text_contrastive_loss(images, texts, 1.0)) == pytest.approx((rows + math.log(2)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("RegionConceptContrastiveLoss", (FEATURES, BANK, torch.tensor([0, 1, 2]))),
+        ("ConceptDistillationLoss", (FEATURES, BANK, torch.tensor([[0.0, 0, 1]]).expand(3, 3))),
+        ("ImageTextContrastiveLoss", (FEATURES, BANK)),
+    ],
+)
+def test_modules_are_registered_and_weighted(name: str, arguments: tuple) -> None:
+    one = MODELS.build(dict(type=name))(*arguments)
+    assert float(one) > 0.1
+    assert float(MODELS.build(dict(type=name, loss_weight=0.5))(*arguments)) == pytest.approx(float(one) / 2)
+    warm = MODELS.build(dict(type=name, temperature=1.0))(*arguments)
+    assert float(warm) < float(one)
+
+
+def _loss_of_one_process(rank: int, images: torch.Tensor, texts: torch.Tensor, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    mine = slice(2 * rank, 2 * rank + 2)
+    local = images[mine].clone().requires_grad_()
+    loss = ImageTextContrastiveLoss()(local, texts[mine])
+    loss.backward()
+    torch.save((loss.detach(), local.grad), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_loss_and_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    """DistributedDataParallel averages over processes; the mean of the gradients is that of the global loss."""
+    images, texts = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8)
+    whole = image_text_contrastive_loss(images, texts, 0.01)
+    whole.backward()
+    arguments = (images.detach(), texts, str(tmp_path))
+    torch.multiprocessing.start_processes(_loss_of_one_process, arguments, nprocs=2, start_method="fork")
+    parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    assert all(float(loss) == pytest.approx(float(whole), rel=1e-5) for loss, _ in parts)
+    gradient = torch.cat([grad for _, grad in parts]) / 2
+    assert torch.allclose(gradient, images.grad, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,222 @@
+"""The region store gives back what was put in, refuses what is wrong, and reads the same from many workers."""
+
+from __future__ import annotations
+
+import pickle
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regionclip.errors import InputError
+from regionclip.files import sha256_tree, write_json
+from regionclip.regions.store import RegionStore, RegionStoreWriter
+
+BOXES = np.array([[1, 2, 3, 5], [0, 0, 10, 10.5]], np.float32)
+LOGITS = np.array([2.5, -1.0], np.float32)
+
+
+def write(path: Path, images: dict, k: int = 0, **options) -> RegionStore:
+    """Write ``images`` (id to arguments of ``add``) and open the store."""
+    with RegionStoreWriter(path, {"teacher": "abc", "view": "roi"}, k=k, **options) as writer:
+        for image_id, values in images.items():
+            writer.add(image_id, *values)
+    return RegionStore.open(path)
+
+
+@st.composite
+def stores(draw):
+    """Images with 0 to 4 regions, k of 0 to 3, ids of either kind."""
+    k = draw(st.integers(0, 3))
+    ids = draw(st.one_of(st.sets(st.integers(-(2**62), 2**62), max_size=6), st.sets(st.text(max_size=5), max_size=6)))
+    rng = np.random.default_rng(draw(st.integers(0, 1000)))
+    images = {}
+    for image_id in ids:
+        n = draw(st.integers(0, 4))
+        corner = rng.uniform(-5, 50, (n, 2)).astype(np.float32)
+        boxes = np.hstack([corner, corner + rng.uniform(0.5, 9, (n, 2)).astype(np.float32)])
+        labels = (rng.integers(0, 9, (n, k)), rng.random((n, k), np.float32)) if k else ()
+        images[image_id] = (boxes, rng.normal(size=n).astype(np.float32), *labels)
+    return k, images
+
+
+@settings(max_examples=40, deadline=None)
+@given(stores(), st.integers(1, 4))
+def test_what_was_written_is_read(tmp_path_factory, case, shard_rows):
+    """Any images, in any number of shards, come back exactly and in order."""
+    k, images = case
+    store = write(tmp_path_factory.mktemp("s") / "store", images, k=k, shard_rows=shard_rows)
+    assert store.image_ids == list(images) and len(store) == len(images) and store.k == k
+    assert store.num_regions == sum(len(values[0]) for values in images.values()) == len(store.to_pandas())
+    for image_id, values in images.items():
+        assert image_id in store
+        got = [value for value in store[image_id] if value is not None]
+        assert len(got) == len(values)
+        for value, wanted in zip(got, values, strict=True):
+            assert value.shape == wanted.shape
+            np.testing.assert_array_equal(value, wanted)
+
+
+def test_types_and_metadata(tmp_path):
+    """Dtypes are the documented ones, values are read-only views, and the metadata holds just what was given."""
+    labels = np.array([[3, 1], [0, 2]]), np.array([[0.75, 0.25], [0.5, 0.25]])
+    store = write(tmp_path / "s", {7: (BOXES, LOGITS, *labels)}, k=2, prob_dtype="float16")
+    regions = store[7]
+    assert [value.dtype.name for value in regions] == ["float32", "float32", "int32", "float16"]
+    assert not any(value.flags.writeable or value.flags.owndata for value in regions)
+    assert store.metadata == {"teacher": "abc", "view": "roi"}
+    assert "abc" not in store and 8 not in store
+
+
+def test_table(tmp_path):
+    """The table has one row a region with the best concept; ``limit`` cuts it."""
+    labels = np.array([[3, 1], [0, 2]]), np.array([[0.75, 0.25], [0.5, 0.25]])
+    store = write(
+        tmp_path / "s",
+        {7: (BOXES, LOGITS, *labels), 5: (BOXES[:1], LOGITS[:1], labels[0][:1], labels[1][:1])},
+        k=2,
+        shard_rows=1,
+    )
+    table = store.to_pandas()
+    assert list(table.columns) == ["image_id", "x1", "y1", "x2", "y2", "objectness", "top_concept", "top_prob"]
+    assert table.iloc[1].tolist() == [7, 0, 0, 10, 10.5, -1, 0, 0.5]
+    assert table["image_id"].tolist() == [7, 7, 5] and store.to_pandas(limit=2)["image_id"].tolist() == [7, 7]
+
+
+def test_same_input_gives_same_bytes(tmp_path):
+    """The bytes depend on the values only, not on the order of the metadata."""
+    for name, metadata in (("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})):
+        with RegionStoreWriter(tmp_path / name, metadata) as writer:
+            writer.add(1, BOXES, LOGITS)
+    assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
+
+
+def _read(store: RegionStore, image_id: int) -> np.ndarray:
+    return store[image_id].boxes.copy()
+
+
+def test_other_processes_open_the_store_again(tmp_path):
+    """A store pickled to a spawned process gives the same boxes there, and the pickle holds no data."""
+    store = write(tmp_path / "s", {i: (BOXES + i, LOGITS) for i in range(100)}, shard_rows=7)
+    assert len(pickle.dumps(store)) < 500
+    with get_context("spawn").Pool(1) as pool:
+        np.testing.assert_array_equal(pool.apply(_read, (store, 42)), BOXES + 42)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ((BOXES[:, :3], LOGITS), "boxes"),
+        ((BOXES, LOGITS[:1]), "objectness"),
+        ((BOXES * np.nan, LOGITS), "boxes"),
+        ((BOXES, LOGITS + np.inf), "objectness"),
+        ((BOXES[:, [2, 1, 0, 3]], LOGITS), "boxes"),
+        ((BOXES[:, [0, 1, 0, 3]], LOGITS), "boxes"),
+        ((BOXES, LOGITS, np.zeros((2, 1), int), np.zeros((2, 1))), "concept_index"),
+    ],
+)
+def test_wrong_values_are_refused(tmp_path, values, key):
+    """A wrong shape, a value that is not finite or a box without area names image and column, and leaves no store."""
+    with pytest.raises(InputError) as caught:
+        write(tmp_path / "s", {3: values})
+    assert (caught.value.record, caught.value.key) == (3, key)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("index", "prob", "key"),
+    [
+        (None, None, "concept_index"),
+        ([[0], [-1]], [[0.1], [0.2]], "concept_index"),
+        ([[0.5], [1]], [[0.1], [0.2]], "concept_index"),
+        ([[0], [1]], [[0.1], [1.2]], "concept_prob"),
+        ([[0], [1]], [[0.1]], "concept_prob"),
+    ],
+)
+def test_wrong_labels_are_refused(tmp_path, index, prob, key):
+    """With k = 1 the labels must be there, be indices and be probabilities."""
+    labels = () if index is None else (np.array(index), np.array(prob))
+    with pytest.raises(InputError) as caught:
+        write(tmp_path / "s", {3: (BOXES, LOGITS, *labels)}, k=1)
+    assert caught.value.key == key
+
+
+def test_ids_are_unique_and_of_one_kind(tmp_path):
+    """An image added twice, or an id of another kind, is refused."""
+    with RegionStoreWriter(tmp_path / "s", {}) as writer:
+        writer.add(1, BOXES, LOGITS)
+        with pytest.raises(InputError, match="added before"):
+            writer.add(1, BOXES, LOGITS)
+        with pytest.raises(InputError, match="another kind"):
+            writer.add("2", BOXES, LOGITS)
+    assert RegionStore.open(tmp_path / "s").image_ids == [1]
+
+
+def test_a_failed_writer_keeps_the_old_store(tmp_path):
+    """An error inside the block leaves the store that was there."""
+    write(tmp_path / "s", {1: (BOXES, LOGITS)})
+    with pytest.raises(RuntimeError), RegionStoreWriter(tmp_path / "s", {}) as writer:
+        writer.add(2, BOXES, LOGITS)
+        raise RuntimeError("stopped")
+    assert RegionStore.open(tmp_path / "s").image_ids == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_missing_image_is_named(tmp_path):
+    """Asking for an image that is not there names the store and the image."""
+    store = write(tmp_path / "s", {1: (BOXES, LOGITS)})
+    with pytest.raises(InputError) as caught:
+        store[2]
+    assert caught.value.record == "2" and caught.value.file == tmp_path / "s" and caught.value.mend
+
+
+def test_store_of_another_teacher_is_refused(tmp_path):
+    """``require`` names the key, what the store has and what was wanted."""
+    store = write(tmp_path / "s", {1: (BOXES, LOGITS)})
+    store.require(teacher="abc", view="roi")
+    with pytest.raises(InputError, match="'abc', wanted 'xyz'") as caught:
+        store.require(teacher="xyz")
+    assert caught.value.key == "teacher"
+    with pytest.raises(InputError, match="None"):
+        store.require(bank="b")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.9])
+def test_truncated_shard_is_named(tmp_path, keep):
+    """A shard cut anywhere is refused with its file name when the store is opened."""
+    write(tmp_path / "s", {i: (BOXES, LOGITS) for i in range(8)}, shard_rows=4)
+    shard = tmp_path / "s" / "00001.arrow"
+    data = shard.read_bytes()
+    shard.write_bytes(data[: keep if isinstance(keep, int) else int(keep * len(data))])
+    with pytest.raises(InputError) as caught:
+        RegionStore.open(tmp_path / "s")
+    assert caught.value.file == shard
+
+
+def test_broken_folders_are_refused(tmp_path):
+    """No contents file, contents of another kind, a missing shard and a shard of another store each give an error."""
+    with pytest.raises(InputError, match="does not exist"):
+        RegionStore.open(tmp_path)
+    write_json(tmp_path / "store.json", {"shard": 1})
+    with pytest.raises(InputError, match="not the contents"):
+        RegionStore.open(tmp_path)
+    write(tmp_path / "a", {i: (BOXES, LOGITS) for i in range(2)}, shard_rows=1)
+    write(
+        tmp_path / "b",
+        {i: (BOXES, LOGITS, BOXES[:, :1].astype(int), LOGITS[:, None] * 0) for i in range(2)},
+        k=1,
+        shard_rows=1,
+    )
+    second = tmp_path / "a" / "00001.arrow"
+    second.unlink()
+    with pytest.raises(InputError, match="shard does not exist"):
+        RegionStore.open(tmp_path / "a")
+    (tmp_path / "b" / "00001.arrow").rename(second)
+    with pytest.raises(InputError, match="schema differs"):
+        RegionStore.open(tmp_path / "a")
+    second.write_bytes((tmp_path / "a" / "00000.arrow").read_bytes())
+    with pytest.raises(InputError, match="there twice"):
+        RegionStore.open(tmp_path / "a")

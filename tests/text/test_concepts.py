@@ -1,0 +1,94 @@
+"""Concept counts and the pool: hand counts, order, threshold, files that are refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from regionclip.errors import InputError
+from regionclip.text.concepts import ConceptPool, count_concepts, coverage
+from regionclip.text.pattern_parser import PatternParser
+
+CAPTIONS = ["two red stars", "a star and a ring", "", "the ring, a stop sign"]
+COUNTS = Counter({"star": 2, "red star": 1, "ring": 2, "stop sign": 1})
+
+
+@pytest.fixture
+def parser() -> PatternParser:
+    return PatternParser(["compound", "adjective"])
+
+
+def _pool(**changes: object) -> ConceptPool:
+    values = {"parser": "pattern", "minimum_count": 1, "sources": {"captions.json": "ab"}} | changes
+    return ConceptPool.from_counts(COUNTS, **values)
+
+
+def test_mentions_are_counted(parser: PatternParser) -> None:
+    assert count_concepts(iter(CAPTIONS), parser) == COUNTS
+
+
+def test_processes_give_the_same_counts() -> None:
+    """Words instead of concepts: a worker that loads the lexicon takes seconds to start."""
+    words = SimpleNamespace(parse=str.split, version="words")
+    assert count_concepts(iter(["a star", "a b"] * 25_000), words, workers=2) == {"a": 50_000, "star": 25_000, "b": 25_000}
+
+
+def test_the_pool_is_sorted_by_falling_count_then_name_and_cut() -> None:
+    assert _pool().concepts == ("ring", "star", "red star", "stop sign")
+    assert _pool(minimum_count=2).concepts == ("ring", "star")
+    assert _pool(minimum_count=2).counts == (2, 2)
+
+
+def test_the_csv_is_the_official_text_format_and_loads_again(tmp_path: Path) -> None:
+    pool = _pool()
+    pool.save(tmp_path / "concepts.csv")
+    assert (tmp_path / "concepts.csv").read_text() == "ring,2\nstar,2\nred star,1\nstop sign,1\n"
+    assert ConceptPool.load(tmp_path / "concepts.csv") == pool
+    about = json.loads((tmp_path / "concepts.json").read_text())
+    assert about["concepts"] == 4 and about["sources"] == {"captions.json": "ab"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("ring,2\nstar\n", "line 2.*expected 'concept,count'"),
+        ("ring,2\n,1\n", "line 2.*expected 'concept,count'"),
+        ("ring,2\nstar,x\n", "line 2.*expected 'concept,count'"),
+        ("ring,2\n\nstar,1\n", "line 2.*expected 'concept,count'"),
+        ("ring,2\nring,1\n", "line 2.*'ring' is there twice"),
+        ("ring,1\nstar,2\n", "line 2.*do not fall"),
+        ("", "holds no concept"),
+        ("ring,2\nstar,2\n", "does not fit the checksum"),
+    ],
+)
+def test_a_damaged_pool_is_refused_with_file_and_line(tmp_path: Path, lines: str, message: str) -> None:
+    file = tmp_path / "concepts.csv"
+    _pool().save(file)
+    file.write_text(lines)
+    with pytest.raises(InputError, match=f"concepts.csv.*{message}.*To mend"):
+        ConceptPool.load(file)
+
+
+def test_a_missing_file_or_key_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "concepts.csv"
+    with pytest.raises(InputError, match="concepts.json.*does not exist"):
+        ConceptPool.load(file)
+    _pool().save(file)
+    (tmp_path / "concepts.json").write_text('{"parser": "pattern"}')
+    with pytest.raises(InputError, match="concepts.json, key 'minimum_count'"):
+        ConceptPool.load(file)
+
+
+def test_coverage_finds_names_as_they_are_and_in_the_singular() -> None:
+    pool = ConceptPool(("star", "ski", "red star"), (9, 5, 2), "pattern", 1)
+    report = coverage(pool, ["star", "skis", "Red star", "boat"])
+    assert report == {
+        "classes": 4,
+        "found": 3,
+        "fraction": 0.75,
+        "counts": {"star": 9, "skis": 5, "Red star": 2, "boat": 0},
+    }

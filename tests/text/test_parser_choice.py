@@ -1,0 +1,60 @@
+"""build_parser: params name a parser; what is not there is refused with the mend."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from regionclip.errors import InputError
+from regionclip.text.parser import build_parser
+
+SPACY = importlib.util.find_spec("spacy") is not None
+
+
+def test_pattern_is_built_with_its_modifiers() -> None:
+    parser = build_parser("pattern", ["compound", "adjective"])
+    assert parser.parse("a red stop sign") == ["stop sign", "red stop sign"]
+    assert "textblob" in parser.version
+
+
+@pytest.mark.parametrize("name", ["nltk", "spacy", "spacy:", ""])
+def test_unknown_parser_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"concepts\.parser.*unknown parser.*To mend: use pattern"):
+        build_parser(name)
+
+
+def test_unknown_modifier_is_refused() -> None:
+    with pytest.raises(InputError, match=r"concepts\.modifiers.*'adverb'.*To mend: use compound or adjective"):
+        build_parser("pattern", ["adverb"])
+
+
+@pytest.mark.skipif(SPACY, reason="spaCy is installed")
+def test_absent_spacy_is_refused_with_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"spaCy is not installed.*install the extra `spacy`"):
+        build_parser("spacy:en_core_web_sm")
+
+
+@pytest.mark.skipif(not SPACY, reason="spaCy is not installed")
+def test_absent_model_is_refused_with_what_to_install() -> None:
+    with pytest.raises(InputError, match=r"has no model 'no_such_model'"):
+        build_parser("spacy:no_such_model")
+
+
+@pytest.mark.skipif(not SPACY, reason="spaCy is not installed")
+def test_spacy_concepts_are_compound_and_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand-annotated parse of "He sees two red stop signs" needs no model."""
+    import spacy
+    from spacy.tokens import Doc
+
+    monkeypatch.setattr(spacy, "load", lambda name, exclude: spacy.blank("en"))
+    parser = build_parser("spacy:hand", ["compound", "adjective"])
+    doc = Doc(
+        spacy.blank("en").vocab,
+        words=["he", "sees", "two", "red", "stop", "signs"],
+        lemmas=["he", "see", "two", "red", "stop", "sign"],
+        pos=["PRON", "VERB", "NUM", "ADJ", "NOUN", "NOUN"],
+        heads=[1, 1, 5, 5, 5, 1],
+        deps=["nsubj", "ROOT", "nummod", "amod", "compound", "dobj"],
+    )
+    assert parser.concepts(doc) == ["stop sign", "red stop sign"]
