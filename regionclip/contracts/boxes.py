@@ -82,8 +82,8 @@ def box_checks(name: str, tables: BoxTables, kind: Kind) -> list[Check]:
     record = ("file", "id")
     suites = {
         "images": (tables.images, _image_expectations(kind)),
-        "annotations": (tables.annotations, _annotation_expectations(kind)),
         "categories": (tables.categories, _category_expectations(kind)),
+        "annotations": (tables.annotations, _annotation_expectations(kind)),
     }
     return [
         Check(gx.ExpectationSuite(name=f"{name} {part}", expectations=expectations), table, record)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mmdet.registry import DATASETS
+from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
 from regionclip.data import named_boxes_dataset, transforms  # noqa: F401  (registered)
@@ -46,17 +46,18 @@ def boxes_dataset(
         pipeline: Transforms.
         training: Drop pictures without a box.
     """
-    return DATASETS.build(
-        {
-            "type": "NamedBoxesDataset",
-            "ann_file": str(scenes.annotations.resolve()),
-            "data_prefix": {"img": str(scenes.images.resolve())},
-            "metainfo": {"classes": tuple(names)},
-            "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
-            "test_mode": not training,
-            "pipeline": pipeline,
-        }
-    )
+    config = {
+        "type": "NamedBoxesDataset",
+        "ann_file": str(scenes.annotations.resolve()),
+        "data_prefix": {"img": str(scenes.images.resolve())},
+        "metainfo": {"classes": tuple(names)},
+        "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
+        "test_mode": not training,
+        "pipeline": pipeline,
+    }
+    # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return DATASETS.build(config)
 
 
 def _load() -> list[dict[str, Any]]:

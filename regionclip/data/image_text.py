@@ -115,8 +115,9 @@ class ImageTextRegionDataset(Dataset):
 
         Returns:
             ``inputs``: uint8 (3, H, W), RGB. ``data_samples``: a DetDataSample with ``proposals`` (bboxes float32
-            (n, 4) in pixels of ``inputs``, concept_index int64 (n, k), concept_prob float32 (n, k)) and ``caption_tokens``
-            int64 (L,); its metainfo has img_id, img_path, ori_shape, img_shape (h, w), scale_factor (w, h) and flip.
+            (n, 4) in pixels of ``inputs``, concept_index int64 (n, k), concept_prob float32 (n, k)) and
+            ``caption_tokens`` int64 (L,); its metainfo has img_id, img_path, ori_shape, img_shape (h, w), scale_factor
+            (w, h) and flip.
         """
         epoch, index = self.stream.locate(position)
         rng = self.stream.rng(epoch, index)
@@ -142,7 +143,7 @@ class ImageTextRegionDataset(Dataset):
         return {"inputs": torch.from_numpy(pixels), "data_samples": sample}
 
     def _resized(self, image: Image.Image, short: int) -> np.ndarray:
-        """Return uint8 (h, w, 3): short side ``short`` unless the long one would exceed ``max_size``; rounded half up."""
+        """Return uint8 (h, w, 3), short side ``short`` unless the long would exceed ``max_size``, rounded half up."""
         size = mmcv.rescale_size(image.size, (short, self.max_size))
         return np.asarray(image.resize(size, self.interpolation))
 

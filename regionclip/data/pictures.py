@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
 from regionclip.data import transforms  # noqa: F401  (registered)
@@ -25,13 +26,14 @@ class PicturesDataset(Dataset):
         self.pictures = list(pictures)
         scale = (sizes.max_size, sizes.test_short_side)
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-        self.pipeline = Compose(
-            [
-                {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
-                {"type": "Resize", "scale": scale, "keep_ratio": True, "backend": "pillow"},
-                {"type": "PackDetInputs", "meta_keys": keys},
-            ]
-        )
+        steps = [
+            {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
+            {"type": "Resize", "scale": scale, "keep_ratio": True, "backend": "pillow"},
+            {"type": "PackDetInputs", "meta_keys": keys},
+        ]
+        # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            self.pipeline = Compose(steps)
 
     def __len__(self) -> int:
         return len(self.pictures)

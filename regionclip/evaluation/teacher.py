@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
 from regionclip.evaluation.truth import boxes_by_image, load_truth
 from regionclip.regions.views import RegionTeacher
-from regionclip.text.embed import embed_names
-from regionclip.text.prompts import TEMPLATE_SETS
+from regionclip.regions.similarity import cosine_logits
+from regionclip.text.text_bank import TextBank
+
+BATCH = 256
 
 
 def normalized(image: np.ndarray) -> Tensor:
@@ -26,63 +28,54 @@ def normalized(image: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def image_top1(clip: ClipFolder, shards: Path, names: Sequence[str], templates: str) -> float:
+def image_top1(clip: ClipFolder, shards: Path, bank: TextBank) -> float:
     """Share of captioned images whose nearest class name is the one their caption holds.
 
     Args:
         clip: The CLIP.
         shards: Captioned images; those whose caption holds none or several of the names are left out.
-        names: K class names.
-        templates: Name of the prompt set.
+        bank: One embedding a class.
     """
-    device = runtime.device()
-    model = clip.model().to(device)
-    text = _class_directions(clip, model, names, templates)
-    right = total = 0
+    model = clip.model().to(runtime.device())
     images, labels = [], []
     for record in open_captioned_images(shards):
-        words = record.captions[0].lower().replace(".", " ").replace(",", " ").split()
-        found = [index for index, name in enumerate(names) if name in words]
+        words = set(re.findall(r"[a-z]+", record.captions[0].lower()))
+        found = [index for index, name in enumerate(bank.names) if name in words]
         if len(found) == 1:
             images.append(normalized(np.asarray(decode_image(record.image))))
             labels.append(found[0])
-    for start in range(0, len(images), 256):
-        features = model.encode_image(torch.stack(images[start : start + 256]).to(device))
-        predicted = (features @ text.T).argmax(dim=1).cpu()
-        right += int((predicted == torch.tensor(labels[start : start + 256])).sum())
-        total += len(predicted)
-    return right / max(total, 1)
+    right = 0
+    for start in range(0, len(images), BATCH):
+        features = model.encode_image(torch.stack(images[start : start + BATCH]).to(runtime.device()))
+        right += int((_nearest(features, bank) == torch.tensor(labels[start : start + BATCH])).sum())
+    return right / max(len(images), 1)
 
 
 @torch.no_grad()
-def crop_top1(clip: ClipFolder, scenes: DetectionSet, classes: ClassList, templates: str, context: float) -> float:
+def crop_top1(clip: ClipFolder, scenes: DetectionSet, classes: ClassList, bank: TextBank, context: float) -> float:
     """Share of true boxes whose crop's nearest class name is the right one, among all classes.
 
     Args:
         clip: The CLIP.
         scenes: Pictures and true boxes.
         classes: The classes.
-        templates: Name of the prompt set.
+        bank: One embedding a class.
         context: Side of the square crop over the longer side of the box.
     """
     device = runtime.device()
-    model = clip.model().to(device)
-    text = _class_directions(clip, model, classes.names, templates)
-    teacher = RegionTeacher(model, "crop", context)
-    truth = load_truth(scenes.annotations)
+    teacher = RegionTeacher(clip.model().to(device), "crop", context)
+    truth, ids = load_truth(scenes.annotations), torch.tensor(classes.ids)
     objects = boxes_by_image(truth)
-    ids = np.asarray(classes.ids)
     right = total = 0
     for picture in truth["images"]:
         boxes, categories = objects[picture["id"]]
         if len(boxes):
             image = normalized(np.asarray(decode_image(scenes.images / picture["file_name"]))).to(device)
             features = teacher(image, torch.from_numpy(boxes).to(device))
-            right += int((ids[(features @ text.T).argmax(dim=1).cpu()] == categories).sum())
+            right += int((ids[_nearest(features, bank)] == torch.from_numpy(categories)).sum())
             total += len(boxes)
     return right / max(total, 1)
 
 
-def _class_directions(clip: ClipFolder, model: torch.nn.Module, names: Sequence[str], templates: str) -> Tensor:
-    embeddings = embed_names(model, clip.tokenizer(), names, TEMPLATE_SETS[templates], device=runtime.device())
-    return torch.nn.functional.normalize(embeddings, dim=-1).to(runtime.device())
+def _nearest(features: Tensor, bank: TextBank) -> Tensor:
+    return cosine_logits(features, bank.embeddings.to(features.device), 1.0).argmax(dim=1).cpu()

@@ -8,6 +8,7 @@ from typing import Any
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.errors import InputError
@@ -40,10 +41,9 @@ def build_rpn(clip: ClipFolder, *, anchor_scales: list[float], nms_iou: float, p
     config.rpn_head.update(in_channels=channels, feat_channels=channels)
     config.rpn_head.anchor_generator.scales = list(anchor_scales)
     config.test_cfg.rpn.update(max_per_img=proposals, nms=dict(type="nms", iou_threshold=nms_iou))
-    model = MODELS.build(config)
-    model.init_weights()
+    model = _build(config)
     # The parts that an RPN lacks are built and dropped: the file is checked as a whole.
-    res5, pool = MODELS.build(parts["res5"]), MODELS.build(parts["attention_pool"])
+    res5, pool = _build(parts["res5"]), _build(parts["attention_pool"])
     _fill(clip, model.backbone, res5, pool)
     return model
 
@@ -68,8 +68,7 @@ def build_detector(clip: ClipFolder, overrides: dict[str, Any], frozen_stages: i
             **{f"model.{key}": value for key, value in overrides.items()},
         }
     )
-    model = MODELS.build(config.model)
-    model.init_weights()
+    model = _build(config.model)
     _fill(clip, model.backbone, model.roi_head.shared_head, model.roi_head.bbox_head.attention_pool)
     return model
 
@@ -94,6 +93,15 @@ def build_pretrainer(
         **losses,
     )
     _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
+    return model
+
+
+def _build(config: dict[str, Any]) -> BaseModel:
+    # MMDetection's own parts look for each other in the default scope, which only a Runner sets.
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        model = MODELS.build(config)
+    if hasattr(model, "init_weights"):
+        model.init_weights()
     return model
 
 

@@ -115,6 +115,12 @@ class RegionTextPretrainer(BaseModel):
 
     def _region_losses(self, regions: Tensor, data_samples: Sequence[DetDataSample]) -> dict[str, Tensor]:
         index = torch.cat([sample.proposals.concept_index for sample in data_samples])
+        if len(index) == 0:
+            raise InputError(
+                "no image of the batch has a region",
+                key="proposals.bboxes",
+                mend="leave images without regions out of the region store",
+            )
         probs = torch.cat([sample.proposals.concept_prob for sample in data_samples]).float()
         scores, best = probs.max(dim=1)
         keep = confident(scores, self.concept_threshold)

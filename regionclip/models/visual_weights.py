@@ -8,7 +8,7 @@ from typing import Any
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-# Prefix of open_clip's keys -> part, and what the part calls the same thing.
+# open_clip's prefixes of what runs on regions; the rest is the backbone.
 _RES5, _POOL = "layer4.", "attnpool."
 
 
@@ -25,7 +25,7 @@ def part_configs(
 
     Returns:
         ``backbone``, ``roi_extractor``, ``res5`` and ``attention_pool``, for :class:`RegionEncoder`; a detector takes
-        them as backbone, bbox_roi_extractor, shared_head and the head's attention_pool (without ``type``).
+        them as backbone, bbox_roi_extractor, shared_head and the head's attention_pool.
     """
     layers, width, grid = list(visual["layers"]), visual["width"], visual["image_size"] // 32
     roi_layer = dict(

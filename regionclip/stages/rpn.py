@@ -26,17 +26,14 @@ HISTORY = Path("artifacts/history/rpn.jsonl")
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/rpn and artifacts/proposals/{coco,lvis}_{train,SPLIT}."""
+    """Write artifacts/rpn and artifacts/proposals/{coco,lvis}_{train,dev,val}."""
     trained_on = context.params.rpn.dataset
     classes = load_classes(trained_on)
     assert_no_novel(detection_set(trained_on, "train").annotations, Path("data") / trained_on / "classes.json")
     model = _train(context)
     publish(model.state_dict(), OUT, {"dataset": trained_on, "classes": list(classes.base_names), "stage_digest": context.digest})
     metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes.base_names)}
-    metrics = {}
-    for dataset in ("coco", "lvis"):
-        metrics[dataset] = _propose(context, model, dataset, metadata)
-    return metrics
+    return {dataset: _propose(context, model, dataset, metadata) for dataset in ("coco", "lvis")}
 
 
 def _train(context: StageContext) -> BaseModel:
@@ -54,13 +51,15 @@ def _train(context: StageContext) -> BaseModel:
     return train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)
 
 
-def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, float]:
-    """Store the proposals of a data set's pictures; return their average recall on the measured split."""
-    classes, measured = load_classes(dataset), context.params.evaluation.split
-    for split in ("train", measured):
+def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, Any]:
+    """Store the proposals of a data set's pictures; return their average recall on each held-out split."""
+    classes, recall = load_classes(dataset), {}
+    groups = {group: classes.ids_of(names) for group, names in classes.groups.items()}
+    for split in ("train", "dev", "val"):
         scenes = detection_set(dataset, split)
         pictures = boxes_dataset(scenes, classes.names, test_pipeline(context.params.detection, None), training=False)
         proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata)
-    truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
-    groups = {group: classes.ids_of(names) for group, names in classes.groups.items()}
-    return average_recall(truth, proposals, groups)
+        if split != "train":
+            truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
+            recall[split] = average_recall(truth, proposals, groups)
+    return recall

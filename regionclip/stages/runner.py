@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METRICS = Path("reports/metrics")
 SIDECARS = Path("artifacts/runs")
+DATA_FOLDERS = ("data", "artifacts", "reports")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run_stage(name: str, dataset: str | None = None) -> None:
     """
     definition = read_stage(name, dataset)
     params = load_params()
-    inputs = {dep.as_posix(): dep for dep in definition.deps}
+    inputs = {dep.as_posix(): dep for dep in definition.deps if dep.parts[0] in DATA_FOLDERS}
     for dep in definition.deps:
         if not dep.exists():
             raise InputError("the input does not exist", file=dep, mend=f"run `dvc repro {definition.name}`")

@@ -8,12 +8,10 @@ from typing import Any
 import open_clip
 import torch
 
-from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, load_strictly, save_clip
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
 from regionclip.data.pairs import PairsDataset
 from regionclip.engine.training import train
 from regionclip.errors import InputError
-from regionclip.evaluation.teacher import crop_top1, image_top1
 from regionclip.models.clip_pretrainer import ClipPretrainer
 from regionclip.params import Teacher
 from regionclip.stages.runner import StageContext
@@ -21,23 +19,11 @@ from regionclip.stages.runner import StageContext
 PAIRS, OUT, HISTORY = Path("data/pairs"), Path("artifacts/teacher"), Path("artifacts/history/teacher.jsonl")
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/teacher; measure it on whole images and on crops of the objects in scenes."""
+def run(context: StageContext) -> None:
+    """Write artifacts/teacher."""
     teacher = context.params.teacher
-    if teacher.source == "train":
-        model_cfg, state = _train(context)
-    else:
-        model_cfg, state = _import(teacher)
+    model_cfg, state = _train(context) if teacher.source == "train" else _import(teacher)
     save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
-    clip, split = ClipFolder.open(OUT), context.params.evaluation.split
-    templates = context.params.text_bank.templates
-    context_factor = context.params.pseudo_labels.crop_context
-    metrics = {
-        "crop_top1": crop_top1(clip, detection_set("coco", split), load_classes("coco"), templates, context_factor),
-    }
-    if (PAIRS / "val").exists():
-        metrics["image_top1"] = image_top1(clip, PAIRS / "val", load_classes("coco").names, templates)
-    return metrics
 
 
 def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -1,12 +1,14 @@
-"""Stage text_bank: concept and class names to text embeddings, through the prompt ensemble."""
+"""Stage text_bank: concept and class names to text embeddings; how well the teacher recognises with them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.layout import load_classes
+from regionclip.data.layout import detection_set, load_classes
+from regionclip.evaluation.teacher import crop_top1, image_top1
 from regionclip.stages.runner import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.embed import embed_names
@@ -14,10 +16,11 @@ from regionclip.text.prompts import TEMPLATE_SETS
 from regionclip.text.text_bank import TextBank
 
 CONCEPTS, TEACHER, OUT = Path("artifacts/concepts/concepts.csv"), Path("artifacts/teacher"), Path("artifacts/text_bank")
+HELD_OUT_PAIRS = Path("data/pairs/val")
 
 
-def run(context: StageContext) -> dict[str, int]:
-    """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors."""
+def run(context: StageContext) -> dict[str, Any]:
+    """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors; measure the teacher on whole images and on true crops."""
     clip = ClipFolder.open(TEACHER)
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]
@@ -33,4 +36,14 @@ def run(context: StageContext) -> dict[str, int]:
             text_model=context.params.teacher.model or context.params.profile,
             weights_sha256=weights_sha256,
         ).save(OUT / f"{bank}.safetensors")
-    return {f"{bank}_names": len(of) for bank, of in names.items()}
+    counts = {f"{bank}_names": len(of) for bank, of in names.items()}
+    return counts | {"teacher": _measure(context, clip)}
+
+
+def _measure(context: StageContext, clip: ClipFolder) -> dict[str, float]:
+    bank, classes = TextBank.load(OUT / "coco.safetensors"), load_classes("coco")
+    scenes, factor = detection_set("coco", context.params.evaluation.split), context.params.pseudo_labels.crop_context
+    metrics = {"crop_top1": crop_top1(clip, scenes, classes, bank, factor)}
+    if HELD_OUT_PAIRS.exists():
+        metrics["image_top1"] = image_top1(clip, HELD_OUT_PAIRS, bank)
+    return metrics

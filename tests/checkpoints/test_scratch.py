@@ -6,7 +6,7 @@ from regionclip.checkpoints.scratch import clean_scratch, scratch_folder, stage_
 
 
 def test_digest_changes_with_params_and_bytes_only(tmp_path):
-    """Other params or other bytes give another digest; the order of keys and inputs does not matter."""
+    """Other params or other bytes give another digest; order and compiled code do not matter."""
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "c").write_text("2")
@@ -14,6 +14,9 @@ def test_digest_changes_with_params_and_bytes_only(tmp_path):
     digest = stage_digest({"x": 1, "y": [2.5]}, inputs)
     assert len(digest) == 64 and digest == stage_digest({"y": [2.5], "x": 1}, inputs[::-1])
     assert digest != stage_digest({"x": 1, "y": [2.6]}, inputs)
+    (tmp_path / "b" / "__pycache__").mkdir()
+    (tmp_path / "b" / "__pycache__" / "c.pyc").write_text("compiled")
+    assert digest == stage_digest({"x": 1, "y": [2.5]}, inputs)
     (tmp_path / "b" / "c").write_text("3")
     assert digest != stage_digest({"x": 1, "y": [2.5]}, inputs)
 

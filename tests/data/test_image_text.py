@@ -129,7 +129,7 @@ def test_mmdets_preprocessor_takes_the_batch(scenes):
     """MMDetection's preprocessor pads and normalises the batch, and leaves proposals and tokens in the samples."""
     data = dataset(scenes, scales=[20, 40])
     batch = pseudo_collate([data[position] for position in range(4)])
-    preprocessor = MODELS.build({"type": "DetDataPreprocessor", "mean": [0.0] * 3, "std": [255.0] * 3})
+    preprocessor = MODELS.build({"type": "mmdet.DetDataPreprocessor", "mean": [0.0] * 3, "std": [255.0] * 3})
     made = preprocessor(batch, training=True)
     assert made["inputs"].shape == (4, 3, 40, 60) and made["inputs"].max() == 1
     assert all(

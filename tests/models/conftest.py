@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 from open_clip.model import CLIP
+from torch import Tensor
 
 from regionclip.models.visual_weights import describe, part_configs
 
@@ -61,16 +63,26 @@ def golden() -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-def random_boxes(count: int, size: int = 64) -> torch.Tensor:
-    """Return (count, 4) xyxy boxes inside a square image."""
-    start = torch.rand(count, 2) * size / 2
-    return torch.cat([start, start + 8 + torch.rand(count, 2) * (size / 2 - 8)], dim=1)
+@pytest.fixture
+def random_boxes() -> Callable[[int], Tensor]:
+    """A function that draws (n, 4) xyxy boxes inside a picture of 64 pixels."""
+    return _random_boxes
 
 
-def labelled_regions(count: int, concepts: int) -> InstanceData:
-    """Return regions with three pseudo labels each, as the pretrainer reads them."""
-    return InstanceData(
-        bboxes=random_boxes(count),
-        concept_index=torch.stack([torch.randperm(concepts)[:3] for _ in range(count)]),
-        concept_prob=(torch.rand(count, 3) / 3).sort(descending=True).values,
-    )
+@pytest.fixture
+def labelled_regions() -> Callable[[int, int], InstanceData]:
+    """A function that draws n regions with three of C concepts each, as the pretrainer reads them."""
+
+    def draw(count: int, concepts: int) -> InstanceData:
+        return InstanceData(
+            bboxes=_random_boxes(count),
+            concept_index=torch.stack([torch.randperm(concepts)[:3] for _ in range(count)]),
+            concept_prob=(torch.rand(count, 3) / 3).sort(descending=True).values,
+        )
+
+    return draw
+
+
+def _random_boxes(count: int) -> Tensor:
+    start = torch.rand(count, 2) * 32
+    return torch.cat([start, start + 8 + torch.rand(count, 2) * 24], dim=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torchvision
-from conftest import random_boxes
 from open_clip.model import CLIP
 
 from regionclip.models.region_encoder import RegionEncoder
@@ -19,7 +20,7 @@ def test_whole_image_features_are_clips(clip: CLIP) -> None:
     assert torch.allclose(whole, clip.visual(images), atol=1e-6)
 
 
-def test_region_features_are_roi_aligned_images_in_order(clip: CLIP) -> None:
+def test_region_features_are_roi_aligned_images_in_order(clip: CLIP, random_boxes: Callable) -> None:
     encoder = RegionEncoder.from_clip(clip.visual)
     images, boxes = torch.randn(2, 3, 96, 80), [random_boxes(3), random_boxes(2)]
     features = encoder.forward_features(images)
@@ -28,7 +29,7 @@ def test_region_features_are_roi_aligned_images_in_order(clip: CLIP) -> None:
     assert torch.allclose(encoder(images, boxes), expected, atol=1e-6)
 
 
-def test_an_image_without_regions_adds_no_rows(clip: CLIP) -> None:
+def test_an_image_without_regions_adds_no_rows(clip: CLIP, random_boxes: Callable) -> None:
     encoder = RegionEncoder.from_clip(clip.visual)
     images, boxes = torch.randn(2, 3, 64, 64), random_boxes(3)
     features = encoder.forward_features(images)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import labelled_regions
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.optim import OptimWrapper
@@ -39,22 +39,22 @@ def _pretrainer(clip: CLIP, parts: dict, **changes: object) -> RegionTextPretrai
     return model.train()
 
 
-def _sample(height: int, width: int, regions: int) -> DetDataSample:
-    sample = DetDataSample(metainfo=dict(img_shape=(height, width)))
-    sample.proposals = labelled_regions(regions, CONCEPTS)
-    sample.caption_tokens = torch.randint(1, 100, (16,))
-    return sample
+@pytest.fixture
+def batch(labelled_regions: Callable) -> dict[str, list]:
+    """Two pictures of different sizes with 5 and 3 regions, as a loader gives them."""
+    images, samples = [], []
+    for height, width, regions in ((64, 80, 5), (72, 64, 3)):
+        images.append(torch.randint(0, 256, (3, height, width), dtype=torch.uint8))
+        sample = DetDataSample(metainfo=dict(img_shape=(height, width)))
+        sample.proposals = labelled_regions(regions, CONCEPTS)
+        sample.caption_tokens = torch.randint(1, 100, (16,))
+        samples.append(sample)
+    return dict(inputs=images, data_samples=samples)
 
 
-def _batch() -> dict[str, list]:
-    sizes = [(64, 80, 5), (72, 64, 3)]
-    images = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8) for height, width, _ in sizes]
-    return dict(inputs=images, data_samples=[_sample(*size) for size in sizes])
-
-
-def test_losses_are_the_pure_functions_on_the_kept_regions(clip: CLIP, parts: dict) -> None:
+def test_losses_are_the_pure_functions_on_the_kept_regions(clip: CLIP, parts: dict, batch: dict) -> None:
     model = _pretrainer(clip, parts, concept_threshold=0.15)
-    data = model.data_preprocessor(_batch(), True)
+    data = model.data_preprocessor(batch, True)
     inputs, samples = data["inputs"], data["data_samples"]
     losses = model(inputs, samples, mode="loss")
 
@@ -76,24 +76,46 @@ def test_losses_are_the_pure_functions_on_the_kept_regions(clip: CLIP, parts: di
     assert torch.allclose(losses["loss_image_text"], image_text, rtol=1e-4)
 
 
-def test_whole_image_box_may_be_the_padded_canvas(clip: CLIP, parts: dict) -> None:
+def test_whole_image_box_may_be_the_padded_canvas(clip: CLIP, parts: dict, batch: dict) -> None:
     canvas = _pretrainer(clip, parts, whole_image_box="canvas")
-    data = canvas.data_preprocessor(_batch(), True)
+    data = canvas.data_preprocessor(batch, True)
     boxes = canvas._whole_images(data["inputs"], data["data_samples"])
     assert [box.tolist() for box in boxes] == [[[0, 0, 80, 72]], [[0, 0, 80, 72]]]
 
 
-def test_all_regions_count_when_none_is_confident(clip: CLIP, parts: dict) -> None:
+def test_all_regions_count_when_none_is_confident(clip: CLIP, parts: dict, batch: dict) -> None:
     model = _pretrainer(clip, parts, concept_threshold=0.9)
-    data = model.data_preprocessor(_batch(), True)
+    data = model.data_preprocessor(batch, True)
     assert model(**data, mode="loss")["kept_regions"] == 8
 
 
-def test_one_step_moves_the_student_and_nothing_else(clip: CLIP, parts: dict) -> None:
+def test_refuses_a_batch_without_regions(clip: CLIP, parts: dict, batch: dict) -> None:
+    """Its mean losses would be NaN."""
+    model = _pretrainer(clip, parts)
+    data = model.data_preprocessor(batch, True)
+    for sample in data["data_samples"]:
+        sample.proposals = sample.proposals[:0]
+    with pytest.raises(InputError, match="no image of the batch has a region"):
+        model(**data, mode="loss")
+
+
+def test_trains_in_mixed_precision(clip: CLIP, parts: dict, batch: dict) -> None:
+    model = _pretrainer(clip, parts)
+    data = model.data_preprocessor(batch, True)
+    exact = model(**data, mode="loss")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model(**data, mode="loss")
+    loss, _ = model.parse_losses(mixed)
+    loss.backward()
+    assert all(mixed[name].dtype == torch.float32 for name in exact)
+    assert float(loss) == pytest.approx(float(model.parse_losses(exact)[0]), rel=0.2)
+
+
+def test_one_step_moves_the_student_and_nothing_else(clip: CLIP, parts: dict, batch: dict) -> None:
     model = _pretrainer(clip, parts)
     before = copy.deepcopy(model.state_dict())
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    logged = model.train_step(_batch(), OptimWrapper(torch.optim.SGD(trainable, lr=0.01, weight_decay=1e-4)))
+    logged = model.train_step(batch, OptimWrapper(torch.optim.SGD(trainable, lr=0.01, weight_decay=1e-4)))
     expected = logged["loss_contrastive"] + logged["loss_distillation"] + logged["loss_image_text"]
     assert torch.allclose(logged["loss"], expected), "the number of kept regions is logged but is no loss"
 
@@ -136,8 +158,8 @@ def test_concepts_are_not_saved_and_must_fit(clip: CLIP, parts: dict) -> None:
         model.set_concepts(torch.randn(5, 16))
 
 
-def test_losses_can_be_left_out(clip: CLIP, parts: dict) -> None:
+def test_losses_can_be_left_out(clip: CLIP, parts: dict, batch: dict) -> None:
     model = _pretrainer(clip, parts, distillation_loss=None, image_text_loss=None, text_tower=None)
-    assert set(model(**model.data_preprocessor(_batch(), True), mode="loss")) == {"kept_regions", "loss_contrastive"}
+    assert set(model(**model.data_preprocessor(batch, True), mode="loss")) == {"kept_regions", "loss_contrastive"}
     with pytest.raises(InputError, match="text tower"):
         _pretrainer(clip, parts, text_tower=None)

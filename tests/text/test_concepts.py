@@ -34,7 +34,11 @@ def test_mentions_are_counted(parser: PatternParser) -> None:
 def test_processes_give_the_same_counts() -> None:
     """Words instead of concepts: a worker that loads the lexicon takes seconds to start."""
     words = SimpleNamespace(parse=str.split, version="words")
-    assert count_concepts(iter(["a star", "a b"] * 25_000), words, workers=2) == {"a": 50_000, "star": 25_000, "b": 25_000}
+    assert count_concepts(iter(["a star", "a b"] * 25_000), words, workers=2) == {
+        "a": 50_000,
+        "star": 25_000,
+        "b": 25_000,
+    }
 
 
 def test_the_pool_is_sorted_by_falling_count_then_name_and_cut() -> None:

@@ -105,7 +105,14 @@ def test_every_mention_is_one_item() -> None:
 
 @pytest.mark.parametrize(
     ("word", "single"),
-    [("leaves", "leaf"), ("glasses", "glass"), ("scissors", "scissors"), ("mice", "mouse"), ("boxes", "box"), ("qwertys", "qwerty")],
+    [
+        ("leaves", "leaf"),
+        ("glasses", "glass"),
+        ("scissors", "scissors"),
+        ("mice", "mouse"),
+        ("boxes", "box"),
+        ("qwertys", "qwerty"),
+    ],
 )
 def test_lemma_of_plurals(word: str, single: str) -> None:
     assert lemma(word, "NOUN") == single

@@ -42,7 +42,12 @@ def test_commas_go_and_plus_becomes_a_space() -> None:
 
 @pytest.mark.parametrize(
     ("name", "clean"),
-    [("red_star", "red star"), ("bat_(animal)", "bat animal"), ("flip-flop_(sandal)", "flip-flop sandal"), ("cat", "cat")],
+    [
+        ("red_star", "red star"),
+        ("bat_(animal)", "bat animal"),
+        ("flip-flop_(sandal)", "flip-flop sandal"),
+        ("cat", "cat"),
+    ],
 )
 def test_lvis_names_as_a_person_writes_them(name: str, clean: str) -> None:
     assert clean_lvis_name(name) == clean

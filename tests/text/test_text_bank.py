@@ -40,13 +40,15 @@ def _write(path: Path, tensors: dict[str, torch.Tensor] | None = None, **changes
         "weights_sha256": "a" * 64,
         "sha256": hashlib.sha256(ROWS.numpy().tobytes()).hexdigest(),
     } | changes
-    save_file(tensors or {"embeddings": ROWS}, path, {key: value for key, value in metadata.items() if value is not None})
+    save_file(
+        tensors or {"embeddings": ROWS}, path, {key: value for key, value in metadata.items() if value is not None}
+    )
     return path
 
 
 def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "bank.safetensors"
-    _bank(names=("star", "caf\xe9", "a, \"b\"")).save(path)
+    _bank(names=("star", "caf\xe9", 'a, "b"')).save(path)
     bank = TextBank.load(path)
     assert bank.names == ("star", "caf\xe9", 'a, "b"')
     assert torch.equal(bank.embeddings, ROWS)
@@ -56,7 +58,9 @@ def test_a_bank_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5, unique=True), st.integers(1, 4))
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=5, unique=True), st.integers(1, 4)
+)
 def test_any_names_survive_the_file(tmp_path: Path, names: list[str], width: int) -> None:
     rows = torch.arange(len(names) * width, dtype=torch.float32).reshape(len(names), width)
     _bank(names=tuple(names), embeddings=rows).save(tmp_path / "b.safetensors")
@@ -80,7 +84,10 @@ def test_index_and_subset_follow_names() -> None:
         ({"embeddings": ROWS[:, :0]}, r"got shape \(3, 0\)"),
         ({"names": (), "embeddings": ROWS[:0]}, r"got shape \(0, 2\)"),
         ({"embeddings": ROWS.double()}, "float64, wanted torch.float32"),
-        ({"embeddings": torch.tensor([[1.0, 2.0], [3.0, float("nan")], [0.0, 1.0]])}, r"row 1 \(red star\).*not finite"),
+        (
+            {"embeddings": torch.tensor([[1.0, 2.0], [3.0, float("nan")], [0.0, 1.0]])},
+            r"row 1 \(red star\).*not finite",
+        ),
         ({"names": ("star", "ring", "star")}, "record star.*occurs twice"),
     ],
 )
@@ -92,14 +99,19 @@ def test_wrong_content_is_refused(changes: dict[str, object], message: str) -> N
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"width": 1024}, "bank.safetensors, key 'embeddings': embeddings of width 2, wanted 1024.*To mend: use the text"),
+        (
+            {"width": 1024},
+            "bank.safetensors, key 'embeddings': embeddings of width 2, wanted 1024.*To mend: use the text",
+        ),
         ({"names": ("star", "ring", "stop sign")}, "record row 1, key 'names': got 'red star', wanted 'ring'"),
         ({"names": NAMES[::-1]}, "row 0.*got 'star', wanted 'stop sign'"),
         ({"names": NAMES[:2]}, "got 3 names, wanted 2"),
         ({"weights_sha256": "b" * 64}, "key 'weights_sha256': built with weights aaaaaaaaaaaa, wanted bbbbbbbbbbbb"),
     ],
 )
-def test_a_bank_that_does_not_fit_its_consumer_is_refused(tmp_path: Path, wanted: dict[str, object], message: str) -> None:
+def test_a_bank_that_does_not_fit_its_consumer_is_refused(
+    tmp_path: Path, wanted: dict[str, object], message: str
+) -> None:
     _bank().save(tmp_path / "bank.safetensors")
     bank = TextBank.load(tmp_path / "bank.safetensors")
     bank.require(width=2, names=NAMES, weights_sha256="a" * 64)

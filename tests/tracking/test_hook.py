@@ -39,7 +39,8 @@ def train(folder: Path, iterations: int, name: str, history: Path, interval: int
         train_cfg={"by_epoch": False, "max_iters": iterations},
         optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.5}},
         default_hooks={
-            "checkpoint": {"type": "CheckpointHook", "interval": 3, "by_epoch": False, "save_last": False}, "logger": None,
+            "checkpoint": {"type": "CheckpointHook", "interval": 3, "by_epoch": False, "save_last": False},
+            "logger": None,
         },
         custom_hooks=[MLflowHook(history, interval)],
     ).train()  # fmt: skip

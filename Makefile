@@ -1,0 +1,56 @@
+# RegionCLIP, the pipeline. `make help` lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help install demo table test test-all lint mlflow dag clean
+
+VENV := .venv
+PYTHON ?= python3.11
+UV_VERSION := 0.13.8
+
+# Nothing calls home or downloads while the pipeline runs; see docs/settings.md for each switch.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DO_NOT_TRACK := true
+export DVC_NO_ANALYTICS := 1
+export DVC_STUDIO_OFFLINE := true
+export MLFLOW_DISABLE_TELEMETRY := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export GX_ANALYTICS_ENABLED := false
+export HF_HUB_OFFLINE := 1
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed  ## Create .venv and install exactly what requirements.lock says
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
+	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
+	touch $@
+
+demo: install  ## Rebuild the demo from nothing and print its table
+	dvc repro
+	@$(MAKE) --no-print-directory table
+
+table:  ## Print the table of the last run
+	@cat reports/summary.md
+
+test: install  ## Run the quick tests
+	python -m pytest
+
+test-all: install  ## Run all tests, the slow ones too
+	python -m pytest -m ""
+
+lint: install  ## Check style
+	ruff check .
+	ruff format --check .
+
+mlflow: install  ## Open the MLflow UI on http://127.0.0.1:5000
+	mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db \
+		--artifacts-destination $(CURDIR)/mlruns/artifacts
+
+dag: install  ## Draw the pipeline
+	dvc dag
+
+clean:  ## Remove outputs and scratch, keep the environment and the DVC cache
+	rm -rf data artifacts .scratch

@@ -1,0 +1,106 @@
+"""The summary of a pipeline run: one JSON with every headline number, and its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MODELS = ("clip", "regionclip")
+Numbers = Mapping[str, Any]
+
+_ZERO_SHOT = {
+    "coco": ("ap", "ap50", "ap50_base", "ap50_novel", "ap50_all"),
+    "lvis": ("ap", "ap50", "apr", "apc", "apf"),
+}
+_TOP1 = ("top1_base", "top1_novel", "top1_all")
+_OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
+_RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
+_PSEUDO_LABELS = ("kept_fraction", "precision", "precision_novel", "precision_all_kept", "on_object_fraction", "colour_precision")
+
+
+def build_summary(profile: str, seed: int, split: str, seconds: Mapping[str, float], metrics: Mapping[str, Numbers]) -> dict[str, Any]:
+    """Pick the headline numbers out of the stages' metrics. Fractions 0..1; None where nothing could be measured.
+
+    Args:
+        profile: Name of the params file.
+        seed: The run's seed.
+        split: The measured split, ``dev`` or ``val``.
+        seconds: Stage to seconds.
+        metrics: Contents of ``reports/metrics``: text_bank, rpn, pseudo_labels, zero_shot, evaluate_coco, evaluate_lvis.
+    """
+    zero_shot = {
+        dataset: {
+            boxes: {
+                model: _pick(metrics["zero_shot"][dataset][boxes][model], (*(_TOP1 if boxes == "gt" else ()), *keys))
+                for model in MODELS
+            }
+            for boxes in ("gt", "rpn")
+        }
+        for dataset, keys in _ZERO_SHOT.items()
+    }
+    transfer = {
+        dataset: {model: _pick(metrics[f"evaluate_{dataset}"][model], keys) for model in MODELS}
+        for dataset, keys in _OPEN_VOCABULARY.items()
+    }
+    return {
+        "profile": profile,
+        "seed": seed,
+        "split": split,
+        "seconds": dict(seconds),
+        "teacher": _pick(metrics["text_bank"]["teacher"], ("image_top1", "crop_top1")),
+        "rpn": {dataset: _pick(metrics["rpn"][dataset][split], _RECALL) for dataset in ("coco", "lvis")},
+        "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
+        "zero_shot": zero_shot,
+        "open_vocabulary": transfer,
+    }
+
+
+def summary_table(summary: Numbers) -> str:
+    """Write the summary as Markdown: what was measured, CLIP, RegionCLIP, the gain; percent."""
+    rows = []
+    for dataset, keys in (("coco", _TOP1), ("lvis", _TOP1)):
+        for key in keys:
+            what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
+            rows.append((dataset.upper(), what, summary["zero_shot"][dataset]["gt"], key))
+    for dataset, keys in (("coco", ("ap50_novel", "ap50_all")), ("lvis", ("apr", "ap"))):
+        for key in keys:
+            rows.append((dataset.upper(), f"zero-shot detection, {_spoken(key)}", summary["zero_shot"][dataset]["rpn"], key))
+    for dataset, keys in _OPEN_VOCABULARY.items():
+        for key in keys:
+            rows.append((dataset.upper(), f"after fine-tuning on base boxes, {_spoken(key)}", summary["open_vocabulary"][dataset], key))
+    lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
+    for dataset, what, models, key in rows:
+        clip, regionclip = models["clip"][key], models["regionclip"][key]
+        lines.append(f"| {dataset} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |")
+    return "\n".join([*_header(summary), "", *lines, ""])
+
+
+def _header(summary: Numbers) -> list[str]:
+    teacher, labels, recall = summary["teacher"], summary["pseudo_labels"], summary["rpn"]["coco"]
+    minutes = sum(summary["seconds"].values()) / 60
+    return [
+        f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
+        "",
+        f"Percent. All stages took {minutes:.1f} minutes. The teacher names {_percent(teacher.get('image_top1'))} of whole "
+        f"images and {_percent(teacher['crop_top1'])} of true crops right. The RPN finds {_percent(recall['ar100_base'])} "
+        f"(base) and {_percent(recall['ar100_novel'])} (novel) AR@100 on COCO. The teacher kept "
+        f"{_percent(labels['kept_fraction'])} of the regions; {_percent(labels['precision'])} of those on an object are "
+        "named right.",
+    ]
+
+
+def _pick(numbers: Numbers, keys: tuple[str, ...]) -> dict[str, Any]:
+    return {key: numbers[key] for key in keys if key in numbers}
+
+
+def _spoken(key: str) -> str:
+    names = {"apr": "AP rare", "apc": "AP common", "apf": "AP frequent", "ap": "AP"}
+    return names.get(key) or key.replace("ap50_", "AP50 ")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _gain(before: float | None, after: float | None) -> str:
+    return "–" if before is None or after is None else f"{100 * (after - before):+.1f}"

@@ -1,0 +1,94 @@
+"""Stage report: the summary, its table, and the pictures."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regionclip.data.captions import decode_image
+from regionclip.data.layout import detection_set, load_classes
+from regionclip.evaluation.pictures import (
+    detection_sheet,
+    learning_curves,
+    per_class_bars,
+    pseudo_label_quality,
+    scene_boxes,
+    summary_picture,
+)
+from regionclip.evaluation.summary import build_summary, summary_table
+from regionclip.evaluation.truth import load_truth
+from regionclip.files import atomic_dir, atomic_path, read_json, write_json
+from regionclip.stages.runner import METRICS, SIDECARS, StageContext
+from regionclip.tracking.sidecar import read_sidecars
+
+HISTORY, DETECTIONS = Path("artifacts/history"), Path("artifacts/evaluate")
+SUMMARY, TABLE, PLOTS = Path("reports/summary.json"), Path("reports/summary.md"), Path("reports/plots")
+MEASURED = ("text_bank", "rpn", "pseudo_labels", "zero_shot", "evaluate_coco", "evaluate_lvis")
+SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
+
+
+def run(context: StageContext) -> None:
+    """Write reports/summary.{json,md} and reports/plots."""
+    params = context.params
+    metrics = {name: read_json(METRICS / f"{name}.json") for name in MEASURED}
+    seconds = {stage: sidecar["seconds"] for stage, sidecar in read_sidecars(SIDECARS).items() if stage != "report"}
+    summary = build_summary(params.profile, params.seed, params.evaluation.split, seconds, metrics)
+    write_json(SUMMARY, summary)
+    with atomic_path(TABLE) as beside:
+        beside.write_text(summary_table(summary), encoding="utf-8")
+    with atomic_dir(PLOTS) as folder:
+        _draw(folder, summary, metrics, params.evaluation.split)
+    for file in (SUMMARY, TABLE, *sorted(PLOTS.iterdir())):
+        context.tracker.log_artifact(file)
+    context.tracker.log_metrics({key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")})
+
+
+def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split: str) -> None:
+    summary_picture(summary, folder / "summary.png")
+    pseudo_label_quality(metrics["pseudo_labels"]["by_confidence"], folder / "pseudo_labels.png")
+    histories = {file.stem: _records(file) for file in sorted(HISTORY.glob("*.jsonl"))}
+    learning_curves(histories, folder / "learning_curves.png")
+    for dataset in ("coco", "lvis"):
+        novel = load_classes(dataset).novel_names
+        boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
+        title = f"{dataset.upper()}: zero-shot top-1 on true boxes"
+        per_class_bars(*(boxes[model]["top1_per_class"] for model in ("clip", "regionclip")), novel, folder / f"zero_shot_{dataset}.png", title)
+        title = f"{dataset.upper()}: {'AP50' if dataset == 'coco' else 'AP'} after fine-tuning on base boxes"
+        per_class_bars(*(transfer[model]["per_class"] for model in ("clip", "regionclip")), novel, folder / f"per_class_{dataset}.png", title)
+    _sheet(folder / "detections_coco.png", split)
+
+
+def _records(file: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _sheet(path: Path, split: str) -> None:
+    """Draw the first scenes of the split that hold novel objects, as found from both initialisations."""
+    scenes, classes = detection_set("coco", split), load_classes("coco")
+    truth = load_truth(scenes.annotations)
+    names = dict(zip(classes.ids, classes.names, strict=True))
+    objects = _by_image(truth["annotations"])
+    novel = classes.ids_of(classes.novel_names)
+    chosen = [image for image in truth["images"] if sum(o["category_id"] in novel for o in objects[image["id"]]) >= 2][:SCENES]
+    pictures = [np.asarray(decode_image(scenes.images / image["file_name"])) for image in chosen]
+    found = {
+        title: _by_image(read_json(DETECTIONS / "coco" / f"{model}.json"))
+        for model, title in (("clip", "CLIP"), ("regionclip", "RegionCLIP"))
+    }
+    truths = [scene_boxes(objects[image["id"]], names, len(objects[image["id"]])) for image in chosen]
+    columns = {
+        title: [scene_boxes(results[image["id"]], names, BOXES_A_SCENE, LEAST_SCORE) for image in chosen]
+        for title, results in found.items()
+    }
+    detection_sheet(pictures, truths, columns, classes.novel_names, path)
+
+
+def _by_image(records: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    grouped = defaultdict(list)
+    for record in records:
+        grouped[record["image_id"]].append(record)
+    return grouped

@@ -1,0 +1,65 @@
+"""The gate: real Great Expectations checkpoints, a plain JSON report, a failure that says where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regionclip.contracts.checkpoint import Check, gate, run_checks
+from regionclip.contracts.gx import gx, gxe, said
+from regionclip.errors import DataCheckFailed
+from regionclip.files import read_json
+
+
+def _check(values: list[float], name: str = "things") -> Check:
+    table = pd.DataFrame({"file": "a.json", "id": np.arange(len(values)), "x": values})
+    expectations = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("no row", "add one")),
+        gxe.ExpectColumnValuesToBeBetween(column="x", max_value=1, meta=said("too large", "make it smaller", "size")),
+        gxe.ExpectColumnValuesToNotBeNull(column="x", meta=said("not a number", "count again")),
+    ]
+    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+
+
+def test_a_pass_is_reported_in_the_order_of_the_suite(tmp_path: Path) -> None:
+    results = gate("stage", [_check([0.5, 1.0]), _check([0.0], "others")], tmp_path)
+    report = read_json(tmp_path / "stage.json")
+    assert report == {"success": True, "expectations": 6, "failed": 0, "results": results}
+    assert [result["problem"] for result in results] == ["no row", "too large", "not a number"] * 2
+    assert [result["observed"] for result in results[::3]] == [2, 1]
+
+
+def test_a_failure_names_file_record_key_and_mend_and_leaves_the_report(tmp_path: Path) -> None:
+    with pytest.raises(DataCheckFailed) as caught:
+        gate("stage", [_check([0.5, 3.0, float("nan"), 4.0])], tmp_path)
+    assert str(caught.value) == (
+        "a.json, record id 1, x 3.0, key 'size': things: too large (2 records); 1 more expectations failed. "
+        f"To mend: make it smaller; all findings are in {tmp_path / 'stage.json'}."
+    )
+    assert caught.value.exit_code == 3
+    report = read_json(tmp_path / "stage.json")
+    assert (report["success"], report["failed"]) == (False, 2)
+    assert report["results"][1]["records"] == [
+        {"file": "a.json", "id": 1, "x": 3.0},
+        {"file": "a.json", "id": 3, "x": 4.0},
+    ]
+    assert report["results"][1]["unexpected"] == 2
+
+
+def test_only_a_sample_of_the_records_is_kept() -> None:
+    result = run_checks([_check([2.0] * 50)])[1]
+    assert result["unexpected"] == 50 and len(result["records"]) == 5
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    gate("stage", [_check([0.5])], tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_expectation_that_cannot_be_evaluated_is_an_error() -> None:
+    check = _check([0.5])
+    with pytest.raises(RuntimeError, match="could not be evaluated"):
+        run_checks([Check(check.suite, check.table.drop(columns="x"), check.record)])

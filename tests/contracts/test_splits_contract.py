@@ -1,0 +1,101 @@
+"""Contract of splits: novel boxes in training, classes that do not add up, and pictures in two splits are found."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regionclip.contracts.boxes import read_box_tables
+from regionclip.contracts.checkpoint import Check, gate, run_checks
+from regionclip.contracts.images import image_files_table
+from regionclip.contracts.splits import read_classes, split_checks
+from regionclip.data.layout import detection_set
+from regionclip.errors import DataCheckFailed
+
+Edit = Callable[[Path, Callable[[Any], None]], None]
+
+
+def _checks(data: Path, kind: str) -> list[Check]:
+    sets = {split: detection_set(kind, split, data) for split in ("train", "dev", "val")}
+    tables = {split: read_box_tables(where.annotations, kind) for split, where in sets.items()}
+    files = {split: image_files_table(tables[split].images, where.images) for split, where in sets.items()}
+    return split_checks(kind, kind, read_classes(data / kind / "classes.json", kind), tables, files)
+
+
+@pytest.mark.parametrize("kind", ["coco", "lvis"])
+def test_clean_splits_pass(clean_data: Path, kind: str) -> None:
+    results = run_checks(_checks(clean_data, kind))
+    assert all(result["success"] for result in results)
+    assert {result["artefact"] for result in results} == {
+        f"{kind} classes",
+        f"{kind} categories and classes",
+        f"{kind} training boxes",
+        f"{kind} pictures across splits",
+    }
+
+
+def _class(at: int, key: str, value: Any) -> Callable[[Any], None]:
+    return lambda content: content["classes"][at].__setitem__(key, value)
+
+
+def _novel_box(content: Any) -> None:
+    content["annotations"][3]["category_id"] = 2
+    content["categories"].append({"id": 2, "name": "ring"})
+
+
+FAULTS = [
+    (
+        "coco",
+        "annotations/instances_train_base.json",
+        _novel_box,
+        "id 203.*key 'category_id'.*not base is in the training",
+    ),
+    (
+        "lvis",
+        "annotations/lvis_train_base.json",
+        lambda c: c["annotations"][3].update(category_id=2),
+        "category_id.*not base",
+    ),
+    ("coco", "annotations/instances_val_all.json", lambda c: c["categories"].pop(0), "id 1.*lacks a class"),
+    (
+        "coco",
+        "annotations/instances_val_all.json",
+        lambda c: c["categories"][0].update(name="moon"),
+        "id 1.*differ in name",
+    ),
+    ("coco", "annotations/instances_train_base.json", lambda c: c["categories"][0].update(id=9), "id 9.*is no class"),
+    ("coco", "classes.json", _class(1, "id", 1), "id 1.*a class id occurs twice"),
+    ("coco", "classes.json", _class(1, "name", "star"), "a class name occurs twice"),
+    ("coco", "classes.json", _class(1, "split", "new"), "id 2.*neither base nor novel"),
+    ("coco", "classes.json", _class(1, "split", "base"), "base or novel classes are missing"),
+    ("lvis", "classes.json", _class(1, "frequency", "c"), "id 2.*novel must mean rare"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "plant", "message"), FAULTS)
+def test_a_planted_fault_is_named(
+    data: Path, edit: Edit, kind: str, name: str, plant: Callable[[Any], None], message: str
+) -> None:
+    file = data / kind / name
+    edit(file, plant)
+    with pytest.raises(DataCheckFailed, match=f"{message}.*To mend") as caught:
+        gate("splits", _checks(data, kind), data)
+    assert caught.value.file in (str(file), None)
+
+
+@pytest.mark.parametrize("other", ["train/000000000002.jpg", "dev/000000000012.jpg"])
+def test_a_picture_in_two_splits_is_found(data: Path, other: str) -> None:
+    shutil.copy(data / "coco/val/000000000021.jpg", data / "coco" / other)
+    with pytest.raises(DataCheckFailed, match="the same picture is in two splits") as caught:
+        gate("splits", _checks(data, "coco"), data)
+    assert caught.value.file == str(data / "coco" / other) and "000000000021.jpg" in caught.value.record
+
+
+def test_a_picture_twice_in_one_split_is_no_leak(data: Path) -> None:
+    shutil.copy(data / "coco/val/000000000021.jpg", data / "coco/val/000000000022.jpg")
+    results = gate("splits", _checks(data, "coco"), data)
+    assert all(result["success"] for result in results)
