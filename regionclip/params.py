@@ -138,6 +138,7 @@ class Rpn(Section):
 
     dataset: Literal["coco", "lvis"]
     anchor_scales: Annotated[list[Rate], Field(min_length=1)]
+    pre_nms: Positive
     nms_iou: Fraction
     proposals: Positive
     frozen_stages: Annotated[int, Field(ge=0, le=4)]

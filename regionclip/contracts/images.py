@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
@@ -40,13 +39,13 @@ def look(content: bytes) -> Looked:
     """Decode an image to its end."""
     digest = hashlib.sha256(content).hexdigest()
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(content)) as image:
+        with Image.open(BytesIO(content)) as image:
             image.load()
             width, height = image.size
             if image.getexif().get(_ORIENTATION) in _TURNED:
                 width, height = height, width
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        # Pillow names the in-memory stream in some messages.
+    except Exception as error:
+        # Pillow's decoders raise errors of many kinds on damaged bytes; some messages name the in-memory stream.
         return Looked(str(error).split(" <_io")[0] or "unreadable", None, None, digest)
     return Looked(None, width, height, digest)
 

@@ -129,7 +129,7 @@ def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:
 
 def _twins(table: pd.DataFrame) -> pd.Series:
     """For each image file, the path of one with the same bytes in another split, or None."""
-    shared = table.dropna(subset="sha256").groupby("sha256").filter(lambda group: group["split"].nunique() > 1)
+    shared = table[table.groupby("sha256")["split"].transform("nunique") > 1]
     twins = pd.Series([None] * len(table), index=table.index, dtype=object)
     for _, group in shared.groupby("sha256"):
         for row in group.itertuples():

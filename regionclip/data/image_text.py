@@ -17,8 +17,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
+
+# isort: split
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
+
 from regionclip.data.captions import CaptionedImage, CaptionedImages, decode_image, open_captioned_images
 from regionclip.data.stream import ShuffledStream
 from regionclip.errors import InputError

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
+
+# isort: split
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from regionclip import runtime
+
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
 
 
 def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int = 8) -> Iterator[DetDataSample]:

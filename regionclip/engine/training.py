@@ -79,7 +79,7 @@ def train(
 
 def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWrapper:
     """Optimiser over the trainable parameters only, so that weight decay does not touch frozen ones."""
-    settings: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay}
+    settings: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay, "fused": True}
     if schedule.optimizer == "SGD":
         settings["momentum"] = 0.9
     optimizer = getattr(torch.optim, schedule.optimizer)((p for p in model.parameters() if p.requires_grad), **settings)

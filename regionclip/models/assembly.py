@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from regionclip.errors import InputError
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import load_visual, part_configs
+from regionclip.params import Rpn
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -24,23 +26,23 @@ def read_config(name: str) -> Config:
     return Config.fromfile(CONFIGS / name)
 
 
-def build_rpn(clip: ClipFolder, *, anchor_scales: list[float], nms_iou: float, proposals: int, frozen_stages: int = 2) -> BaseModel:
+def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
     """Build an RPN on CLIP's stride-16 map, its backbone filled with CLIP's weights.
 
     Args:
         clip: The CLIP.
-        anchor_scales: Anchor sides over the stride of 16 pixels.
+        params: Section ``rpn``.
         nms_iou: IoU above which the lower of two proposals is dropped.
         proposals: Proposals kept an image.
-        frozen_stages: See `CLIPResNetC4`.
     """
-    parts = _parts(clip, frozen_stages)
+    parts = _parts(clip, params.frozen_stages)
     channels = parts["roi_extractor"]["out_channels"]
     config = read_config("rpn_clip_rn50_c4.py").model
     config.backbone = parts["backbone"]
     config.rpn_head.update(in_channels=channels, feat_channels=channels)
-    config.rpn_head.anchor_generator.scales = list(anchor_scales)
-    config.test_cfg.rpn.update(max_per_img=proposals, nms=dict(type="nms", iou_threshold=nms_iou))
+    config.rpn_head.anchor_generator.scales = list(params.anchor_scales)
+    nms = {"type": "nms", "iou_threshold": nms_iou}
+    config.test_cfg.rpn.update(nms_pre=params.pre_nms, max_per_img=proposals, nms=nms)
     model = _build(config)
     # The parts that an RPN lacks are built and dropped: the file is checked as a whole.
     res5, pool = _build(parts["res5"]), _build(parts["attention_pool"])
@@ -101,7 +103,12 @@ def _build(config: dict[str, Any]) -> BaseModel:
     with DefaultScope.overwrite_default_scope("mmdet"):
         model = MODELS.build(config)
     if hasattr(model, "init_weights"):
-        model.init_weights()
+        # It prints a paragraph for every parameter.
+        logging.disable(logging.INFO)
+        try:
+            model.init_weights()
+        finally:
+            logging.disable(logging.NOTSET)
     return model
 
 

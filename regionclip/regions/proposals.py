@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
 from regionclip.engine.prediction import predict
 from regionclip.regions.store import RegionStoreWriter
+
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
 
 
 def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:

@@ -52,8 +52,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _rpn(context: StageContext, clip: ClipFolder) -> BaseModel:
     params = context.params.pseudo_labels
-    scales = context.params.rpn.anchor_scales
-    model = build_rpn(clip, anchor_scales=scales, nms_iou=params.nms_iou, proposals=params.proposals)
+    model = build_rpn(clip, context.params.rpn, nms_iou=params.nms_iou, proposals=params.proposals)
     model.load_state_dict(read(RPN)[0])
     return model
 

@@ -39,13 +39,7 @@ def run(context: StageContext) -> dict[str, Any]:
 def _train(context: StageContext) -> BaseModel:
     params, rpn = context.params, context.params.rpn
     scenes, names = detection_set(rpn.dataset, "train"), load_classes(rpn.dataset).base_names
-    model = build_rpn(
-        ClipFolder.open(TEACHER),
-        anchor_scales=rpn.anchor_scales,
-        nms_iou=rpn.nms_iou,
-        proposals=rpn.proposals,
-        frozen_stages=rpn.frozen_stages,
-    )
+    model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
     boxes = boxes_dataset(scenes, names, train_pipeline(params.detection, None), training=True)
     stream = StreamDataset(boxes, params.seed)
     return train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)

@@ -11,7 +11,7 @@ from regionclip.errors import InputError
 from regionclip.text.prompts import fill
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed_names(
     clip_model: nn.Module,
     tokenizer: Callable[[list[str]], Tensor],

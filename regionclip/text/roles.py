@@ -12,14 +12,14 @@ DETERMINER, ADJECTIVE, JOINT, NOUN, VERB, OTHER = "DAJNVX"
 
 _CLITICS = frozenset(["n't", "'re", "'ve", "'ll", "'d", "'m"])
 # The lexicon calls these adjectives.
-_QUANTIFIERS = frozenset("many several few some more most other same such all both".split())
+_QUANTIFIERS = frozenset(["many", "several", "few", "some", "more", "most", "other", "same", "such", "all", "both"])
 # "Some walk" and "these walk" are subjects with a verb; "a walk" is a noun.
-_WEAK_DETERMINERS = _QUANTIFIERS | frozenset("this that these those which".split())
+_WEAK_DETERMINERS = _QUANTIFIERS | frozenset(["this", "that", "these", "those", "which"])
 _OBJECT_FOLLOWS = frozenset(["DT", "PRP$", "PRP", "CD"])
 _PHRASE_ENDS = frozenset(["", "IN", "TO", ".", ",", ":", ")", "DT", "CC"])
 
 # Tagged as prepositions, but a verb may follow.
-_CONJUNCTIONS = frozenset("that while as if because when than so until though".split())
+_CONJUNCTIONS = frozenset(["that", "while", "as", "if", "because", "when", "than", "so", "until", "though"])
 _PLURAL_DETERMINERS = _QUANTIFIERS | frozenset(["these", "those"])
 
 Tagged = list[tuple[str, str]]

@@ -13,8 +13,8 @@ from textblob.en.inflect import singularize
 STOP_WORDS = frozenset(
     """i me my mine myself you your yours yourself yourselves he him his himself she her hers herself it its itself
     we us our ours ourselves they them their theirs themselves who whom whose which what that this these those
-    one ones other others another each anyone anybody anything someone somebody something everyone everybody everything
-    nobody nothing none 's m 1930""".split()
+    one ones other others another each anyone anybody anything someone somebody something everyone everybody
+    everything nobody nothing none 's m 1930""".split()  # noqa: SIM905
 )
 
 _ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")

@@ -55,7 +55,7 @@ def test_an_image_without_caption_is_named(data: Path, edit: Edit) -> None:
 def test_a_missing_key_is_named(data: Path, edit: Edit) -> None:
     edit(data / FILE, lambda content: content["annotations"][4].pop("caption"))
     with pytest.raises(
-        DataCheckFailed, match=r"captions\.json, record annotations 4, key 'caption': the key is m"
+        DataCheckFailed, match=r"captions\.json, record annotations 4, key 'caption': the key is missing"
     ):
         _check(data)
 

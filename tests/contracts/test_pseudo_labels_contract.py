@@ -67,7 +67,7 @@ def test_a_planted_fault_is_named(tmp_path: Path, row: int, column: str, value: 
     regions = _regions()
     regions.loc[row, column] = value
     with pytest.raises(DataCheckFailed, match=problem) as caught:
-        gate("labels", _checks(regions), tmp_path)
+        gate("labels", _checks(regions)[:1], tmp_path)
     where = "image_id 9, region 0" if column == "image_id" else "image_id 2, region 0"
     assert caught.value.file == "store" and caught.value.record.startswith(where)
 

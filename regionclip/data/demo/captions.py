@@ -73,11 +73,11 @@ def pair_caption(rng: np.random.Generator, kind: Kind, ground: str, fill: float)
         rng: Source of the choices.
         kind: What the picture shows.
         ground: What it lies on, a key of ``GROUND_PHRASES``; named at times.
-        fill: Longer side of the object in sides of the picture; decides between "small" and "large".
+        fill: Longer side of the object in sides of the picture; decides whether it is "large".
     """
     bare = kind.shape if rng.random() < 0.25 else f"{kind.colour} {kind.shape}"
     if rng.random() < 0.25:
-        bare = f"small {bare}" if fill < 0.58 else f"large {bare}" if fill > 0.74 else bare
+        bare = f"large {bare}" if fill > 0.9 else bare
     text = pick(rng, _PAIR_TEMPLATES).format(a=with_article(bare), the=f"the {bare}", bare=bare)
     if rng.random() < 0.22 and not text.endswith("."):
         text = f"{text} {pick(rng, GROUND_PHRASES[ground])}"

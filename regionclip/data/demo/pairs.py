@@ -15,7 +15,8 @@ from regionclip.data.demo.seeding import generator, pick
 from regionclip.data.demo.sprites import Sprite, paste, render_sprite
 from regionclip.data.demo.vocabulary import COLOURS, DISTRACTORS, GROUNDS, SHAPES, Kind
 
-_FILL = (0.45, 0.85)  # longer side of the object in sides of the picture
+# Longer side of the object in sides of the picture: it fills it, as in the pictures that people put on the web.
+_FILL = (0.7, 1.0)
 
 
 class PairTask(NamedTuple):

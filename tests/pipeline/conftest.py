@@ -1,0 +1,85 @@
+"""The whole graph on tiny params, run once by DVC in a repository of its own; tests that plant faults get a copy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# The package is copied because dvc.yaml names its files as dependencies; params and state are the tests' own.
+COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "regionclip")
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of the pipeline's commands: this interpreter's programs, one thread, no network."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("REGIONCLIP_", "MLFLOW_", "DVC_"))}
+    return kept | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "OMP_NUM_THREADS": "1",
+        "REGIONCLIP_DEVICE": "cpu",
+        "REGIONCLIP_WORKERS": "0",
+        "DVC_NO_ANALYTICS": "1",
+        "DVC_SITE_CACHE_DIR": str(tmp_path_factory.mktemp("dvc_site")),
+        "DO_NOT_TRACK": "true",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
+        "HF_HUB_OFFLINE": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str]) -> Command:
+    """A function that runs a program in a folder to its end and returns its exit code and output."""
+
+    def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            arguments, cwd=folder, env=environment | settings, capture_output=True, text=True, timeout=1200, check=False
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
+    """A Git and DVC repository with the pipeline and tests/tiny.yaml; nothing has run in it yet."""
+    folder = tmp_path_factory.mktemp("pipeline") / "repository"
+    folder.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")
+    command(folder, "git", "init", "--quiet").check_returncode()
+    command(folder, "dvc", "init", "--quiet").check_returncode()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def first_run(repository: Path, command: Command) -> subprocess.CompletedProcess[str]:
+    """The first ``dvc repro``: the whole graph from nothing."""
+    return command(repository, "dvc", "repro")
+
+
+@pytest.fixture(scope="session")
+def finished(repository: Path, first_run: subprocess.CompletedProcess[str]) -> Path:
+    """The repository after the first run; tests must leave it as it is."""
+    assert first_run.returncode == 0, first_run.stdout[-3000:] + first_run.stderr[-3000:]
+    return repository
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished repository to plant faults in; MLflow's state is left behind."""
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns", "plots"), symlinks=True)
+    yield folder
+    shutil.rmtree(folder)

@@ -1,0 +1,61 @@
+"""Stage concepts: captions in, pool and coverage out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from regionclip.errors import InputError
+from regionclip.files import read_json, sha256_file
+from regionclip.stages import concepts
+from regionclip.text.concepts import ConceptPool
+
+CAPTIONS = ["a red star", "two red stars and a stop sign", "the boat"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project folder with three captioned scenes and two lists of classes."""
+    monkeypatch.chdir(tmp_path)
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(3)]
+    annotations = [{"id": i, "image_id": i, "caption": caption} for i, caption in enumerate(CAPTIONS)]
+    _write(tmp_path / "data/scenes/captions.json", {"images": images, "annotations": annotations})
+    for dataset, names in {"coco": ("star", "ring"), "lvis": ("red star", "blue boat")}.items():
+        classes = [{"id": i, "name": name, "split": ("base", "novel")[i]} for i, name in enumerate(names)]
+        _write(tmp_path / f"data/{dataset}/classes.json", {"dataset": dataset, "classes": classes})
+    return tmp_path
+
+
+def _write(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+
+
+def _context(minimum_count: int) -> SimpleNamespace:
+    params = SimpleNamespace(parser="pattern", modifiers=["compound", "adjective"], minimum_count=minimum_count)
+    return SimpleNamespace(params=SimpleNamespace(concepts=params))
+
+
+def test_the_pool_and_its_coverage_are_written(project: Path) -> None:
+    metrics = concepts.run(_context(1))
+    pool = ConceptPool.load("artifacts/concepts/concepts.csv")
+    assert dict(zip(pool.concepts, pool.counts, strict=True)) == {"red star": 2, "star": 2, "boat": 1, "stop sign": 1}
+    assert pool.sources == {"data/scenes/captions.json": sha256_file("data/scenes/captions.json")}
+    coverage = read_json("artifacts/concepts/coverage.json")
+    assert coverage["coco"]["base"]["counts"] == {"star": 2} and coverage["coco"]["novel"]["fraction"] == 0.0
+    assert coverage["lvis"]["base"]["counts"] == {"red star": 2} and coverage["lvis"]["novel"]["found"] == 0
+    assert (metrics["concepts"], metrics["mentions"], metrics["captions_skipped"]) == (4, 6, 0)
+
+
+def test_the_minimum_count_cuts(project: Path) -> None:
+    metrics = concepts.run(_context(2))
+    assert (metrics["concepts"], metrics["vocabulary"], metrics["kept_mentions"]) == (2, 4, 4)
+
+
+def test_a_pool_without_concepts_is_refused_and_nothing_is_written(project: Path) -> None:
+    with pytest.raises(InputError, match=r"captions\.json, key 'concepts\.minimum_count'.*none of 4 concepts"):
+        concepts.run(_context(99))
+    assert not (project / "artifacts").exists()
