@@ -6,7 +6,7 @@ VENV := .venv
 PYTHON ?= python3.11
 UV_VERSION := 0.13.8
 
-# Nothing calls home or downloads while the pipeline runs; see docs/settings.md for each switch.
+# Nothing calls home or downloads while the pipeline runs.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DO_NOT_TRACK := true
 export DVC_NO_ANALYTICS := 1

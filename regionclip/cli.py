@@ -6,8 +6,8 @@ import argparse
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
-from types import FrameType
 
 from regionclip.errors import InputError, Interrupted
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``regionclip`` command."""
     parser = argparse.ArgumentParser(
         prog="regionclip",
-        description="Run one stage of the pipeline in the current folder. `dvc repro` runs them all, in order, as needed.",
+        description="Run one stage of the pipeline in the current folder. `dvc repro` runs them all, as needed.",
         epilog="Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, "
         "REGIONCLIP_PRECISION, REGIONCLIP_CHECKPOINT_INTERVAL, MLFLOW_TRACKING_URI. "
         "Exit codes: 0 done, 2 wrong input, 3 data check failed, 4 interrupted and resumable.",
@@ -49,9 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     chosen = build_parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
-    # Warnings of MMEngine, GX and MLflow about each other would bury the lines that matter.
+    # KeyboardInterrupt, because libraries catch every Exception: MLflow would make it a failed delivery.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Warnings of MMEngine, GX and MLflow about each other would bury the lines that matter, in loader workers too.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
+    warnings.simplefilter("ignore")
     from regionclip.stages.runner import run_stage
 
     try:
@@ -60,10 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"regionclip {chosen.stage}: {error}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted):
-        print(f"regionclip {chosen.stage}: interrupted; run it again to go on from the last resume point.", file=sys.stderr)
+        print(
+            f"regionclip {chosen.stage}: interrupted; run it again to go on from the last resume point.",
+            file=sys.stderr,
+        )
         return Interrupted.exit_code
     return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted

@@ -26,7 +26,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(0o666 & ~_umask())
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
@@ -42,7 +42,7 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         beside.chmod(0o777 & ~_umask())
         if path.exists():
             shutil.rmtree(path)
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -69,14 +69,16 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("the file does not exist", file=path, mend="run the stage that writes it, or mend the path") from None
+        raise InputError(
+            "the file does not exist", file=path, mend="run the stage that writes it, or mend the path"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"not JSON ({error})", file=path, mend="write the file again") from None
 
 
 def sha256_file(path: str | Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
-    with open(path, "rb") as handle:
+    with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -252,7 +252,9 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         # JSON mode of pydantic's strict check takes YAML lists as tuples and whole numbers as floats.
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError("the file does not exist", file=path, mend="run from the folder that holds params.yaml") from None
+        raise InputError(
+            "the file does not exist", file=path, mend="run from the folder that holds params.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise InputError(f"not YAML ({' '.join(str(error).split())})", file=path, mend="mend the line named") from None
     return check_params(values, path)
@@ -274,7 +276,7 @@ def check_params(values: object, path: str | Path) -> Params:
 
 def _explain(error: dict) -> tuple[str, str]:
     if error["type"] == "missing":
-        return "the key is missing", "add it; profiles/ holds complete files"
+        return "the key is missing", "add it, as in the committed params.yaml"
     if error["type"] == "extra_forbidden":
         return "unknown key", "remove it or mend its spelling"
     got = error["input"]

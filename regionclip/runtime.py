@@ -15,7 +15,7 @@ SCRATCH = Path(".scratch")
 
 
 def workers() -> int:
-    """Number of helper processes for rendering, decoding and loading (``REGIONCLIP_WORKERS``; default: all cores but at most 8)."""
+    """Helper processes for rendering, decoding and loading (``REGIONCLIP_WORKERS``; default: all cores, at most 8)."""
     return _integer("REGIONCLIP_WORKERS", default=min(os.cpu_count() or 1, 8), least=0)
 
 
@@ -41,7 +41,7 @@ def precision() -> str:
 
 
 def checkpoint_interval(total: int) -> int:
-    """Iterations between two resume points: a tenth of a short training, at most 1000 (``REGIONCLIP_CHECKPOINT_INTERVAL``)."""
+    """Iterations between resume points (``REGIONCLIP_CHECKPOINT_INTERVAL``; default: a tenth of all, at most 1000)."""
     return _integer("REGIONCLIP_CHECKPOINT_INTERVAL", default=max(1, min(1000, total // 10)), least=1)
 
 

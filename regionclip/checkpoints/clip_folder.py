@@ -67,7 +67,9 @@ class ClipFolder:
         try:
             return load_file(self.weights)
         except (FileNotFoundError, SafetensorError) as error:
-            raise InputError(f"unreadable weights ({error})", file=self.weights, mend="write the folder again") from None
+            raise InputError(
+                f"unreadable weights ({error})", file=self.weights, mend="write the folder again"
+            ) from None
 
     def model(self) -> open_clip.CLIP:
         """Build the CLIP and load its weights strictly, in evaluation mode on the CPU.
@@ -117,7 +119,9 @@ def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], file: 
     model.load_state_dict(state)
 
 
-def save_clip(path: str | Path, model_cfg: dict[str, Any], state: dict[str, torch.Tensor], lineage: dict[str, str]) -> None:
+def save_clip(
+    path: str | Path, model_cfg: dict[str, Any], state: dict[str, torch.Tensor], lineage: dict[str, str]
+) -> None:
     """Write a CLIP folder, atomically.
 
     Args:

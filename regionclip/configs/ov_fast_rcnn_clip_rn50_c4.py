@@ -1,4 +1,4 @@
-"""Open-vocabulary Fast R-CNN on CLIP RN50-C4 and stored proposals: 48 base classes of COCO, the official COCO settings."""
+"""Open-vocabulary Fast R-CNN on CLIP RN50-C4 and stored proposals: COCO's 48 base classes, official settings."""
 
 custom_imports = dict(imports=["regionclip.models"], allow_failed_imports=False)
 model = dict(
@@ -41,9 +41,7 @@ model = dict(
                 match_low_quality=False,
                 ignore_iof_thr=-1,
             ),
-            sampler=dict(
-                type="RandomSampler", num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True
-            ),
+            sampler=dict(type="RandomSampler", num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
             pos_weight=-1,
             debug=False,
         )

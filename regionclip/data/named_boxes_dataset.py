@@ -17,7 +17,9 @@ class _AnyNamesCOCO(COCO):
 
     def get_cat_ids(self, cat_names: list[str] = [], sup_names: list[str] = [], cat_ids: list[int] = []) -> list[int]:  # noqa: B006
         wanted = set(cat_names)
-        return sorted(identity for identity, category in self.cats.items() if clean_lvis_name(category["name"]) in wanted)
+        return sorted(
+            identity for identity, category in self.cats.items() if clean_lvis_name(category["name"]) in wanted
+        )
 
     def load_imgs(self, ids: list[int]) -> list[dict]:
         return [{"file_name": _lvis_file(image), **image} for image in super().load_imgs(ids)]

@@ -71,7 +71,7 @@ def train(
         randomness={"seed": seed},
         default_scope="mmdet",
         experiment_name=scratch.name,
-        log_level="WARNING",
+        log_level="ERROR",
     )
     runner.train()
     return model.cpu().eval()
@@ -95,7 +95,9 @@ def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWr
 
 def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:
     """Linear warm-up from a thousandth of the rate, then a tenth of it after each milestone."""
-    steps: list[dict[str, Any]] = [{"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}]
+    steps: list[dict[str, Any]] = [
+        {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
+    ]
     if schedule.warmup_iterations:
         warmup = {"type": "LinearLR", "start_factor": 0.001, "end": schedule.warmup_iterations, "by_epoch": False}
         steps.insert(0, warmup)

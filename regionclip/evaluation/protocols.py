@@ -50,7 +50,9 @@ def detect(
     classes = load_classes(dataset)
     bank.require(names=classes.names)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
-    pictures = boxes_dataset(detection_set(dataset, split), classes.names, test_pipeline(sizes, proposals), training=False)
+    pictures = boxes_dataset(
+        detection_set(dataset, split), classes.names, test_pipeline(sizes, proposals), training=False
+    )
     return detections_from_samples(predict(model, pictures, title=title), classes.ids)
 
 
@@ -63,7 +65,9 @@ def measure(dataset: str, split: str, detections: list[Detection]) -> dict[str, 
 
 
 @torch.inference_mode()
-def true_box_top1(encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank) -> dict[str, Any]:
+def true_box_top1(
+    encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank
+) -> dict[str, Any]:
     """Top-1 accuracy of the true boxes' RoI features among all classes; see `top1_by_split`.
 
     Args:
@@ -78,7 +82,9 @@ def true_box_top1(encoder: RegionEncoder, preprocessor: BaseModel, dataset: str,
     from torch.utils.data import DataLoader
 
     classes, device = load_classes(dataset), runtime.device()
-    pictures = boxes_dataset(detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False)
+    pictures = boxes_dataset(
+        detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
+    )
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
     labels, predictions = [], []
     for batch in DataLoader(pictures, batch_size=8, num_workers=runtime.workers(), collate_fn=pseudo_collate):

@@ -15,10 +15,19 @@ _ZERO_SHOT = {
 _TOP1 = ("top1_base", "top1_novel", "top1_all")
 _OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
 _RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
-_PSEUDO_LABELS = ("kept_fraction", "precision", "precision_novel", "precision_all_kept", "on_object_fraction", "colour_precision")
+_PSEUDO_LABELS = (
+    "kept_fraction",
+    "precision",
+    "precision_novel",
+    "precision_all_kept",
+    "on_object_fraction",
+    "colour_precision",
+)
 
 
-def build_summary(profile: str, seed: int, split: str, seconds: Mapping[str, float], metrics: Mapping[str, Numbers]) -> dict[str, Any]:
+def build_summary(
+    profile: str, seed: int, split: str, seconds: Mapping[str, float], metrics: Mapping[str, Numbers]
+) -> dict[str, Any]:
     """Pick the headline numbers out of the stages' metrics. Fractions 0..1; None where nothing could be measured.
 
     Args:
@@ -26,7 +35,7 @@ def build_summary(profile: str, seed: int, split: str, seconds: Mapping[str, flo
         seed: The run's seed.
         split: The measured split, ``dev`` or ``val``.
         seconds: Stage to seconds.
-        metrics: Contents of ``reports/metrics``: text_bank, rpn, pseudo_labels, zero_shot, evaluate_coco, evaluate_lvis.
+        metrics: Contents of ``reports/metrics`` by stage: text_bank, rpn, pseudo_labels, zero_shot, evaluate_*.
     """
     zero_shot = {
         dataset: {
@@ -64,10 +73,19 @@ def summary_table(summary: Numbers) -> str:
             rows.append((dataset.upper(), what, summary["zero_shot"][dataset]["gt"], key))
     for dataset, keys in (("coco", ("ap50_novel", "ap50_all")), ("lvis", ("apr", "ap"))):
         for key in keys:
-            rows.append((dataset.upper(), f"zero-shot detection, {_spoken(key)}", summary["zero_shot"][dataset]["rpn"], key))
+            rows.append(
+                (dataset.upper(), f"zero-shot detection, {_spoken(key)}", summary["zero_shot"][dataset]["rpn"], key)
+            )
     for dataset, keys in _OPEN_VOCABULARY.items():
         for key in keys:
-            rows.append((dataset.upper(), f"after fine-tuning on base boxes, {_spoken(key)}", summary["open_vocabulary"][dataset], key))
+            rows.append(
+                (
+                    dataset.upper(),
+                    f"after fine-tuning on base boxes, {_spoken(key)}",
+                    summary["open_vocabulary"][dataset],
+                    key,
+                )
+            )
     lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
     for dataset, what, models, key in rows:
         clip, regionclip = models["clip"][key], models["regionclip"][key]
@@ -78,14 +96,15 @@ def summary_table(summary: Numbers) -> str:
 def _header(summary: Numbers) -> list[str]:
     teacher, labels, recall = summary["teacher"], summary["pseudo_labels"], summary["rpn"]["coco"]
     minutes = sum(summary["seconds"].values()) / 60
+    crops, images = _percent(teacher["crop_top1"]), _percent(teacher.get("image_top1"))
+    base, novel = _percent(recall["ar100_base"]), _percent(recall["ar100_novel"])
+    kept, right = _percent(labels["kept_fraction"]), _percent(labels["precision"])
     return [
         f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
         "",
-        f"Percent. All stages took {minutes:.1f} minutes. The teacher names {_percent(teacher.get('image_top1'))} of whole "
-        f"images and {_percent(teacher['crop_top1'])} of true crops right. The RPN finds {_percent(recall['ar100_base'])} "
-        f"(base) and {_percent(recall['ar100_novel'])} (novel) AR@100 on COCO. The teacher kept "
-        f"{_percent(labels['kept_fraction'])} of the regions; {_percent(labels['precision'])} of those on an object are "
-        "named right.",
+        f"Percent. All stages took {minutes:.1f} minutes. The teacher names {images} of whole images and {crops} of true "
+        f"crops right. The RPN's AR@100 on COCO is {base} (base) and {novel} (novel). The teacher kept {kept} of the "
+        f"regions; {right} of those on an object are named right.",
     ]
 
 

@@ -14,8 +14,8 @@ from regionclip.checkpoints.clip_folder import MEAN, STD, ClipFolder
 from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
 from regionclip.evaluation.truth import boxes_by_image, load_truth
-from regionclip.regions.views import RegionTeacher
 from regionclip.regions.similarity import cosine_logits
+from regionclip.regions.views import RegionTeacher
 from regionclip.text.text_bank import TextBank
 
 BATCH = 256

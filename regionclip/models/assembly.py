@@ -12,7 +12,6 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.errors import InputError
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import load_visual, part_configs
@@ -44,7 +43,7 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
     nms = {"type": "nms", "iou_threshold": nms_iou}
     config.test_cfg.rpn.update(nms_pre=params.pre_nms, max_per_img=proposals, nms=nms)
     model = _build(config)
-    # The parts that an RPN lacks are built and dropped: the file is checked as a whole.
+    # The parts that an RPN lacks are built and dropped.
     res5, pool = _build(parts["res5"]), _build(parts["attention_pool"])
     _fill(clip, model.backbone, res5, pool)
     return model
@@ -117,11 +116,5 @@ def _parts(clip: ClipFolder, frozen_stages: int) -> dict[str, dict[str, Any]]:
 
 
 def _fill(clip: ClipFolder, *parts: Any) -> None:
-    visual = {key.removeprefix("visual."): value for key, value in clip.state_dict().items() if key.startswith("visual.")}
-    try:
-        load_visual(visual, *parts)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[1].strip()
-        raise InputError(
-            f"the weights do not fit the configuration beside them ({first})", file=clip.weights, mend="write the folder again"
-        ) from None
+    # By way of the whole CLIP, whose strict loading names the file and the key at fault.
+    load_visual(clip.model().visual.state_dict(), *parts)

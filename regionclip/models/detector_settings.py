@@ -7,7 +7,9 @@ from typing import Any
 from regionclip.params import DatasetFinetune, Finetune, ZeroShot
 
 
-def zero_shot_settings(params: ZeroShot, num_classes: int, max_detections: int, *, use_objectness: bool) -> dict[str, Any]:
+def zero_shot_settings(
+    params: ZeroShot, num_classes: int, max_detections: int, *, use_objectness: bool
+) -> dict[str, Any]:
     """Settings of detection without fine-tuning: no box regression (official ``NO_BOX_DELTA``).
 
     Args:

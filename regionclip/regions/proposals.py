@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes float32 (N, 4) xyxy in original pixels and logits float32 (N,) of one picture, best first, empty boxes dropped."""
+    """Boxes float32 (N, 4) xyxy in original pixels and logits float32 (N,) of one picture, best first, no empty box."""
     boxes = sample.pred_instances.bboxes.numpy().astype(np.float32)
     logits = sample.pred_instances.scores.numpy().astype(np.float32)
     solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

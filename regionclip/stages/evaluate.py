@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.model import BaseModel
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.evaluation.detections import save_detections
 from regionclip.evaluation.protocols import detect, measure
@@ -28,7 +28,9 @@ def run(context: StageContext) -> dict[str, Any]:
     bank = TextBank.load(BANKS / f"{dataset}.safetensors")
     metrics = {}
     for name, folder in MODELS.items():
-        model = _detector(context, ClipFolder.open(folder), CHECKPOINTS / dataset / f"{name}.pth")
+        clip = ClipFolder.open(folder)
+        bank.require(width=clip.model_cfg["embed_dim"])
+        model = _detector(context, clip, CHECKPOINTS / dataset / f"{name}.pth")
         proposals = PROPOSALS / f"{dataset}_{split}"
         found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
         save_detections(OUT / dataset / f"{name}.json", found)
@@ -41,5 +43,5 @@ def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> Base
     state, meta = read(checkpoint)
     settings = finetune_settings(finetune, getattr(finetune, context.dataset), len(meta["classes"]))
     model = build_detector(clip, settings)
-    model.load_state_dict(state)
+    load_strictly(model, state, checkpoint)
     return model

@@ -56,7 +56,9 @@ def read_stage(name: str, item: str | None = None, path: str | Path = "dvc.yaml"
     body, full = stages[name], name
     if "foreach" in body:
         if item not in body["foreach"]:
-            raise InputError(f"no such item {item!r}", file=path, key=name, mend=f"items are {', '.join(body['foreach'])}")
+            raise InputError(
+                f"no such item {item!r}", file=path, key=name, mend=f"items are {', '.join(body['foreach'])}"
+            )
         body, full = body["do"], f"{name}@{item}"
     params = tuple(_fill(key, item) for key in body.get("params", []))
     deps = tuple(Path(_fill(dep, item)) for dep in body.get("deps", []))

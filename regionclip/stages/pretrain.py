@@ -15,7 +15,11 @@ from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
 SCENES, TEACHER, STORE = Path("data/scenes"), Path("artifacts/teacher"), Path("artifacts/pseudo_labels")
-BANK, OUT, HISTORY = Path("artifacts/text_bank/concepts.safetensors"), Path("artifacts/pretrain"), Path("artifacts/history/pretrain.jsonl")
+BANK, OUT, HISTORY = (
+    Path("artifacts/text_bank/concepts.safetensors"),
+    Path("artifacts/pretrain"),
+    Path("artifacts/history/pretrain.jsonl"),
+)
 
 
 def run(context: StageContext) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmengine.model import BaseModel
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import load_classes
@@ -24,7 +24,11 @@ from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
 SCENES, TRUTH = Path("data/scenes"), Path("data/scenes_truth.json")
-TEACHER, RPN, BANK = Path("artifacts/teacher"), Path("artifacts/rpn/rpn.pth"), Path("artifacts/text_bank/concepts.safetensors")
+TEACHER, RPN, BANK = (
+    Path("artifacts/teacher"),
+    Path("artifacts/rpn/rpn.pth"),
+    Path("artifacts/text_bank/concepts.safetensors"),
+)
 OUT = Path("artifacts/pseudo_labels")
 
 
@@ -53,7 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
 def _rpn(context: StageContext, clip: ClipFolder) -> BaseModel:
     params = context.params.pseudo_labels
     model = build_rpn(clip, context.params.rpn, nms_iou=params.nms_iou, proposals=params.proposals)
-    model.load_state_dict(read(RPN)[0])
+    load_strictly(model, read(RPN)[0], RPN)
     return model
 
 

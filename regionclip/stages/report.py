@@ -44,7 +44,9 @@ def run(context: StageContext) -> None:
         _draw(folder, summary, metrics, params.evaluation.split)
     for file in (SUMMARY, TABLE, *sorted(PLOTS.iterdir())):
         context.tracker.log_artifact(file)
-    context.tracker.log_metrics({key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")})
+    context.tracker.log_metrics(
+        {key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")}
+    )
 
 
 def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split: str) -> None:
@@ -56,9 +58,19 @@ def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split:
         novel = load_classes(dataset).novel_names
         boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
         title = f"{dataset.upper()}: zero-shot top-1 on true boxes"
-        per_class_bars(*(boxes[model]["top1_per_class"] for model in ("clip", "regionclip")), novel, folder / f"zero_shot_{dataset}.png", title)
+        per_class_bars(
+            *(boxes[model]["top1_per_class"] for model in ("clip", "regionclip")),
+            novel,
+            folder / f"zero_shot_{dataset}.png",
+            title,
+        )
         title = f"{dataset.upper()}: {'AP50' if dataset == 'coco' else 'AP'} after fine-tuning on base boxes"
-        per_class_bars(*(transfer[model]["per_class"] for model in ("clip", "regionclip")), novel, folder / f"per_class_{dataset}.png", title)
+        per_class_bars(
+            *(transfer[model]["per_class"] for model in ("clip", "regionclip")),
+            novel,
+            folder / f"per_class_{dataset}.png",
+            title,
+        )
     _sheet(folder / "detections_coco.png", split)
 
 
@@ -73,7 +85,9 @@ def _sheet(path: Path, split: str) -> None:
     names = dict(zip(classes.ids, classes.names, strict=True))
     objects = _by_image(truth["annotations"])
     novel = classes.ids_of(classes.novel_names)
-    chosen = [image for image in truth["images"] if sum(o["category_id"] in novel for o in objects[image["id"]]) >= 2][:SCENES]
+    chosen = [image for image in truth["images"] if sum(o["category_id"] in novel for o in objects[image["id"]]) >= 2][
+        :SCENES
+    ]
     pictures = [np.asarray(decode_image(scenes.images / image["file_name"])) for image in chosen]
     found = {
         title: _by_image(read_json(DETECTIONS / "coco" / f"{model}.json"))

@@ -31,7 +31,11 @@ def run(context: StageContext) -> dict[str, Any]:
     classes = load_classes(trained_on)
     assert_no_novel(detection_set(trained_on, "train").annotations, Path("data") / trained_on / "classes.json")
     model = _train(context)
-    publish(model.state_dict(), OUT, {"dataset": trained_on, "classes": list(classes.base_names), "stage_digest": context.digest})
+    publish(
+        model.state_dict(),
+        OUT,
+        {"dataset": trained_on, "classes": list(classes.base_names), "stage_digest": context.digest},
+    )
     metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes.base_names)}
     return {dataset: _propose(context, model, dataset, metadata) for dataset in ("coco", "lvis")}
 

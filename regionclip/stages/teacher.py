@@ -49,7 +49,10 @@ def _import(teacher: Teacher) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     if model_cfg is None:
         names = ", ".join(name for name in open_clip.list_models() if name.startswith("RN"))
         raise InputError(
-            f"open_clip has no model '{teacher.model}'", file="params.yaml", key="teacher.model", mend=f"name one of {names}"
+            f"open_clip has no model '{teacher.model}'",
+            file="params.yaml",
+            key="teacher.model",
+            mend=f"name one of {names}",
         )
     clip = build_clip(model_cfg)
     load_strictly(clip, open_clip.load_state_dict(teacher.weights, weights_only=True), teacher.weights)

@@ -20,7 +20,7 @@ HELD_OUT_PAIRS = Path("data/pairs/val")
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors; measure the teacher on whole images and on true crops."""
+    """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors; measure the teacher on images and true crops."""
     clip = ClipFolder.open(TEACHER)
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]

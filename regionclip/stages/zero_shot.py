@@ -27,7 +27,9 @@ def run(context: StageContext) -> dict[str, Any]:
             clip = ClipFolder.open(folder)
             bank.require(width=clip.model_cfg["embed_dim"])
             for boxes in ("gt", "rpn"):
-                metrics[dataset][boxes][name] = _measure(context, clip, bank, dataset, boxes, f"{dataset} {boxes} {name}")
+                metrics[dataset][boxes][name] = _measure(
+                    context, clip, bank, dataset, boxes, f"{dataset} {boxes} {name}"
+                )
     return metrics
 
 

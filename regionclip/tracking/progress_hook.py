@@ -26,12 +26,20 @@ class ProgressHook(Hook):
         """Open the bar."""
         if runner.rank != 0:
             return
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+        columns = (
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[loss]}"),
+        )
         self._progress = Progress(TextColumn("{task.description}"), *columns)
         self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
         self._progress.start()
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
+    ) -> None:
         """Move the bar on."""
         if self._progress is not None:
             loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from regionclip.data.demo import build_demo_world
 
 TINY = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
 from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.errors import InputError
 from regionclip.files import write_json

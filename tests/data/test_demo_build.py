@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from regionclip.data.demo import build_demo_world
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, sha256_tree

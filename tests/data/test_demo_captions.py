@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from textblob.en import tag
+
 from regionclip.data.demo.captions import pair_caption, scene_caption, with_article
 from regionclip.data.demo.pairs import PairTask, render_pair
 from regionclip.data.demo.vocabulary import COLOURS, DISTRACTORS, GROUNDS, SHAPES, Kind
 from regionclip.files import read_json
-from textblob.en import tag
 
 NUMBERS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 WORDS = {shape: shape for shape in SHAPES} | {f"{shape}s": shape for shape in SHAPES if shape != "fish"}

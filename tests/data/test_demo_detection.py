@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+
 from regionclip.data.demo import coco_files, lvis_files, plans
 from regionclip.data.demo.scenes import SceneObject, SceneRecord
 from regionclip.data.demo.vocabulary import KINDS, SHAPE_SPLITS, Kind

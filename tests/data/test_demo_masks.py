@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
+
 from regionclip.data.demo.masks import box_of, polygons_of
 from regionclip.data.demo.seeding import generator
 from regionclip.data.demo.sprites import render_sprite

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+
 from regionclip.data.demo.pairs import PairTask, render_pair
 from regionclip.data.demo.plans import even_plan
 from regionclip.data.demo.scenes import SceneTask, render_scene

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.files import write_json

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-import regionclip.data.transforms  # noqa: F401  (registers)
 from mmdet.datasets import CocoDataset
 from mmdet.registry import TRANSFORMS
 from mmdet.utils import register_all_modules
+from PIL import Image
+
+import regionclip.data.transforms  # noqa: F401  (registers)
 from regionclip.errors import InputError
 from regionclip.regions.store import RegionStoreWriter
 

@@ -1,0 +1,1 @@
+"""What is measured, against what; results in ``benchmarks/results``."""
