@@ -1,8 +1,7 @@
 """The demo's claim over several seeds: rebuilds the pipeline in a clone for each seed and tabulates the summaries.
 
 Run ``python -m benchmarks.demo_seeds --seeds 0 1 2`` (about 15 minutes a seed on two cores). A seed decides everything:
-the world, which LVIS classes are rare, every initialisation and every order. A summary that is there already is not made
-again.
+the world, which LVIS classes are rare, every initialisation and every order. A summary that is there is not made again.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def table(seeds: list[int], summaries: list[dict[str, Any]]) -> str:
     lines = [
         "# The demo over seeds",
         "",
-        f"`python -m benchmarks.demo_seeds --seeds {each.replace(',', '')}`; fractions, validation split, mean over seeds.",
+        f"`python -m benchmarks.demo_seeds --seeds {each.replace(',', '')}`; fractions, validation split, mean.",
         "",
         head,
         "|---|---:|---:|---:|---:|---:|---|",
