@@ -15,6 +15,7 @@ from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
+from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
@@ -32,9 +33,11 @@ def run(context: StageContext) -> dict[str, Any]:
         bank.require(width=clip.model_cfg["embed_dim"])
         model = _detector(context, clip, CHECKPOINTS / dataset / f"{name}.pth")
         proposals = PROPOSALS / f"{dataset}_{split}"
-        found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
-        save_detections(OUT / dataset / f"{name}.json", found)
-        metrics[name] = measure(dataset, split, found)
+        with track_model(name) as run:
+            found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
+            save_detections(OUT / dataset / f"{name}.json", found)
+            metrics[name] = measure(dataset, split, found)
+            run.log_metrics(metrics[name])
     return metrics
 
 

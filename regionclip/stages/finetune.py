@@ -15,6 +15,7 @@ from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
+from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS, OUT = Path("artifacts/text_bank"), Path("artifacts/proposals"), Path("artifacts/finetune")
@@ -36,14 +37,15 @@ def run(context: StageContext) -> None:
         model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
         pipeline = train_pipeline(params.detection, PROPOSALS / f"{dataset}_train")
         boxes = boxes_dataset(scenes, classes.base_names, pipeline, training=True)
-        trained = train(
-            model,
-            StreamDataset(boxes, params.seed),
-            target.schedule,
-            title=f"finetune {dataset} from {name}",
-            seed=params.seed,
-            scratch=context.scratch / name,
-            history=HISTORY / f"finetune_{dataset}_{name}.jsonl",
-        )
+        with track_model(name):
+            trained = train(
+                model,
+                StreamDataset(boxes, params.seed),
+                target.schedule,
+                title=f"finetune {dataset} from {name}",
+                seed=params.seed,
+                scratch=context.scratch / name,
+                history=HISTORY / f"finetune_{dataset}_{name}.jsonl",
+            )
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
         publish(trained.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})

@@ -12,6 +12,7 @@ from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
+from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
@@ -19,17 +20,17 @@ BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
 
 def run(context: StageContext) -> dict[str, Any]:
     """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
-    metrics: dict[str, Any] = {}
-    for dataset in ("coco", "lvis"):
-        bank = TextBank.load(BANKS / f"{dataset}.safetensors")
-        metrics[dataset] = {"gt": {}, "rpn": {}}
-        for name, folder in MODELS.items():
-            clip = ClipFolder.open(folder)
-            bank.require(width=clip.model_cfg["embed_dim"])
-            for boxes in ("gt", "rpn"):
-                metrics[dataset][boxes][name] = _measure(
-                    context, clip, bank, dataset, boxes, f"{dataset} {boxes} {name}"
-                )
+    banks = {dataset: TextBank.load(BANKS / f"{dataset}.safetensors") for dataset in ("coco", "lvis")}
+    metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
+    for name, folder in MODELS.items():
+        clip = ClipFolder.open(folder)
+        with track_model(name) as run:
+            for dataset, bank in banks.items():
+                bank.require(width=clip.model_cfg["embed_dim"])
+                for boxes in ("gt", "rpn"):
+                    title = f"{dataset} {boxes} {name}"
+                    metrics[dataset][boxes][name] = _measure(context, clip, bank, dataset, boxes, title)
+                    run.log_metrics({dataset: {boxes: metrics[dataset][boxes][name]}})
     return metrics
 
 

@@ -50,7 +50,6 @@ def track(
         profile: Name of the params profile.
         digest: Digest of params and inputs; None computes it.
     """
-    global _current
     digest = digest or stage_digest(dict(params), list(inputs.values()))
     tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
     if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
@@ -58,6 +57,30 @@ def track(
     described = {name: {"path": path.as_posix(), "digest": sha256_tree(path)} for name, path in inputs.items()}
     tracker = Tracker(stage, digest)
     tracker.start(tracking_uri(), experiment or EXPERIMENT, tags, params, described)
+    with _recording(tracker):
+        yield tracker
+
+
+@contextmanager
+def track_model(model: str) -> Iterator[Tracker]:
+    """Record the block as a child of the stage's run, with the model's name as tag and param.
+
+    Stages that do the same with CLIP and RegionCLIP give each a run of its own: the same names of metrics, so that
+    MLflow's UI compares them.
+
+    Args:
+        model: ``clip`` or ``regionclip``.
+    """
+    if _current is None:
+        raise RuntimeError("track_model works inside the stage's track() only")
+    with _recording(_current.start_child(model)) as tracker:
+        yield tracker
+
+
+@contextmanager
+def _recording(tracker: Tracker) -> Iterator[Tracker]:
+    """Make ``tracker`` the current one for the block, and close its run as the block ended."""
+    global _current
     outer, _current, status = _current, tracker, "FAILED"
     try:
         yield tracker

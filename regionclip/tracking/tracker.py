@@ -33,8 +33,8 @@ class Tracker:
     """
 
     def __init__(self, stage: str, digest: str) -> None:
-        self.stage, self.run_id = stage, None
-        self.undelivered = STATE / "undelivered" / f"{stage.replace('@', '_')}-{digest[:16]}.json"
+        self.stage, self.digest, self.run_id = stage, digest, None
+        self.undelivered = STATE / "undelivered" / f"{stage.replace('@', '_').replace(' ', '_')}-{digest[:16]}.json"
         self._client: MlflowClient | None = None
         self._problem: str | None = None
         self._records: list[dict[str, Any]] = []
@@ -57,6 +57,7 @@ class Tracker:
             inputs: Name to the path and digest of each input.
         """
         flat = flat_params(params)
+        self._where, self._tags = (uri, experiment), tags
 
         def send() -> None:
             client = self._client = connect(uri)
@@ -68,6 +69,17 @@ class Tracker:
 
         record = {"kind": "start", "experiment": experiment, "tags": tags, "params": flat, "inputs": dict(inputs)}
         self._deliver(record, send)
+
+    def start_child(self, model: str) -> Tracker:
+        """Open a run below this one for what the stage does with one model, so that MLflow can compare models."""
+        child = Tracker(f"{self.stage} {model}", self.digest)
+        # What failed for the stage is not tried again for each model.
+        child._problem = self._problem
+        tags = {**self._tags, "model": model}
+        if self.run_id:
+            tags["mlflow.parentRunId"] = self.run_id
+        child.start(*self._where, tags, {"model": model}, {})
+        return child
 
     def log_metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers; nested dictionaries become names with slashes, see `flat_metrics`."""

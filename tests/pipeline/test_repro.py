@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from regionclip.files import read_json, sha256_tree
 
@@ -113,22 +115,39 @@ def test_what_follows_pretrain(finished: Path, command) -> None:
 
 
 def test_mlflow_has_one_finished_run_a_stage(finished: Path) -> None:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{finished / 'mlruns/mlflow.db'}")
-    runs = client.search_runs([client.get_experiment_by_name("regionclip").experiment_id])
+    client, runs = _runs(finished)
+    runs = [run for run in runs if "model" not in run.data.tags]
     by_stage = {run.data.tags["dvc.stage"]: run for run in runs}
     assert len(runs) == len(STAGES) and set(by_stage) == STAGES
     for stage, run in by_stage.items():
-        sidecar = read_json(finished / f"artifacts/runs/{stage.replace('@', '_')}.json") if stage != "report" else None
         assert run.info.status == "FINISHED" and len(run.data.tags["stage.digest"]) == 64
-        if sidecar:
+        if stage != "report":  # its sidecar is not kept: nothing comes after it
+            sidecar = read_json(finished / f"artifacts/runs/{stage.replace('@', '_')}.json")
             assert sidecar["run_id"] == run.info.run_id and sidecar["digest"] == run.data.tags["stage.digest"]
     pretrain = by_stage["pretrain"]
     assert pretrain.data.params["pretrain.schedule.learning_rate"] == "0.0003"
     history = client.get_metric_history(pretrain.info.run_id, "train/loss")
     assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
     assert {item.dataset.name for item in pretrain.inputs.dataset_inputs} >= {"data/scenes", "artifacts/teacher"}
+
+
+def test_mlflow_can_compare_clip_and_regionclip(finished: Path) -> None:
+    """Each stage that does the same with both has two children whose metrics have the same names."""
+    _, runs = _runs(finished)
+    parents = {run.info.run_id: run.data.tags["dvc.stage"] for run in runs}
+    children = [run for run in runs if "model" in run.data.tags]
+    pairs: dict[str, dict[str, set[str]]] = {}
+    for run in children:
+        assert run.info.status == "FINISHED"
+        stage = parents[run.data.tags["mlflow.parentRunId"]]
+        pairs.setdefault(stage, {})[run.data.tags["model"]] = set(run.data.metrics)
+    assert set(pairs) == AFTER_PRETRAIN - {"report"} and len(children) == 2 * len(pairs)
+    assert all(pair["clip"] == pair["regionclip"] != set() for pair in pairs.values())
+
+
+def _runs(folder: Path) -> tuple[MlflowClient, list[Run]]:
+    client = MlflowClient(f"sqlite:///{folder / 'mlruns/mlflow.db'}")
+    return client, list(client.search_runs([client.get_experiment_by_name("regionclip").experiment_id]))
 
 
 def test_data_are_the_same_bytes_again(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

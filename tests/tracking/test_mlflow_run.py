@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from regionclip.checkpoints.scratch import stage_digest
 from regionclip.errors import Interrupted
 from regionclip.files import read_json, sha256_tree
-from regionclip.tracking.mlflow_run import current_tracker, track
+from regionclip.tracking.mlflow_run import current_tracker, track, track_model
 from regionclip.tracking.store import tracking_uri
 
 PARAMS = {"rpn": {"schedule": {"milestones": [3, 4], "lr": 0.1}, "names": "x" * 900}, "seed": 0}
@@ -149,3 +149,34 @@ def test_uri_is_absolute(client, tmp_path, monkeypatch):
     assert tracking_uri() == f"sqlite:///{tmp_path}/a/b.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri() == "http://127.0.0.1:5000"
+
+
+def test_models_of_a_stage_are_child_runs_with_the_same_metric_names(client):
+    """What a stage does with CLIP and with RegionCLIP can be compared, and is found below the stage's run."""
+    with track("evaluate@coco", {}, {}, profile="demo") as stage:
+        for model, value in (("clip", 0.25), ("regionclip", 0.5)):
+            with track_model(model) as run:
+                assert current_tracker() is run
+                run.log_metrics({"ap50_novel": value})
+        assert current_tracker() is stage
+    children = {run.data.tags["model"]: run for run in runs(client) if "model" in run.data.tags}
+    assert {name: run.data.metrics["ap50_novel"] for name, run in children.items()} == {"clip": 0.25, "regionclip": 0.5}
+    for run in children.values():
+        assert run.data.tags["mlflow.parentRunId"] == stage.run_id and run.info.status == "FINISHED"
+        assert run.data.tags["dvc.stage"] == "evaluate@coco"
+
+
+def test_models_of_an_unreachable_store_are_kept_beside_the_stage(client, monkeypatch):
+    """Without MLflow a child is not tried again: its record is kept as the stage's is."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/place.db")
+    with track("evaluate@coco", {}, {}, profile="demo"), track_model("clip") as run:
+        run.log_metrics({"ap50_novel": 0.25})
+    kept = sorted(path.name for path in Path("mlruns/undelivered").iterdir())
+    assert len(kept) == 2 and kept[1].startswith("evaluate_coco_clip-")
+    assert run.run_id is None
+
+
+def test_models_need_a_stage():
+    """A child run without a stage's run is a mistake of the programmer."""
+    with pytest.raises(RuntimeError, match="inside"), track_model("clip"):
+        pass

@@ -1,0 +1,110 @@
+"""Files appear whole or not at all; checksums see names and bytes and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from regionclip.errors import InputError
+from regionclip.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_file_appears_at_the_end_with_ordinary_rights(tmp_path: Path) -> None:
+    path, ordinary = tmp_path / "new" / "a.txt", tmp_path / "ordinary.txt"
+    with atomic_path(path) as beside:
+        beside.write_text("one")
+        assert not path.exists() and beside.parent == path.parent and beside.suffix == ".txt"
+    ordinary.touch()
+    assert path.read_text() == "one" and path.stat().st_mode == ordinary.stat().st_mode
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_failed_block_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as beside:
+        beside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    for name in ("old", "new"):
+        with atomic_dir(path) as beside:
+            (beside / name).touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [path] and path.stat().st_mode & 0o500 == 0o500
+
+
+def test_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(RuntimeError), atomic_dir(path) as beside:
+        (beside / "new").touch()
+        raise RuntimeError
+    assert [file.name for file in path.iterdir()] == ["old"] and list(tmp_path.iterdir()) == [path]
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(JSON)
+def test_json_comes_back(tmp_path: Path, value: object) -> None:
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+def test_json_keeps_the_order_of_keys_and_readable_letters(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": "é", "a": [1]}, indent=None)
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{"b": "é", "a": [1]}\n'
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe{}", b"{'a': 1}"])
+def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not JSON") as caught:
+        read_json(path)
+    assert caught.value.file == path
+
+
+def test_absent_json_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.json: the file does not exist\. To mend: "):
+        read_json(tmp_path / "a.json")
+
+
+def test_unwritable_value_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_file(tmp_path / "a") == sha256_tree(tmp_path / "a") == expected
+
+
+def test_checksum_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a").write_bytes(b"abc")
+    first = sha256_tree(tmp_path)
+    assert first == hashlib.sha256(f"b/a\0{sha256_file(tmp_path / 'b' / 'a')}\n".encode()).hexdigest()
+    (tmp_path / "b" / "__pycache__").mkdir()
+    (tmp_path / "b" / "__pycache__" / "a.pyc").touch()
+    assert sha256_tree(tmp_path) == first
+    (tmp_path / "b" / "a").rename(tmp_path / "b" / "c")
+    renamed = sha256_tree(tmp_path)
+    (tmp_path / "b" / "c").write_bytes(json.dumps(1).encode())
+    assert len({first, renamed, sha256_tree(tmp_path)}) == 3

@@ -1,0 +1,132 @@
+"""params.yaml is checked as a whole: whatever is unknown, missing or ill-typed is named with file and key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from regionclip.errors import InputError
+from regionclip.params import Params, check_params, load_params
+
+ROOT = Path(__file__).parents[1]
+COMPLETE = [ROOT / "params.yaml", ROOT / "tests/tiny.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    """The values of the tiny params, to spoil."""
+    return yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+
+
+def _refused(values: object) -> InputError:
+    with pytest.raises(InputError) as caught:
+        check_params(values, "params.yaml")
+    assert str(caught.value).startswith(f"params.yaml, key '{caught.value.key}': ") and caught.value.mend
+    return caught.value
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.name)
+def test_every_params_file_of_the_project_is_complete(path: Path) -> None:
+    params = load_params(path)
+    assert params.profile and Params.model_validate(params.model_dump()) == params
+
+
+@pytest.mark.parametrize("key", ["colour", "pretrain.colour", "rpn.schedule.colour", "finetune.coco.colour"])
+def test_unknown_key_is_named(values: dict[str, Any], key: str) -> None:
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    section[last] = 1
+    error = _refused(values)
+    assert error.key == key and error.problem == "unknown key"
+
+
+@pytest.mark.parametrize("key", ["seed", "pretrain", "rpn.schedule.iterations", "data.demo.scenes"])
+def test_missing_key_is_named(values: dict[str, Any], key: str) -> None:
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    del section[last]
+    error = _refused(values)
+    assert error.key == key and error.problem == "the key is missing"
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "expected"),
+    [
+        (lambda v: v.update(seed="0"), "seed", "integer"),
+        (lambda v: v.update(seed=0.5), "seed", "integer"),
+        (lambda v: v.update(seed=True), "seed", "integer"),
+        (lambda v: v.update(seed=-1), "seed", "greater than or equal to 0"),
+        (lambda v: v["rpn"].update(nms_iou=1.5), "rpn.nms_iou", "less than or equal to 1"),
+        (lambda v: v["rpn"].update(anchor_scales=[]), "rpn.anchor_scales", "at least 1 item"),
+        (lambda v: v["rpn"].update(anchor_scales=[1.0, "2"]), "rpn.anchor_scales.1", "number"),
+        (lambda v: v["rpn"]["schedule"].update(optimizer="Adam"), "rpn.schedule.optimizer", "'SGD' or 'AdamW'"),
+        (lambda v: v["rpn"].update(schedule=None), "rpn.schedule", "object"),
+        (lambda v: v["data"]["demo"].update(objects_per_scene=[2]), "data.demo.objects_per_scene.1", "missing"),
+        (lambda v: v["pretrain"]["losses"].update(image_text=None), "pretrain.losses.image_text", "number"),
+    ],
+)
+def test_ill_typed_value_is_named_with_what_was_expected(
+    values: dict[str, Any], change: Callable[[dict[str, Any]], None], key: str, expected: str
+) -> None:
+    change(values)
+    error = _refused(values)
+    assert error.key == key and expected in error.problem
+
+
+def test_several_faults_are_counted(values: dict[str, Any]) -> None:
+    values["seed"], values["colour"] = "x", 1
+    assert "(and 1 more)" in _refused(values).problem
+
+
+def test_whole_number_is_a_fraction_too(values: dict[str, Any]) -> None:
+    values["pretrain"]["losses"] = {"contrastive": 1, "distillation": 0, "image_text": 2}
+    assert check_params(values, "params.yaml").pretrain.losses.contrastive == 1.0
+
+
+def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
+    values["rpn"]["schedule"]["clip_gradients"] = None
+    assert check_params(values, "params.yaml").rpn.schedule.clip_gradients is None
+
+
+def test_teacher_needs_the_keys_of_its_source(values: dict[str, Any]) -> None:
+    values["teacher"] = {"source": "open_clip", "model": "RN50"}
+    error = _refused(values)
+    assert error.key == "teacher" and "needs the keys weights" in error.problem
+    values["teacher"]["weights"] = "RN50.pt"
+    assert check_params(values, "params.yaml").teacher.architecture is None
+
+
+def test_params_cannot_be_changed() -> None:
+    params = load_params(ROOT / "tests/tiny.yaml")
+    with pytest.raises(ValidationError):
+        params.seed = 1
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n", "demo\n"])
+def test_file_without_keys_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match="key '\\(top level\\)'") as caught:
+        load_params(path)
+    assert caught.value.file == path
+
+
+def test_file_that_is_no_yaml_is_named_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 0\nprofile: [demo\n")
+    with pytest.raises(InputError, match=r"params\.yaml: not YAML \(.*line 3"):
+        load_params(path)
+
+
+def test_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"params\.yaml: the file does not exist"):
+        load_params(tmp_path / "params.yaml")
