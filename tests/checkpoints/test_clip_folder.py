@@ -1,0 +1,135 @@
+"""CLIP folders are open_clip's own, and are read strictly."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from regionclip.checkpoints.clip_folder import CONFIG, MEAN, STD, WEIGHTS, ClipFolder, build_clip, save_clip
+from regionclip.errors import InputError
+
+
+@pytest.fixture
+def clip(clip_path: Path, tmp_path: Path) -> ClipFolder:
+    """A copy of the tiny CLIP, to spoil."""
+    return ClipFolder.open(shutil.copytree(clip_path, tmp_path / "clip"))
+
+
+def test_weights_and_configuration_come_back(clip_path: Path, tmp_path: Path) -> None:
+    """Saved from a model on disk, read back, the weights are the same bytes; lineage is in the metadata."""
+    clip = ClipFolder.open(clip_path)
+    model = clip.model()
+    save_clip(tmp_path / "again", clip.model_cfg, model.state_dict(), {"stage_digest": "0" * 64})
+    again = ClipFolder.open(tmp_path / "again")
+    assert again.model_cfg == clip.model_cfg and again.weights_sha256 == clip.weights_sha256
+    assert not any(module.training for module in model.modules())
+    with safe_open(again.weights, framework="pt") as file:
+        assert file.metadata() == {"format": "pt", "stage_digest": "0" * 64}
+
+
+def test_open_clip_reads_the_folder_as_its_own(clip_path: Path) -> None:
+    """Same features of images and texts, same tokens, same normalisation: QuickGELU and all."""
+    ours, tokenizer = ClipFolder.open(clip_path).model(), ClipFolder.open(clip_path).tokenizer()
+    theirs, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{clip_path}")
+    theirs.eval()
+    tokens = tokenizer(["a red star", "two boats"])
+    assert tokens.shape == (2, 16)
+    assert torch.equal(open_clip.get_tokenizer(f"local-dir:{clip_path}")(["a red star", "two boats"]), tokens)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(theirs.encode_image(images), ours.encode_image(images))
+        assert torch.equal(theirs.encode_text(tokens), ours.encode_text(tokens))
+    normalize = preprocess.transforms[-1]
+    assert tuple(normalize.mean) == MEAN and tuple(normalize.std) == STD
+
+
+def test_quick_gelu_is_not_forgotten(clip: ClipFolder) -> None:
+    """With it the text features are other ones than without."""
+    plain = build_clip(clip.model_cfg | {"quick_gelu": False})
+    plain.load_state_dict(clip.state_dict())
+    tokens = clip.tokenizer()(["a red star"])
+    with torch.no_grad():
+        assert not torch.allclose(plain.eval().encode_text(tokens), clip.model().encode_text(tokens), atol=1e-4)
+
+
+def test_temperature_is_the_learned_one(clip: ClipFolder) -> None:
+    assert clip.temperature() == pytest.approx(0.07, rel=1e-5), "CLIP's initial value"
+    state = clip.state_dict() | {"logit_scale": torch.tensor(math.log(100.0))}
+    save_clip(clip.path, clip.model_cfg, state, {})
+    assert clip.temperature() == pytest.approx(0.01, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda state: state.pop("visual.conv1.weight"), "missing; 1 missing, 0 unexpected, 0 of another shape"),
+        (lambda state: state.update(more=torch.ones(1)), "unexpected; 0 missing, 1 unexpected"),
+        (
+            lambda state: state.update({"text_projection": torch.ones(32, 16)}),
+            r"another shape \(wanted \(32, 32\), got \(32, 16\)\); 0 missing, 0 unexpected, 1 of another shape",
+        ),
+    ],
+    ids=["missing", "unexpected", "another shape"],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(clip: ClipFolder, change, problem: str) -> None:
+    state = clip.state_dict()
+    before = set(state)
+    change(state)
+    save_file(state, clip.weights)
+    with pytest.raises(InputError, match=problem) as caught:
+        clip.model()
+    (key,) = before ^ set(state) or {"text_projection"}
+    assert caught.value.file == clip.weights and caught.value.key == key and caught.value.mend
+
+
+def test_weights_of_another_clip_are_refused(clip: ClipFolder) -> None:
+    narrow = build_clip(clip.model_cfg | {"vision_cfg": clip.model_cfg["vision_cfg"] | {"width": 8}})
+    save_file(narrow.state_dict(), clip.weights)
+    with pytest.raises(InputError, match="a checkpoint of another architecture"):
+        clip.model()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no weights", "half"])
+def test_damaged_weights_are_named(clip: ClipFolder, content: bytes | str | None) -> None:
+    whole = clip.weights.read_bytes()
+    clip.weights.unlink()
+    if content is not None:
+        clip.weights.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(InputError, match="unreadable weights") as caught:
+        clip.model()
+    assert caught.value.file == clip.weights
+
+
+def test_folder_without_configuration_is_named(clip: ClipFolder) -> None:
+    (clip.path / CONFIG).write_text("{}")
+    with pytest.raises(InputError, match="key 'model_cfg': the key is missing"):
+        ClipFolder.open(clip.path)
+    (clip.path / CONFIG).unlink()
+    with pytest.raises(InputError, match=f"{CONFIG}: the file does not exist"):
+        ClipFolder.open(clip.path)
+
+
+def test_clip_with_another_image_tower_is_refused(clip: ClipFolder) -> None:
+    """A ViT has a number where a ResNet has a list of layers."""
+    vit = clip.model_cfg | {"vision_cfg": {"layers": 12, "width": 768, "patch_size": 32, "image_size": 224}}
+    (clip.path / CONFIG).write_text(json.dumps({"model_cfg": vit}))
+    with pytest.raises(InputError, match="not a CLIP ResNet") as caught:
+        ClipFolder.open(clip.path)
+    assert caught.value.key == "model_cfg.vision_cfg.layers"
+
+
+def test_failed_save_leaves_the_old_folder(clip: ClipFolder) -> None:
+    before = clip.weights_sha256
+    with pytest.raises(AttributeError):
+        save_clip(clip.path, clip.model_cfg, {"weight": None}, {})
+    assert clip.weights_sha256 == before
+    assert sorted(path.name for path in clip.path.iterdir()) == [CONFIG, WEIGHTS]
+    assert list(clip.path.parent.iterdir()) == [clip.path]

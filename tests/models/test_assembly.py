@@ -1,0 +1,148 @@
+"""What is built from a CLIP folder holds that CLIP's weights, and a folder that does not fit is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models import StandardRoIHead
+from torch import Tensor, nn
+
+from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
+from regionclip.errors import InputError
+from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
+from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
+from regionclip.models.visual_weights import visual_state
+from regionclip.params import Rpn, load_params
+
+LOSSES = {
+    "contrastive_loss": {"type": "RegionConceptContrastiveLoss"},
+    "distillation_loss": None,
+    "image_text_loss": {"type": "ImageTextContrastiveLoss"},
+}
+
+
+@pytest.fixture
+def folder(clip_path: Path) -> ClipFolder:
+    return ClipFolder.open(clip_path)
+
+
+@pytest.fixture
+def rpn() -> Rpn:
+    """Section rpn of the tiny params: two anchor scales, 100 boxes before suppression."""
+    return load_params(Path(__file__).parents[1] / "tiny.yaml").rpn
+
+
+def _visual(folder: ClipFolder) -> dict[str, Tensor]:
+    state = folder.state_dict()
+    return {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
+
+
+def _holds(state: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in expected)
+
+
+def _frozen_prefixes(backbone: nn.Module) -> set[str]:
+    frozen = {name for name, parameter in backbone.named_parameters() if not parameter.requires_grad}
+    return {name.split(".")[0] for name in frozen if ".bn" not in name and "downsample.1" not in name}
+
+
+def test_detector_holds_the_whole_image_tower(folder: ClipFolder) -> None:
+    model = build_detector(folder, {})
+    head = model.roi_head.bbox_head
+    parts = (model.backbone, model.roi_head.shared_head, head.attention_pool)
+    assert _holds(visual_state(*parts), _visual(folder))
+
+
+def test_detector_takes_changes_by_dotted_keys(folder: ClipFolder) -> None:
+    changes = {
+        "roi_head.bbox_head.num_classes": 5,
+        "test_cfg.rcnn.max_per_img": 7,
+        "roi_head.bbox_head.with_reg": False,
+    }
+    model = build_detector(folder, changes)
+    assert model.roi_head.bbox_head.fc_cls.embeddings.shape == (5, 32)
+    assert model.roi_head.test_cfg.max_per_img == 7 and not model.roi_head.bbox_head.with_reg
+    assert type(model.roi_head) is StandardRoIHead
+    scored = build_detector(folder, {"roi_head.type": "ProposalScoreRoIHead", "roi_head.score_mode": "sigmoid"})
+    assert isinstance(scored.roi_head, ProposalScoreRoIHead)
+    assert build_detector(folder, {}).roi_head.bbox_head.num_classes == 48, "the config is not changed for the next"
+
+
+@pytest.mark.parametrize(("stages", "frozen"), [(0, set()), (2, {"conv1", "conv2", "conv3", "bn1", "layer1"})])
+def test_frozen_stages_reach_the_backbone(folder: ClipFolder, stages: int, frozen: set[str]) -> None:
+    backbone = build_detector(folder, {}, frozen_stages=stages).backbone
+    assert _frozen_prefixes(backbone) - {"bn1", "bn2", "bn3"} == frozen - {"bn1"}
+
+
+def test_rpn_has_the_backbone_and_the_params_settings(folder: ClipFolder, rpn: Rpn) -> None:
+    model = build_rpn(folder, rpn, nms_iou=0.6, proposals=9)
+    expected = {key: value for key, value in _visual(folder).items() if not key.startswith(("layer4.", "attnpool."))}
+    assert _holds(model.backbone.state_dict(), expected)
+    test = model.test_cfg.rpn
+    assert (test.nms_pre, test.max_per_img, test.nms.iou_threshold) == (100, 9, 0.6)
+    (anchors,) = model.rpn_head.prior_generator.base_anchors if hasattr(model, "rpn_head") else _base_anchors(model)
+    sides = (anchors[:, 2] - anchors[:, 0]) * (anchors[:, 3] - anchors[:, 1])
+    assert sorted({round(float(area.sqrt())) for area in sides}) == [24, 40], "1.5 and 2.5 times the stride of 16"
+
+
+def _base_anchors(model: nn.Module) -> list[Tensor]:
+    """MMDetection's RPN is a single-stage detector, whose head is called bbox_head."""
+    return model.bbox_head.prior_generator.base_anchors
+
+
+def test_pretrainer_holds_the_image_tower_and_the_text_tower(folder: ClipFolder) -> None:
+    model = build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2)
+    assert _holds(model.student.to_visual_state_dict(), _visual(folder))
+    clip, tokens = folder.model(), folder.tokenizer()(["a red star"])
+    with torch.no_grad():
+        assert torch.equal(model.text_tower(tokens), clip.encode_text(tokens))
+    assert model.concept_threshold == 0.2 and model.distillation_loss is None
+
+
+def test_pretrainer_takes_pictures_as_rgb(folder: ClipFolder) -> None:
+    """Its data set gives RGB; MMDetection's pipelines, and so the detectors, give BGR."""
+    pretrainer = build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2)
+    detector = build_detector(folder, {})
+    picture = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    rgb = pretrainer.data_preprocessor({"inputs": [picture], "data_samples": None})["inputs"]
+    bgr = detector.data_preprocessor({"inputs": [picture.flip(0)], "data_samples": None})["inputs"]
+    assert torch.equal(rgb, bgr)
+
+
+def test_without_image_text_loss_there_is_no_text_tower(folder: ClipFolder) -> None:
+    model = build_pretrainer(folder, LOSSES | {"image_text_loss": None}, threshold=0.2, frozen_stages=2)
+    assert model.text_tower is None
+
+
+@pytest.mark.parametrize("build", ["rpn", "detector", "pretrainer"])
+def test_weights_of_another_clip_are_refused(clip_path: Path, tmp_path: Path, rpn: Rpn, build: str) -> None:
+    path = Path(shutil.copytree(clip_path, tmp_path / "clip"))
+    config = json.loads((path / CONFIG).read_text())
+    config["model_cfg"]["vision_cfg"]["width"] = 8
+    (path / CONFIG).write_text(json.dumps(config))
+    folder = ClipFolder.open(path)
+    with pytest.raises(InputError, match="another shape") as caught:
+        {
+            "rpn": lambda: build_rpn(folder, rpn, nms_iou=0.7, proposals=9),
+            "detector": lambda: build_detector(folder, {}),
+            "pretrainer": lambda: build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2),
+        }[build]()
+    assert caught.value.file == folder.weights and caught.value.key.startswith("visual.")
+
+
+def test_initialisation_by_a_runner_keeps_the_weights(folder: ClipFolder, rpn: Rpn) -> None:
+    """MMEngine's Runner calls init_weights once more before it trains."""
+    models = [
+        build_rpn(folder, rpn, nms_iou=0.7, proposals=9),
+        build_detector(folder, {}),
+        build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2),
+    ]
+    for model in models:
+        before = copy.deepcopy(model.state_dict())
+        model.init_weights()
+        assert _holds(model.state_dict(), before)
