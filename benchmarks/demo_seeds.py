@@ -7,6 +7,7 @@ the world, which LVIS classes are rare, every initialisation and every order. A 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import statistics
@@ -61,7 +62,9 @@ def rebuild(seed: int, summary: Path) -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         params = clone / "params.yaml"
         params.write_text(re.sub(r"(?m)^seed: \d+$", f"seed: {seed}", params.read_text()))
-        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, check=True)
+        # DVC calls `regionclip`, which lies beside this Python, whether or not the environment is activated.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, check=True, env={**os.environ, "PATH": path})
         shutil.copyfile(clone / "reports/summary.json", summary)
 
 

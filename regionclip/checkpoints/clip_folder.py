@@ -9,8 +9,9 @@ from typing import Any
 import open_clip
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 
@@ -138,4 +139,4 @@ def save_clip(
     with atomic_dir(path) as beside:
         write_json(beside / CONFIG, {"model_cfg": model_cfg, "preprocess_cfg": preprocess})
         tensors = {key: value.detach().cpu().contiguous() for key, value in sorted(state.items())}
-        save_file(tensors, beside / WEIGHTS, metadata={"format": "pt", **lineage})
+        save_tensors(tensors, beside / WEIGHTS, metadata={"format": "pt", **lineage})

@@ -1,0 +1,101 @@
+"""The summary picks the headline numbers and its table shows what was gained."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from regionclip.evaluation.summary import build_summary, summary_table
+
+TOP1 = {"top1_base": 0.5, "top1_novel": 0.25, "top1_all": 0.4, "top1_per_class": {"star": 0.5}, "protocol": "words"}
+COCO = {"ap": 0.3, "ap50": 0.6, "ap50_base": 0.7, "ap50_novel": 0.4, "ap50_all": 0.6, "per_class": {"star": 0.7}}
+LVIS = {"ap": 0.2, "ap50": 0.3, "apr": 0.1, "apc": 0.2, "apf": 0.3, "per_class": {}}
+RECALL = {"ar100_base": 0.8, "ar100_novel": 0.6, "ar300_base": 0.9, "ar300_novel": 0.7, "objects": {"base": 3}}
+
+
+def _better(numbers: dict[str, Any]) -> dict[str, Any]:
+    """RegionCLIP's numbers: a tenth above CLIP's."""
+    return {key: value + 0.1 if isinstance(value, float) else value for key, value in numbers.items()}
+
+
+@pytest.fixture
+def metrics() -> dict[str, Any]:
+    """What the stages measure, each number in the form the stage writes it."""
+    zero_shot = {
+        "gt": {"coco": TOP1 | COCO, "lvis": TOP1 | LVIS},
+        "rpn": {"coco": COCO, "lvis": LVIS},
+    }
+    return copy.deepcopy(
+        {
+            "text_bank": {"concepts_names": 9, "teacher": {"image_top1": 0.95, "crop_top1": 0.85}},
+            "rpn": {name: {"dev": {}, "val": RECALL} for name in ("coco", "lvis")},
+            "pseudo_labels": {"regions": 9, "kept_fraction": 0.75, "precision": 0.5, "by_confidence": []},
+            "zero_shot": {
+                name: {boxes: {"clip": of[name], "regionclip": _better(of[name])} for boxes, of in zero_shot.items()}
+                for name in ("coco", "lvis")
+            },
+            "evaluate_coco": {"clip": COCO, "regionclip": _better(COCO)},
+            "evaluate_lvis": {"clip": LVIS, "regionclip": _better(LVIS)},
+        }
+    )
+
+
+def _summary(metrics: dict[str, Any]) -> dict[str, Any]:
+    return build_summary("demo", 3, "val", {"data": 30.0, "teacher": 90.0}, metrics)
+
+
+def test_summary_holds_the_headline_numbers_only(metrics: dict[str, Any]) -> None:
+    summary = _summary(metrics)
+    assert (summary["profile"], summary["seed"], summary["split"]) == ("demo", 3, "val")
+    assert summary["seconds"] == {"data": 30.0, "teacher": 90.0}
+    assert summary["teacher"] == {"image_top1": 0.95, "crop_top1": 0.85}
+    assert summary["rpn"]["coco"] == {key: value for key, value in RECALL.items() if key != "objects"}
+    assert summary["pseudo_labels"] == {"kept_fraction": 0.75, "precision": 0.5}
+    shot = summary["zero_shot"]
+    assert shot["coco"]["gt"]["clip"] == {
+        key: value for key, value in (TOP1 | COCO).items() if isinstance(value, float)
+    }
+    assert set(shot["lvis"]["rpn"]["regionclip"]) == {"ap", "ap50", "apr", "apc", "apf"}
+    assert summary["open_vocabulary"]["coco"]["clip"] == {
+        "ap50_novel": 0.4,
+        "ap50_base": 0.7,
+        "ap50_all": 0.6,
+        "ap": 0.3,
+    }
+    assert summary["open_vocabulary"]["lvis"]["regionclip"]["apr"] == pytest.approx(0.2)
+
+
+def test_measured_split_is_the_one_reported(metrics: dict[str, Any]) -> None:
+    metrics["rpn"]["coco"]["dev"] = {"ar100_base": 0.1}
+    assert build_summary("demo", 0, "dev", {}, metrics)["rpn"]["coco"] == {"ar100_base": 0.1}
+
+
+def test_table_is_in_percent_with_the_gain(metrics: dict[str, Any]) -> None:
+    lines = summary_table(_summary(metrics)).splitlines()
+    assert lines[0] == "# RegionCLIP against CLIP: profile demo, seed 3, split val"
+    assert (
+        "2.0 minutes" in lines[2] and "95.0 of whole images" in lines[2] and "80.0 (base) and 60.0 (novel)" in lines[2]
+    )
+    rows = [line for line in lines if line.startswith(("| COCO", "| LVIS"))]
+    assert rows[1] == "| COCO | zero-shot top-1 on true boxes, novel classes | 25.0 | 35.0 | +10.0 |"
+    assert "| COCO | after fine-tuning on base boxes, AP50 novel | 40.0 | 50.0 | +10.0 |" in rows
+    assert "| LVIS | after fine-tuning on base boxes, AP rare | 10.0 | 20.0 | +10.0 |" in rows
+    assert len(rows) == 18 and all(row.count("|") == 6 for row in rows)
+
+
+def test_a_loss_is_shown_as_one(metrics: dict[str, Any]) -> None:
+    metrics["evaluate_lvis"]["regionclip"]["apf"] = 0.255
+    assert "AP frequent | 30.0 | 25.5 | -4.5 |" in summary_table(_summary(metrics))
+
+
+@pytest.mark.parametrize("model", ["clip", "regionclip"])
+def test_what_could_not_be_measured_is_a_dash(metrics: dict[str, Any], model: str) -> None:
+    metrics["evaluate_lvis"][model]["apf"] = None
+    metrics["text_bank"]["teacher"].pop("image_top1")
+    metrics["pseudo_labels"]["precision"] = None
+    table = summary_table(_summary(metrics))
+    (row,) = [line for line in table.splitlines() if "AP frequent" in line]
+    assert row.endswith(" | – |") and row.count("–") == 2
+    assert "The teacher names – of whole images" in table and "; – of those on an object" in table
