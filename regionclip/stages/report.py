@@ -79,15 +79,17 @@ def _records(file: Path) -> list[dict[str, float]]:
 
 
 def _sheet(path: Path, split: str) -> None:
-    """Draw the first scenes of the split that hold novel objects, as found from both initialisations."""
+    """Draw the first scenes of the split that hold two novel objects, as found from both initialisations.
+
+    Where there are too few of them, scenes with fewer novel objects follow.
+    """
     scenes, classes = detection_set("coco", split), load_classes("coco")
     truth = load_truth(scenes.annotations)
     names = dict(zip(classes.ids, classes.names, strict=True))
     objects = _by_image(truth["annotations"])
     novel = classes.ids_of(classes.novel_names)
-    chosen = [image for image in truth["images"] if sum(o["category_id"] in novel for o in objects[image["id"]]) >= 2][
-        :SCENES
-    ]
+    fewer = {key: max(0, 2 - sum(o["category_id"] in novel for o in entries)) for key, entries in objects.items()}
+    chosen = sorted(truth["images"], key=lambda image: fewer.get(image["id"], 2))[:SCENES]
     pictures = [np.asarray(decode_image(scenes.images / image["file_name"])) for image in chosen]
     found = {
         title: _by_image(read_json(DETECTIONS / "coco" / f"{model}.json"))

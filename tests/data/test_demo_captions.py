@@ -84,9 +84,10 @@ def test_a_quarter_of_pair_captions_leaves_the_colour_out() -> None:
 
 def test_pair_captions_tell_the_truth_about_size() -> None:
     rng = np.random.default_rng(0)
-    small = {pair_caption(rng, Kind("star", "red"), "sand", 0.5) for _ in range(300)}
-    assert any("small" in caption for caption in small)
-    assert not any("large" in caption for caption in small)
+    full = {pair_caption(rng, Kind("star", "red"), "sand", 0.95) for _ in range(300)}
+    assert any("large" in caption for caption in full)
+    partly = {pair_caption(rng, Kind("star", "red"), "sand", 0.8) for _ in range(300)}
+    assert not any("large" in caption for caption in partly)
 
 
 def test_articles() -> None:

@@ -58,7 +58,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
     signal.signal(signal.SIGTERM, handler)
 
 
-def _refuses(run: Run, stage: str, *, code: int, file: str, key: str, problem: str = "") -> None:
+def assert_refused(run: Run, stage: str, *, code: int, file: str, key: str, problem: str = "") -> None:
     """Assert that a stage stops in good order and changes nothing."""
     before = sha256_tree(NAMES[stage]) if stage in NAMES else None
     got, message = run(stage)
@@ -86,7 +86,7 @@ def _plant_novel_box(content: dict[str, Any]) -> None:
 @pytest.mark.parametrize("stage", ["check_data", "rpn", "finetune"])
 def test_planted_novel_box_stops_everything_that_could_learn_from_it(run: Run, stage: str) -> None:
     _edit_json(TRAIN_BOXES, _plant_novel_box)
-    _refuses(run, stage, code=3, file=str(TRAIN_BOXES), key="category_id", problem="(annotation|id) 2, .*ring")
+    assert_refused(run, stage, code=3, file=str(TRAIN_BOXES), key="category_id", problem="(annotation|id) 2, .*ring")
 
 
 def test_truncated_picture_is_named(run: Run) -> None:
@@ -101,27 +101,27 @@ def test_truncated_picture_is_named(run: Run) -> None:
 def test_missing_key_is_named(run: Run) -> None:
     file = Path("data/coco/annotations/instances_val_all.json")
     _edit_json(file, lambda content: content["annotations"][4].pop("bbox"))
-    _refuses(run, "check_data", code=3, file=str(file), key="bbox")
+    assert_refused(run, "check_data", code=3, file=str(file), key="bbox")
 
 
 def test_empty_caption_is_named(run: Run) -> None:
     file = Path("data/scenes/captions.json")
     _edit_json(file, lambda content: content["annotations"][5].update(caption="  "))
-    _refuses(run, "check_data", code=3, file=str(file), key="caption", problem="6")
+    assert_refused(run, "check_data", code=3, file=str(file), key="caption", problem="6")
 
 
 @pytest.mark.parametrize("stage", ["text_bank", "rpn", "zero_shot", "finetune"])
 def test_teacher_of_another_architecture_is_refused(run: Run, stage: str) -> None:
     """The weights are those of a narrower CLIP than open_clip_config.json beside them says."""
     path = _swap_teacher()
-    _refuses(run, stage, code=2, file=str(path), key="visual.attnpool.c_proj.weight", problem="another shape")
+    assert_refused(run, stage, code=2, file=str(path), key="visual.attnpool.c_proj.weight", problem="another shape")
 
 
 @pytest.mark.parametrize("stage", ["pseudo_labels", "pretrain"])
 def test_bank_of_another_teacher_is_refused(run: Run, stage: str) -> None:
     """These compare with the teacher's concepts, so they see first that the concepts are not its own."""
     _swap_teacher()
-    _refuses(run, stage, code=2, file="artifacts/text_bank/concepts.safetensors", key="weights_sha256")
+    assert_refused(run, stage, code=2, file="artifacts/text_bank/concepts.safetensors", key="weights_sha256")
 
 
 def _swap_teacher() -> Path:
@@ -139,7 +139,7 @@ def test_bank_of_another_width_is_refused(run: Run, stage: str) -> None:
         wide = torch.cat([bank.embeddings, bank.embeddings], dim=1)
         TextBank(bank.names, wide, bank.templates, bank.text_model, bank.weights_sha256).save(bank.source)
     file = f"artifacts/text_bank/{'concepts' if stage.startswith('p') else 'coco'}.safetensors"
-    _refuses(run, stage, code=2, file=file, key="embeddings", problem="width 64, wanted 32")
+    assert_refused(run, stage, code=2, file=file, key="embeddings", problem="width 64, wanted 32")
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_bank_of_another_width_is_refused(run: Run, stage: str) -> None:
 def test_detector_of_another_architecture_is_refused(run: Run, stage: str, file: str, key: str) -> None:
     state, meta = read(file)
     publish(state | {key: state[key].repeat(2, *[1] * (state[key].ndim - 1))}, file, meta)
-    _refuses(run, stage, code=2, file=file, key=key, problem="another shape")
+    assert_refused(run, stage, code=2, file=file, key=key, problem="another shape")
 
 
 def test_pseudo_labels_of_another_bank_are_refused(run: Run) -> None:
@@ -160,7 +160,7 @@ def test_pseudo_labels_of_another_bank_are_refused(run: Run) -> None:
     bank = TextBank.load("artifacts/text_bank/concepts.safetensors")
     moved = bank.embeddings + 0.01
     TextBank(bank.names, moved, bank.templates, bank.text_model, bank.weights_sha256).save(bank.source)
-    _refuses(run, "pretrain", code=2, file="artifacts/pseudo_labels", key="bank_sha256")
+    assert_refused(run, "pretrain", code=2, file="artifacts/pseudo_labels", key="bank_sha256")
 
 
 def test_absent_input_is_named(run: Run) -> None:
@@ -185,4 +185,4 @@ def test_wrong_params_are_named(run: Run, change: Callable[[Any], None], key: st
     params = yaml.safe_load(Path("params.yaml").read_text())
     change(params)
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    _refuses(run, "pretrain", code=2, file="params.yaml", key=key, problem=problem)
+    assert_refused(run, "pretrain", code=2, file="params.yaml", key=key, problem=problem)
