@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from mmdet.registry import MODELS
 
 from regionclip.models.concept_distillation_loss import concept_distillation_loss
@@ -69,14 +70,22 @@ def test_modules_are_registered_and_weighted(name: str, arguments: tuple) -> Non
     assert float(warm) < float(one)
 
 
-def _loss_of_one_process(rank: int, images: torch.Tensor, texts: torch.Tensor, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
-    mine = slice(2 * rank, 2 * rank + 2)
-    local = images[mine].clone().requires_grad_()
-    loss = ImageTextContrastiveLoss()(local, texts[mine])
-    loss.backward()
-    torch.save((loss.detach(), local.grad), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+# A program of its own: a fork of a process whose OpenMP threads have run waits for them for ever.
+_ONE_PROCESS = """
+import sys
+import torch
+from regionclip.models.image_text_contrastive_loss import ImageTextContrastiveLoss
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+images, texts = torch.load(f"{folder}/batch.pt", weights_only=True)
+mine = slice(2 * rank, 2 * rank + 2)
+local = images[mine].clone().requires_grad_()
+loss = ImageTextContrastiveLoss()(local, texts[mine])
+loss.backward()
+torch.save((loss.detach(), local.grad), f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
 
 
 def test_two_processes_give_the_loss_and_gradient_of_the_whole_batch(tmp_path: Path) -> None:
@@ -84,8 +93,10 @@ def test_two_processes_give_the_loss_and_gradient_of_the_whole_batch(tmp_path: P
     images, texts = torch.randn(4, 8, requires_grad=True), torch.randn(4, 8)
     whole = image_text_contrastive_loss(images, texts, 0.01)
     whole.backward()
-    arguments = (images.detach(), texts, str(tmp_path))
-    torch.multiprocessing.start_processes(_loss_of_one_process, arguments, nprocs=2, start_method="fork")
+    torch.save((images.detach(), texts), tmp_path / "batch.pt")
+    command = [sys.executable, "-c", _ONE_PROCESS]
+    processes = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
     assert all(float(loss) == pytest.approx(float(whole), rel=1e-5) for loss, _ in parts)
     gradient = torch.cat([grad for _, grad in parts]) / 2
