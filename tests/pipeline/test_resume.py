@@ -19,6 +19,9 @@ from safetensors.torch import load_file
 
 from regionclip.files import read_json
 
+# Five runs of the stage; tests/engine/test_training.py proves the same of a model of one weight in a second.
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 16
 MARK = 12345.0
 WEIGHTS = "artifacts/pretrain/open_clip_model.safetensors"
