@@ -12,7 +12,7 @@ import torch
 from mmdet.registry import MODELS
 
 from regionclip.models.concept_distillation_loss import concept_distillation_loss
-from regionclip.models.image_text_contrastive_loss import ImageTextContrastiveLoss, image_text_contrastive_loss
+from regionclip.models.image_text_contrastive_loss import image_text_contrastive_loss
 from regionclip.models.region_concept_contrastive_loss import region_concept_contrastive_loss
 
 # Unit axes: the cosine of a feature with a concept is 1 or 0. Norms differ, and must not matter.
