@@ -1,7 +1,8 @@
 """The demo's claim over several seeds: rebuilds the pipeline in a clone for each seed and tabulates the summaries.
 
-Run ``python -m benchmarks.demo_seeds --seeds 0 1 2`` (about 15 minutes a seed on two cores). A seed decides everything:
-the world, which LVIS classes are rare, every initialisation and every order. A summary that is there is not made again.
+Run ``python -m benchmarks.demo_seeds`` (about 12 minutes a seed on two cores). A seed decides everything: the world, which
+LVIS classes are rare, every initialisation and every order. The hyperparameters were chosen on the development split of
+seed 0, which is not among the seeds reported. A summary that is there is not made again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ ROWS = [
 def main() -> None:
     """Run the seeds that have no summary yet, then write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds to rebuild the pipeline with")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="seeds to rebuild the pipeline with")
     seeds = parser.parse_args().seeds
     summaries = []
     for seed in seeds:
@@ -62,9 +63,11 @@ def rebuild(seed: int, summary: Path) -> None:
         subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
         params = clone / "params.yaml"
         params.write_text(re.sub(r"(?m)^seed: \d+$", f"seed: {seed}", params.read_text()))
-        # DVC calls `regionclip`, which lies beside this Python, whether or not the environment is activated.
+        # DVC calls `regionclip`, which lies beside this Python, whether or not the environment is activated; it runs
+        # the clone's code, so that edits made meanwhile do not reach it.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, check=True, env={**os.environ, "PATH": path})
+        settings = {**os.environ, "PATH": path, "PYTHONPATH": str(clone)}
+        subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=clone, check=True, env=settings)
         shutil.copyfile(clone / "reports/summary.json", summary)
 
 

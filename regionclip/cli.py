@@ -1,4 +1,4 @@
-"""The command line: ``regionclip STAGE``, a thin shell over the stages."""
+"""The command line: ``regionclip STAGE`` and commands on weight files, a thin shell."""
 
 from __future__ import annotations
 
@@ -29,11 +29,15 @@ STAGES = {
 BY_DATASET = {"finetune", "evaluate"}
 
 
+_FILE = "weight file: .pth, .pt, .bin, .safetensors, .npy; no code in it is run"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``regionclip`` command."""
     parser = argparse.ArgumentParser(
         prog="regionclip",
-        description="Run one stage of the pipeline in the current folder. `dvc repro` runs them all, as needed.",
+        description="Run one stage of the pipeline in the current folder (`dvc repro` runs them all, as needed), or "
+        "look at and convert official checkpoints.",
         epilog="Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, "
         "REGIONCLIP_PRECISION, REGIONCLIP_CHECKPOINT_INTERVAL, MLFLOW_TRACKING_URI. "
         "Exit codes: 0 done, 2 wrong input, 3 data check failed, 4 interrupted and resumable.",
@@ -41,9 +45,97 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text, description=f"Stage {name}: {text}.")
+        stage.set_defaults(run=_run_stage)
         if name in BY_DATASET:
             stage.add_argument("--dataset", choices=["coco", "lvis"], required=True, help="the target data set")
+    _add_inspect(commands)
+    _add_convert(commands)
     return parser
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    text = "say what a weight file is and what can be made of it"
+    parser = commands.add_parser(
+        "inspect",
+        help=text,
+        description=f"{text.capitalize()}: kind, architecture, tensors by module, embeddings, sha256.",
+    )
+    parser.add_argument("file", metavar="FILE", help=f"{_FILE}; or a CLIP folder")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    text = "turn an official checkpoint or embedding file into a format used here"
+    parser = commands.add_parser(
+        "convert",
+        help=text,
+        description=f"{text.capitalize()}. What is in FILE is told by its keys; a wrong file is refused.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  regionclip convert regionclip_pretrained-cc_rn50.pth --to open_clip -o weights/regionclip_rn50\n"
+        "  regionclip convert regionclip_finetuned-coco_rn50.pth --to mmdet -o weights/coco_rn50.pth\n"
+        "  regionclip convert rpn_coco_48.pth --to mmdet -o weights/rpn_coco.pth\n"
+        "  regionclip convert coco_65_cls_emb.pth --to text-bank --names coco65 -o banks/coco65.safetensors\n"
+        "  regionclip convert lvis_1203_cls_emb.pth --to text-bank --names lvis_v1_val.json -o banks/lvis.safetensors",
+    )
+    parser.add_argument("file", metavar="FILE", help=_FILE)
+    parser.add_argument(
+        "--to",
+        choices=["mmdet", "open_clip", "text-bank"],
+        required=True,
+        help="mmdet: a checkpoint by MMDetection's names; open_clip: a folder for "
+        "open_clip.create_model_from_pretrained('local-dir:OUT'); text-bank: embeddings with their names",
+    )
+    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="file to write, or folder for open_clip")
+    parser.add_argument(
+        "--names",
+        metavar="FILE",
+        help="for text-bank: coco48, coco17, coco65, coco80, a text file of one `name[,count]` a line, "
+        "or a COCO or LVIS JSON",
+    )
+    parser.add_argument(
+        "--part",
+        choices=["student", "teacher", "rpn", "detector"],
+        help="for mmdet and open_clip: which model of FILE; by default the one that it was published for",
+    )
+    parser.set_defaults(run=_convert)
+
+
+def _run_stage(chosen: argparse.Namespace) -> None:
+    from regionclip.stages.runner import run_stage
+
+    run_stage(chosen.stage, getattr(chosen, "dataset", None))
+
+
+def _inspect(chosen: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from regionclip.checkpoints.inspect import inspect
+
+    found, console = inspect(chosen.file), Console(highlight=False, markup=False)
+    for name, value in found.facts.items():
+        console.print(f"{name + ':':<20}{value}", soft_wrap=True)
+    console.print(found.table())
+    for command in found.commands:
+        console.print(f"  {command}", soft_wrap=True)
+
+
+def _convert(chosen: argparse.Namespace) -> None:
+    if chosen.to == "text-bank":
+        from regionclip.text.text_bank_import import import_bank
+
+        if chosen.names is None or chosen.part is not None:
+            raise InputError("a text bank needs --names and has no --part", mend="give --names coco65 or a file")
+        bank = import_bank(chosen.file, chosen.names)
+        bank.save(chosen.out)
+        print(f"{chosen.out}: {len(bank)} embeddings of width {bank.width}")
+        return
+    from regionclip.checkpoints import convert
+
+    if chosen.names is not None:
+        raise InputError("--names is for text banks only", mend="leave it out")
+    to = {"mmdet": convert.to_mmdet, "open_clip": convert.to_open_clip}[chosen.to]
+    print(to(chosen.file, chosen.out, chosen.part))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,17 +146,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Warnings of MMEngine, GX and MLflow about each other would bury the lines that matter, in loader workers too.
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     warnings.simplefilter("ignore")
-    from regionclip.stages.runner import run_stage
-
     try:
-        run_stage(chosen.stage, getattr(chosen, "dataset", None))
+        chosen.run(chosen)
     except InputError as error:
         print(f"regionclip {chosen.stage}: {error}", file=sys.stderr)
         return error.exit_code
     except (KeyboardInterrupt, Interrupted):
-        print(
-            f"regionclip {chosen.stage}: interrupted; run it again to go on from the last resume point.",
-            file=sys.stderr,
-        )
+        resume = "; run it again to go on from the last resume point" if chosen.stage in STAGES else ""
+        print(f"regionclip {chosen.stage}: interrupted{resume}.", file=sys.stderr)
         return Interrupted.exit_code
     return 0

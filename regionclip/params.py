@@ -45,11 +45,56 @@ class DemoWorld(Section):
     lvis_frequency_factor: Rate
 
 
-class Data(Section):
-    """Where images, captions and boxes come from."""
+class CocoFiles(Section):
+    """COCO's own files. ``open_vocabulary``: 48 base and 17 novel classes; ``supervised``: all 80 are base."""
 
-    source: Literal["demo"]
-    demo: DemoWorld
+    instances_train: str
+    instances_val: str
+    images_train: str
+    images_val: str
+    classes: Literal["open_vocabulary", "supervised"]
+
+
+class LvisFiles(Section):
+    """LVIS's own files; ``images`` holds train2017 and val2017. ``supervised``: the rare classes are base too."""
+
+    instances_train: str
+    instances_val: str
+    images: str
+    classes: Literal["open_vocabulary", "supervised"]
+
+
+class CaptionFiles(Section):
+    """Captioned images: COCO captions JSON, JSON Lines, or tar shards."""
+
+    file: str
+    images: str | None
+
+
+class DataFiles(Section):
+    """Real data; what is null is not there."""
+
+    coco: CocoFiles | None
+    lvis: LvisFiles | None
+    captions: CaptionFiles | None
+
+
+class Data(Section):
+    """Where images, captions and boxes come from: the generated world, or files."""
+
+    source: Literal["demo", "files"]
+    sets: Annotated[list[Literal["coco", "lvis"]], Field(min_length=1)]
+    demo: DemoWorld | None
+    files: DataFiles | None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if getattr(self, self.source) is None:
+            raise ValueError(f"source '{self.source}' needs the section {self.source}")
+        absent = [name for name in self.sets if self.source == "files" and getattr(self.files, name) is None]
+        if absent:
+            raise ValueError(f"sets names {', '.join(absent)}, which files leaves null")
+        return self
 
 
 class Concepts(Section):
@@ -58,6 +103,13 @@ class Concepts(Section):
     parser: str
     modifiers: list[Literal["compound", "adjective"]]
     minimum_count: Positive
+
+
+class GradientClip(Section):
+    """Largest L2 norm of the gradients: of all of them together, or (as the paper's pretraining) of each parameter's."""
+
+    norm: Rate
+    per: Literal["model", "parameter"]
 
 
 class Schedule(Section):
@@ -70,7 +122,7 @@ class Schedule(Section):
     weight_decay: Weight
     warmup_iterations: Count
     milestones: list[Positive]
-    clip_gradients: Rate | None
+    clip_gradients: GradientClip | None
 
 
 class VisionTower(Section):
@@ -134,9 +186,17 @@ class Detection(Section):
 
 
 class Rpn(Section):
-    """Region proposal network: trained on the base boxes of one data set."""
+    """Region proposal network: trained on the base boxes of one data set, or taken from ``weights``.
 
+    ``clip_c4`` shares CLIP's first stages; the others are the official offline RPNs on a ResNet-50 of their own, which
+    starts from ``backbone_weights``.
+    """
+
+    architecture: Literal["clip_c4", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
+    weights: str | None
+    backbone_weights: str | None
     dataset: Literal["coco", "lvis"]
+    augmentation: Literal["multi_scale", "large_scale_jitter"]
     anchor_scales: Annotated[list[Rate], Field(min_length=1)]
     pre_nms: Positive
     nms_iou: Fraction
@@ -148,6 +208,7 @@ class Rpn(Section):
 class PseudoLabels(Section):
     """Regions of the captioned scenes, labelled by the teacher."""
 
+    regions: Literal["rpn", "random"]
     view: Literal["roi", "crop", "both"]
     crop_context: Annotated[float, Field(ge=1)]
     proposals: Positive
@@ -173,11 +234,13 @@ class LossWeights(Section):
 
 
 class Pretrain(Section):
-    """Region-text pretraining."""
+    """Region-text pretraining, or a student that ``weights`` holds already."""
 
+    weights: str | None
     regions_per_image: Positive
     scales: Annotated[list[Positive], Field(min_length=1)]
     max_size: Positive
+    interpolation: Literal["bilinear", "bicubic"]
     frozen_stages: Annotated[int, Field(ge=0, le=4)]
     temperature: Rate
     threshold: Fraction
@@ -185,21 +248,39 @@ class Pretrain(Section):
     schedule: Schedule
 
 
+class ScoreThresholds(Section):
+    """Least score of a detection on true boxes and on proposals."""
+
+    gt: Fraction
+    rpn: Fraction
+
+
+class DatasetThresholds(Section):
+    """Least scores on each data set."""
+
+    coco: ScoreThresholds
+    lvis: ScoreThresholds
+
+
 class ZeroShot(Section):
     """Detection without fine-tuning."""
 
     temperature: Rate
     score_mode: Literal["official", "sigmoid"]
-    score_threshold: Fraction
+    score_threshold: DatasetThresholds
     nms_iou: Fraction
 
 
 class DatasetFinetune(Section):
-    """Transfer to one data set."""
+    """Transfer to one data set, or a detector that ``weights`` holds already."""
 
+    weights: str | None
+    masks: bool
+    repeat_threshold: Fraction | None
     background_weight: Weight
     focal_gamma: Weight
     score_threshold: Fraction
+    nms: Literal["hard", "soft"]
     nms_iou: Fraction
     max_detections: Positive
     score_mode: Literal["none", "official", "sigmoid"]
@@ -207,19 +288,26 @@ class DatasetFinetune(Section):
 
 
 class Finetune(Section):
-    """Transfer to open-vocabulary detection."""
+    """Transfer to open-vocabulary detection from each of ``initialisations``."""
 
+    initialisations: Annotated[list[Literal["clip", "regionclip"]], Field(min_length=1)]
     regions_per_image: Positive
     frozen_stages: Annotated[int, Field(ge=0, le=4)]
     temperature: Rate
-    coco: DatasetFinetune
-    lvis: DatasetFinetune
+    coco: DatasetFinetune | None
+    lvis: DatasetFinetune | None
 
 
 class Evaluation(Section):
-    """Which split is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen."""
+    """What is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen.
+
+    ``constrained`` adds COCO's numbers with only the novel and only the base classes in the vocabulary;
+    ``lvis_images`` is ``labelled`` where images without annotations are left out, as the official loader does.
+    """
 
     split: Literal["dev", "val"]
+    constrained: bool
+    lvis_images: Literal["all", "labelled"]
 
 
 class Params(Section):
@@ -239,6 +327,18 @@ class Params(Section):
     zero_shot: ZeroShot
     finetune: Finetune
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        absent = [name for name in self.data.sets if getattr(self.finetune, name) is None]
+        if absent:
+            raise ValueError(f"data.sets names {', '.join(absent)}, which finetune leaves null")
+        for name in self.data.sets:
+            if getattr(self.finetune, name).weights and self.finetune.initialisations != ["regionclip"]:
+                raise ValueError(f"finetune.{name}.weights is one detector, so finetune.initialisations is [regionclip]")
+        if self.data.source == "files" and self.data.files.captions is None and self.pretrain.weights is None:
+            raise ValueError("data.files.captions is null, so pretrain.weights must name a RegionCLIP")
+        return self
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

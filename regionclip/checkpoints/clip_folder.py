@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
@@ -94,30 +95,6 @@ class ClipFolder:
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:
     """Build an open_clip CLIP from its configuration, with fresh weights."""
     return open_clip.CLIP(**{key: value for key, value in model_cfg.items() if key != "custom_text"})
-
-
-def load_strictly(model: torch.nn.Module, state: dict[str, torch.Tensor], file: str | Path) -> None:
-    """Load ``state`` into ``model``; every key and every shape must fit.
-
-    Raises:
-        InputError: Names the file, the first key at fault and how many there are.
-    """
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    other = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-    if missing or unexpected or other:
-        key = (other or missing or unexpected)[0]
-        what = "another shape" if other else "missing" if missing else "unexpected"
-        shapes = f" (wanted {tuple(own[key].shape)}, got {tuple(state[key].shape)})" if other else ""
-        raise InputError(
-            f"a checkpoint of another architecture: {what}{shapes}; "
-            f"{len(missing)} missing, {len(unexpected)} unexpected, {len(other)} of another shape",
-            file=file,
-            key=key,
-            mend="give the checkpoint that this model's configuration describes",
-        )
-    model.load_state_dict(state)
 
 
 def save_clip(

@@ -16,15 +16,28 @@ from regionclip.params import Detection
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
 
 
-def train_pipeline(sizes: Detection, proposals: Path | None) -> list[dict[str, Any]]:
-    """Transforms of a training: decode, boxes, stored proposals if any, random scale and flip.
+def train_pipeline(
+    sizes: Detection, proposals: Path | None, masks: bool = False, large_scale_jitter: int | None = None
+) -> list[dict[str, Any]]:
+    """Transforms of a training: decode, boxes, masks if wanted, stored proposals if any, random scale and flip.
 
-    Pictures are read and resized by Pillow, as in the official code; OpenCV gives other pixels.
+    Pictures are read and resized by Pillow, as in the official code; OpenCV gives other pixels. Masks become bitmaps,
+    so that polygons and run lengths are taken alike (the official code takes polygons only).
+
+    Args:
+        sizes: Picture sizes; one of ``train_short_sides`` is chosen for each picture.
+        proposals: Region store; None for a training without proposals.
+        masks: Load masks too.
+        large_scale_jitter: Side in pixels of a square that pictures are scaled to 0.1 to 2 times of and cropped to
+            (arXiv:2012.07177), in the place of ``sizes``.
     """
+    if large_scale_jitter:
+        return [*_load(masks), *_jitter(large_scale_jitter), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
     scales = [(sizes.max_size, short) for short in sizes.train_short_sides]
     resize = {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True, "backend": "pillow"}
     geometric = [resize, {"type": "RandomFlip", "prob": 0.5}]
-    return [*_load(), *_with_proposals(geometric, proposals, None), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+    steps = [*_load(masks), *_with_proposals(geometric, proposals, None)]
+    return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
 
 
 def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -> list[dict[str, Any]]:
@@ -32,11 +45,16 @@ def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -
     scale = (sizes.max_size, sizes.test_short_side)
     resize = {"type": "Resize", "scale": scale, "keep_ratio": True, "backend": "pillow"}
     with_proposals = _with_proposals([resize], proposals, sizes.test_proposals)
-    return [*_load(), *with_proposals, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+    return [*_load(masks=False), *with_proposals, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
 
 
 def boxes_dataset(
-    scenes: DetectionSet, names: Sequence[str], pipeline: list[dict[str, Any]], *, training: bool
+    scenes: DetectionSet,
+    names: Sequence[str],
+    pipeline: list[dict[str, Any]],
+    *,
+    training: bool,
+    repeat_threshold: float | None = None,
 ) -> Dataset:
     """Build the data set of a COCO- or LVIS-format file.
 
@@ -45,6 +63,9 @@ def boxes_dataset(
         names: Classes, as `ClassList` writes them; boxes of others are left out.
         pipeline: Transforms.
         training: Drop pictures without a box.
+        repeat_threshold: Repeat pictures of classes that fewer than this share of the pictures have, in proportion to
+            1 / sqrt(share): LVIS's repeat factor sampling, where the paper takes 0.001. MMDetection's rounds each
+            picture's factor up; the official sampler rounds at random, anew in each epoch.
     """
     config = {
         "type": "NamedBoxesDataset",
@@ -55,15 +76,27 @@ def boxes_dataset(
         "test_mode": not training,
         "pipeline": pipeline,
     }
+    if repeat_threshold is not None:
+        config = {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}
     # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
     with DefaultScope.overwrite_default_scope("mmdet"):
         return DATASETS.build(config)
 
 
-def _load() -> list[dict[str, Any]]:
+def _jitter(side: int) -> list[dict[str, Any]]:
+    resize = {"type": "RandomResize", "scale": (side, side), "ratio_range": (0.1, 2.0), "resize_type": "Resize"}
+    return [
+        {**resize, "keep_ratio": True, "backend": "pillow"},
+        {"type": "RandomFlip", "prob": 0.5},
+        {"type": "RandomCrop", "crop_size": (side, side), "recompute_bbox": True, "allow_negative_crop": True},
+        {"type": "FilterAnnotations", "min_gt_bbox_wh": (0.01, 0.01)},
+    ]
+
+
+def _load(masks: bool) -> list[dict[str, Any]]:
     return [
         {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
-        {"type": "LoadAnnotations", "with_bbox": True},
+        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
     ]
 
 

@@ -12,11 +12,26 @@ from regionclip.files import read_json
 
 DatasetName = Literal["coco", "lvis"]
 Split = Literal["train", "dev", "val"]
+ClassSplit = Literal["open_vocabulary", "supervised"]
 
-_FILES = {
+DEMO_FILES: dict[str, dict[str, str]] = {
     "coco": {"train": "instances_train_base", "dev": "instances_dev_all", "val": "instances_val_all"},
     "lvis": {"train": "lvis_train_base", "dev": "lvis_dev_all", "val": "lvis_val_all"},
 }
+REAL_FILES: dict[str, dict[str, dict[str, str]]] = {
+    "coco": {
+        "open_vocabulary": {"train": "ov_coco_train_base48", "val": "ov_coco_val_all65"},
+        "supervised": {"train": "coco_train_all80", "val": "coco_val_all80"},
+    },
+    "lvis": {
+        "open_vocabulary": {"train": "lvis_v1_train_base866", "val": "lvis_v1_val_all1203"},
+        "supervised": {"train": "lvis_v1_train_all1203", "val": "lvis_v1_val_all1203"},
+    },
+}
+"""Names of the annotation files made from COCO and LVIS, without ``.json``: set -> base classes -> split."""
+
+PICTURES, CAPTION_SOURCE = "pictures.json", "source.json"
+"""Where real pictures and captions lie, in data/NAME and data/scenes; the demo world, which has its own, lacks both."""
 
 
 class DetectionSet(NamedTuple):
@@ -31,18 +46,59 @@ class DetectionSet(NamedTuple):
     annotations: Path
 
 
+def data_sets(root: Path = Path("data")) -> tuple[DatasetName, ...]:
+    """Return which detection sets there are."""
+    return tuple(name for name in DEMO_FILES if (root / name / "classes.json").exists())
+
+
+def splits(name: DatasetName, root: Path = Path("data")) -> tuple[Split, ...]:
+    """Return the splits of a detection set: the demo world has "dev" beside "train" and "val"."""
+    return ("train", "val") if (root / name / PICTURES).exists() else ("train", "dev", "val")
+
+
 def detection_set(name: DatasetName, split: Split, root: Path = Path("data")) -> DetectionSet:
     """Return where a split lies: base boxes only for "train", all classes for "dev" and "val".
 
     Raises:
-        InputError: There is no such set or split.
+        InputError: There is no such set or split, or the record of where its pictures lie is broken.
     """
-    if name not in _FILES or split not in _FILES[name]:
-        raise InputError(f"there is no set '{name}/{split}'", mend="use coco or lvis with train, dev or val")
     folder = root / name
-    return DetectionSet(
-        folder if name == "lvis" else folder / split, folder / "annotations" / f"{_FILES[name][split]}.json"
-    )
+    if name not in DEMO_FILES or split not in splits(name, root):
+        mend = f"use {' or '.join(DEMO_FILES)} with {', '.join(splits(name, root))}"
+        raise InputError(f"there is no set '{name}/{split}' in {root}", mend=mend)
+    annotations = folder / "annotations"
+    if not (folder / PICTURES).exists():
+        return DetectionSet(
+            folder if name == "lvis" else folder / split, annotations / f"{DEMO_FILES[name][split]}.json"
+        )
+    files = [annotations / f"{of_split[split]}.json" for of_split in REAL_FILES[name].values()]
+    pictures = _recorded(folder / PICTURES, split)
+    # One of the names is there; the first stands in the message of who reads it where none is.
+    return DetectionSet(Path(pictures), next((file for file in files if file.exists()), files[0]))
+
+
+def captioned_scenes(root: Path = Path("data")) -> tuple[Path, Path | None]:
+    """Return the captions and the folder of their images, for ``open_captioned_images``; None: the reader's default.
+
+    Raises:
+        InputError: The data have no captions.
+    """
+    folder = root / "scenes"
+    if (folder / CAPTION_SOURCE).exists():
+        images = _recorded(folder / CAPTION_SOURCE, "images")
+        return Path(_recorded(folder / CAPTION_SOURCE, "captions")), None if images is None else Path(images)
+    if not (folder / "captions.json").exists():
+        raise InputError(
+            "there are no captions", file=folder, key="data.files.captions", mend="name them in the params"
+        )
+    return folder / "captions.json", folder / "images"
+
+
+def _recorded(file: Path, key: str) -> str | None:
+    content = read_json(file)
+    if not isinstance(content, dict) or key not in content:
+        raise InputError("the key is missing", file=file, key=key, mend="run the stage 'data' again")
+    return content[key]
 
 
 @dataclass(frozen=True)

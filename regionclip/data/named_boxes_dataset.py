@@ -9,6 +9,7 @@ from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
+from regionclip.data.annotation_files import picture_name
 from regionclip.text.prompts import clean_lvis_name
 
 
@@ -22,12 +23,7 @@ class _AnyNamesCOCO(COCO):
         )
 
     def load_imgs(self, ids: list[int]) -> list[dict]:
-        return [{"file_name": _lvis_file(image), **image} for image in super().load_imgs(ids)]
-
-
-def _lvis_file(image: dict) -> str:
-    """LVIS names a picture by its address only, whose last two parts are folder and file."""
-    return "/".join(image.get("coco_url", "").rsplit("/", 2)[-2:])
+        return [image | {"file_name": picture_name(image)} for image in super().load_imgs(ids)]
 
 
 @DATASETS.register_module()
@@ -35,7 +31,19 @@ class NamedBoxesDataset(CocoDataset):
     """Boxes of the classes in ``metainfo``; labels follow ascending category ids.
 
     Stock ``LVISV1Dataset`` counts labels over all categories of the file, which is no use for a classifier over base
-    classes. Negative and not-exhaustive categories play no part in training, as in the official LVIS loader.
+    classes. Negative and not-exhaustive categories play no part in training, as in the official LVIS loader. That one
+    also drops pictures without annotations in the test, and all but 500 annotations of a picture; this one does not.
+    Boxes below one pixel are dropped, as `CocoDataset` does; Detectron2 keeps them.
     """
 
     COCOAPI = _AnyNamesCOCO
+
+    def filter_data(self) -> list[dict]:
+        """Drop from training also the pictures that hold nothing but crowds, as Detectron2 does (regionclip.md 8, 14).
+
+        `CocoDataset` keeps them, and all their proposals would be background.
+        """
+        kept = super().filter_data()
+        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt"):
+            return kept
+        return [record for record in kept if not all(instance["ignore_flag"] for instance in record["instances"])]

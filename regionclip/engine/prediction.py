@@ -27,7 +27,7 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int =
         batch_size: Pictures at a time. Pictures of several sizes are padded, which changes features near the border
             a little; the official code tests one picture at a time.
     """
-    model = model.to(runtime.device()).eval()
+    model = model.to(runtime.device(), memory_format=torch.channels_last).eval()
     loader = DataLoader(dataset, batch_size=batch_size, num_workers=runtime.workers(), collate_fn=pseudo_collate)
     for batch in track(loader, description=title):
         with torch.inference_mode():

@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from regionclip.evaluation.truth import Truth
 
-IOU50 = slice(0, 1)
-"""The first of COCO's ten IoU thresholds 0.50, 0.55, ... 0.95."""
+IouType = Literal["bbox", "segm"]
+"""COCO's names of the two overlaps: of boxes, of masks."""
+
+IOU50, IOU75 = slice(0, 1), slice(5, 6)
+"""The first and the sixth of COCO's ten IoU thresholds 0.50, 0.55, ... 0.95."""
+
+AREAS = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}
+"""COCO's ranges of an object's area in square pixels, in the order of the table's last axis."""
 
 
 def precision_table(
-    truth: Truth, detections: Sequence[Mapping[str, Any]], max_detections: int, *, federated: bool = False
+    truth: Truth,
+    detections: Sequence[Mapping[str, Any]],
+    max_detections: int,
+    *,
+    iou_type: IouType = "bbox",
+    federated: bool = False,
 ) -> NDArray[np.float64]:
-    """Return interpolated precision for boxes of all areas.
+    """Return interpolated precision.
+
+    The area of an object is its ``area``, or its box's where the file has none; that of a detection is its box's, or
+    its mask's for ``segm``, as COCOeval counts when results carry no boxes.
 
     Args:
-        truth: What ``load_truth`` returns.
-        detections: COCO result dicts that fit ``truth`` (``read_detections``).
+        truth: What ``load_truth`` returns, with masks for ``segm``.
+        detections: COCO result dicts that fit ``truth`` (``read_detections``), with masks for ``segm``.
         max_detections: The most detections that count in an image **for one class**, as COCOeval has it.
+        iou_type: Overlap of boxes or of masks.
         federated: LVIS: drop detections of classes that are neither positive nor negative in their image, ignore
             unmatched ones of classes not annotated exhaustively there, and know no crowds.
 
     Returns:
-        (10 IoU thresholds, 101 recall thresholds, K categories by ascending id); -1 where a category has no object.
+        (10 IoU thresholds, 101 recall thresholds, K categories by ascending id, 4 ``AREAS``); -1 where a category has
+        no object of that area.
     """
     objects = [{**item, "iscrowd": 0 if federated else int(item.get("iscrowd", 0))} for item in truth["annotations"]]
-    evaluator = box_evaluator(truth["images"], truth["categories"], objects, detections, [max_detections], federated)
+    truth_api, detections_api = (
+        _index(truth["images"], truth["categories"], items, iou_type) for items in (objects, detections)
+    )
+    evaluator = COCOeval_faster(truth_api, detections_api, iou_type, lvis_style=federated)
+    evaluator.params.maxDets = [max_detections]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = list(AREAS.values()), list(AREAS)
     evaluator.evaluate()
     evaluator.accumulate()
-    return evaluator.eval["precision"][:, :, :, 0, 0]
+    return evaluator.eval["precision"][:, :, :, :, 0]
 
 
 def box_evaluator(
@@ -43,13 +65,12 @@ def box_evaluator(
     objects: Sequence[Mapping[str, Any]],
     detections: Sequence[Mapping[str, Any]],
     max_detections: list[int],
-    federated: bool = False,
 ) -> COCOeval_faster:
     """Make the evaluator for boxes of all areas; ``evaluate`` and ``accumulate`` are the caller's."""
-    truth_api, detections_api = (_index(images, categories, items) for items in (objects, detections))
-    evaluator = COCOeval_faster(truth_api, detections_api, "bbox", lvis_style=federated)
+    truth_api, detections_api = (_index(images, categories, items, "bbox") for items in (objects, detections))
+    evaluator = COCOeval_faster(truth_api, detections_api, "bbox")
     evaluator.params.maxDets = max_detections
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [AREAS["all"]], ["all"]
     return evaluator
 
 
@@ -59,20 +80,39 @@ def mean_precision(precision: NDArray[np.float64]) -> float | None:
     return float(valid.mean()) if valid.size else None
 
 
+def mean_precisions(precision: NDArray[np.float64]) -> dict[str, float | None]:
+    """Return COCO's six means over a precision table: ap, ap50, ap75, and ap of small, medium and large objects."""
+    whole = precision[..., 0]
+    return {
+        "ap": mean_precision(whole),
+        "ap50": mean_precision(whole[IOU50]),
+        "ap75": mean_precision(whole[IOU75]),
+        **{f"ap{area[0]}": mean_precision(precision[..., number]) for number, area in enumerate(AREAS) if number},
+    }
+
+
 def _index(
-    images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], boxes: Sequence[Mapping[str, Any]]
+    images: Sequence[Mapping[str, Any]],
+    categories: Sequence[Mapping[str, Any]],
+    objects: Sequence[Mapping[str, Any]],
+    iou_type: IouType,
 ) -> COCO:
     # Numbered anew from 1, as the matching takes id 0 for "unmatched"; without masks, which only cost memory.
-    annotations = [
-        {
-            "id": index,
-            "image_id": box["image_id"],
-            "category_id": box["category_id"],
-            "bbox": box["bbox"],
-            "area": box["bbox"][2] * box["bbox"][3],
-            "iscrowd": box.get("iscrowd", 0),
-            "score": box.get("score", 0.0),
-        }
-        for index, box in enumerate(boxes, start=1)
-    ]
+    annotations = [{"id": number, **_entry(item, iou_type)} for number, item in enumerate(objects, start=1)]
     return COCO({"images": list(images), "categories": list(categories), "annotations": annotations})
+
+
+def _entry(item: Mapping[str, Any], iou_type: IouType) -> dict[str, Any]:
+    entry = {
+        "image_id": item["image_id"],
+        "category_id": item["category_id"],
+        "bbox": item["bbox"],
+        "area": item.get("area", item["bbox"][2] * item["bbox"][3]),
+        "iscrowd": item.get("iscrowd", 0),
+        "score": item.get("score", 0.0),
+    }
+    if iou_type == "segm":
+        entry["segmentation"] = item["segmentation"]
+        if "score" in item:
+            entry["area"] = int(coco_mask.area(item["segmentation"]))
+    return entry

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regionclip.errors import InputError
+from regionclip.evaluation.masks import checked_rle, encode_masks
 from regionclip.evaluation.truth import Truth
 from regionclip.files import read_json, write_json
 
@@ -27,12 +28,13 @@ def detections_from_samples(samples: Iterable[DetDataSample], category_ids: Sequ
 
     Args:
         samples: Data samples with ``img_id`` and ``pred_instances``: bboxes (N, 4) xyxy in original pixels,
-            labels (N,) that index ``category_ids``, scores (N,).
+            labels (N,) that index ``category_ids``, scores (N,), and masks where the model has them: a bool tensor
+            (N, H, W) in original pixels or N RLEs.
         category_ids: The category id of every label, in label order.
 
     Returns:
         One dict a detection: image_id, category_id, bbox [x, y, width, height] rounded to 0.01 pixel, score to six
-        significant digits (the files stay small and the order of scores is kept).
+        significant digits (the files stay small and the order of scores is kept), segmentation (RLE) if it has a mask.
 
     Raises:
         InputError: A label has no category id, or a box or score is not finite.
@@ -41,7 +43,9 @@ def detections_from_samples(samples: Iterable[DetDataSample], category_ids: Sequ
     for sample in samples:
         found = sample.pred_instances
         boxes, labels, scores = (getattr(found, key).numpy(force=True) for key in ("bboxes", "labels", "scores"))
-        results += results_of_image(sample.img_id, boxes, labels, scores, category_ids)
+        masks = getattr(found, "masks", None)
+        masks = masks.numpy(force=True) if hasattr(masks, "numpy") else masks
+        results += results_of_image(sample.img_id, boxes, labels, scores, category_ids, masks)
     return results
 
 
@@ -51,6 +55,7 @@ def results_of_image(
     labels: NDArray[np.integer],
     scores: NDArray[np.floating],
     category_ids: Sequence[int],
+    masks: NDArray[np.bool_] | Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Detection]:
     """Turn the detections of one image into COCO result dicts; arguments and errors as ``detections_from_samples``."""
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -67,7 +72,7 @@ def results_of_image(
         )
     sizes = boxes[:, 2:] - boxes[:, :2]
     xywh = np.concatenate([boxes[:, :2], sizes], axis=1).round(2).tolist()
-    return [
+    results: list[Detection] = [
         {
             "image_id": int(image_id),
             "category_id": int(category_ids[label]),
@@ -76,6 +81,9 @@ def results_of_image(
         }
         for box, label, score in zip(xywh, labels.tolist(), scores.tolist(), strict=True)
     ]
+    if masks is None:
+        return results
+    return [{**result, "segmentation": rle} for result, rle in zip(results, encode_masks(masks), strict=True)]
 
 
 def save_detections(path: str | Path, detections: Sequence[Detection]) -> None:
@@ -83,19 +91,21 @@ def save_detections(path: str | Path, detections: Sequence[Detection]) -> None:
     write_json(path, list(detections), indent=None)
 
 
-def read_detections(detections: Detections, truth: Truth) -> list[Detection]:
+def read_detections(detections: Detections, truth: Truth, *, masks: bool = False) -> list[Detection]:
     """Read detections and refuse those that do not belong to a ground truth.
 
     Args:
         detections: COCO result dicts; or a JSON file of them; or an array (N, 7) with columns image id, x, y, width,
             height, score, category id (pycocotools' order).
         truth: What ``load_truth`` returns.
+        masks: Whether every detection must have a mask.
 
     Returns:
-        New dicts with image_id, category_id, bbox and score only, in the order given.
+        New dicts with image_id, category_id, bbox, score and, where given, segmentation (RLE), in the order given.
 
     Raises:
-        InputError: A key is missing, an image or category is not in the ground truth, or a number is not finite.
+        InputError: A key is missing, an image or category is not in the ground truth, a number is not finite, or a
+            mask is no RLE of its picture's size.
     """
     file = detections if isinstance(detections, str | Path) else None
     rows: Any = read_json(file) if file is not None else detections
@@ -103,9 +113,17 @@ def read_detections(detections: Detections, truth: Truth) -> list[Detection]:
         rows = _from_array(rows)
     if not isinstance(rows, Sequence):
         raise InputError("not a list of detections", file=file, mend="give a COCO results file")
-    image_ids = {image["id"] for image in truth["images"]}
+    sizes = {image["id"]: _size(image) for image in truth["images"]}
     category_ids = {category["id"] for category in truth["categories"]}
-    return [_checked(row, index, image_ids, category_ids, file) for index, row in enumerate(rows)]
+    keys = (*_KEYS, "segmentation") if masks else _KEYS
+    return [
+        _checked(row, keys, sizes, category_ids, {"file": file, "record": f"detection {index}"})
+        for index, row in enumerate(rows)
+    ]
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    return (image["height"], image["width"]) if "height" in image and "width" in image else None
 
 
 def _from_array(rows: NDArray[np.floating]) -> list[Detection]:
@@ -120,13 +138,16 @@ def _from_array(rows: NDArray[np.floating]) -> list[Detection]:
 
 
 def _checked(
-    row: Mapping[str, Any], index: int, image_ids: set[int], category_ids: set[int], file: str | Path | None
+    row: Mapping[str, Any],
+    keys: Sequence[str],
+    sizes: Mapping[int, tuple[int, int] | None],
+    category_ids: set[int],
+    where: dict[str, Any],
 ) -> Detection:
-    where: dict[str, Any] = {"file": file, "record": f"detection {index}"}
-    for key in _KEYS:
+    for key in keys:
         if key not in row:
             raise InputError("the key is missing", **where, key=key, mend="write the detections again")
-    if row["image_id"] not in image_ids:
+    if row["image_id"] not in sizes:
         raise InputError(
             f"the ground truth has no image {row['image_id']}", **where, mend="detect on the images that are evaluated"
         )
@@ -141,4 +162,8 @@ def _checked(
         raise InputError(
             "the box or score is not finite, or the box has no size", **where, mend="write the detections again"
         )
-    return {"image_id": int(row["image_id"]), "category_id": int(row["category_id"]), "bbox": box, "score": score}
+    image_id = int(row["image_id"])
+    result = {"image_id": image_id, "category_id": int(row["category_id"]), "bbox": box, "score": score}
+    if "segmentation" in row:
+        result["segmentation"] = checked_rle(row["segmentation"], sizes[image_id], where)
+    return result

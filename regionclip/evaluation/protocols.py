@@ -10,16 +10,20 @@ from mmengine.model import BaseModel
 
 from regionclip import runtime
 from regionclip.data.detection import boxes_dataset, test_pipeline
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.layout import ClassList, detection_set, load_classes
 from regionclip.engine.prediction import predict
-from regionclip.evaluation.coco import evaluate_coco
+from regionclip.errors import InputError
+from regionclip.evaluation.average_precision import IouType
+from regionclip.evaluation.coco import evaluate_coco, evaluate_coco_constrained
 from regionclip.evaluation.detections import Detection, detections_from_samples
-from regionclip.evaluation.lvis import evaluate_lvis
-from regionclip.evaluation.region_classification import top1_by_split
+from regionclip.evaluation.lvis import LvisImages, evaluate_lvis
+from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Detection as PictureSizes
 from regionclip.regions.similarity import cosine_logits
 from regionclip.text.text_bank import TextBank
+
+Group = Literal["all", "base", "novel"]
 
 MAX_DETECTIONS = {"coco": 100, "lvis": 300}
 
@@ -32,8 +36,9 @@ def detect(
     proposals: Path | Literal["truth"],
     bank: TextBank,
     title: str,
+    group: Group = "all",
 ) -> list[Detection]:
-    """Detect the classes of ``bank`` in a split, all at once.
+    """Detect the classes of a group in a split, all at once.
 
     Args:
         model: An open-vocabulary Fast R-CNN.
@@ -43,32 +48,75 @@ def detect(
         proposals: Region store, or ``truth`` for the true boxes.
         bank: One embedding a class, in the order of the class list.
         title: Shown by the progress bar.
+        group: The vocabulary: all classes; or the base or the novel ones alone (the constrained protocol).
 
     Returns:
         COCO result dicts.
     """
     classes = load_classes(dataset)
     bank.require(names=classes.names)
-    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
+    known = _vocabulary(classes, group)
+    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.subset(tuple(known)).embeddings)
     pictures = boxes_dataset(
-        detection_set(dataset, split), classes.names, test_pipeline(sizes, proposals), training=False
+        detection_set(dataset, split), tuple(known), test_pipeline(sizes, proposals), training=False
     )
-    return detections_from_samples(predict(model, pictures, title=title), classes.ids)
+    return detections_from_samples(predict(model, pictures, title=title), tuple(known.values()))
 
 
-def measure(dataset: str, split: str, detections: list[Detection]) -> dict[str, Any]:
-    """Measure detections by the data set's protocol: COCO generalised, or LVIS federated; see those modules."""
-    annotations = detection_set(dataset, split).annotations
-    if dataset == "coco":
-        return evaluate_coco(annotations, detections, load_classes(dataset), MAX_DETECTIONS["coco"])
-    return evaluate_lvis(annotations, detections, MAX_DETECTIONS["lvis"])
+def measure(
+    dataset: str, split: str, detections: list[Detection], group: Group = "all", lvis_images: LvisImages = "all"
+) -> dict[str, Any]:
+    """Measure detections by the data set's protocol: COCO generalised or constrained, or LVIS; see those modules.
+
+    Args:
+        dataset: ``coco`` or ``lvis``.
+        split: ``dev`` or ``val``.
+        detections: Of `detect` with the same ``group``.
+        group: ``base`` or ``novel``: COCO's constrained protocol.
+        lvis_images: LVIS: see ``images`` of `evaluate_lvis`.
+
+    Returns:
+        The numbers of the boxes; and under ``segm`` those of the masks, if every detection has one.
+
+    Raises:
+        InputError: The constrained protocol is wanted of LVIS, which has none.
+    """
+    if dataset == "lvis" and group != "all":
+        raise InputError(f"LVIS has no constrained protocol ('{group}')", key="group", mend="use all")
+    numbers = _measure(dataset, split, detections, group, lvis_images, "bbox")
+    if detections and all("segmentation" in detection for detection in detections):
+        numbers["segm"] = _measure(dataset, split, detections, group, lvis_images, "segm")
+    return numbers
+
+
+def _measure(
+    dataset: str, split: str, detections: list[Detection], group: Group, lvis_images: LvisImages, iou_type: IouType
+) -> dict[str, Any]:
+    annotations, most, classes = (
+        detection_set(dataset, split).annotations,
+        MAX_DETECTIONS[dataset],
+        load_classes(dataset),
+    )
+    if dataset == "lvis":
+        return evaluate_lvis(annotations, detections, most, iou_type=iou_type, images=lvis_images)
+    if group == "all":
+        return evaluate_coco(annotations, detections, classes, most, iou_type=iou_type)
+    return evaluate_coco_constrained(
+        annotations, detections, _vocabulary(classes, group), group, most, iou_type=iou_type
+    )
+
+
+def _vocabulary(classes: ClassList, group: Group) -> dict[str, int]:
+    """Category id by name, for the classes of a group in the order of their ids."""
+    pairs = zip(classes.names, classes.ids, strict=True)
+    return {name: identity for name, identity in pairs if name in classes.groups[group]}
 
 
 @torch.inference_mode()
 def true_box_top1(
     encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank
 ) -> dict[str, Any]:
-    """Top-1 accuracy of the true boxes' RoI features among all classes; see `top1_by_split`.
+    """Top-1 and top-5 accuracy of the true boxes' RoI features among all classes; see `classify_regions`.
 
     Args:
         encoder: Embeds regions.
@@ -86,12 +134,12 @@ def true_box_top1(
         detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
     )
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
-    labels, predictions = [], []
+    labels, scores = [], []
     for batch in DataLoader(pictures, batch_size=8, num_workers=runtime.workers(), collate_fn=pseudo_collate):
         data = preprocessor(batch, False)
         features = encoder.forward_features(data["inputs"])
         regions = encoder.encode(features, [sample.proposals.bboxes for sample in data["data_samples"]])
-        predictions.append(cosine_logits(regions, text, 1.0).argmax(dim=1).cpu())
+        scores.append(cosine_logits(regions, text, 1.0).cpu())
         labels += [sample.gt_instances.labels.cpu() for sample in data["data_samples"]]
-    true, best = ([classes.names[label] for label in torch.cat(part).tolist()] for part in (labels, predictions))
-    return top1_by_split(true, best, classes.groups)
+    recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
+    return classify_regions(torch.cat(scores).numpy(), torch.cat(labels).numpy(), classes.names, classes.groups, recipe)

@@ -1,14 +1,45 @@
-"""Region classification: top-1 accuracy by groups of classes, over regions and as a mean over classes."""
+"""Region classification: top-1 and top-5 accuracy by groups of classes, over regions and as a mean over classes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from regionclip.errors import InputError
+from regionclip.text.prompts import TEMPLATE_SETS
+
+
+@dataclass(frozen=True)
+class RegionRecipe:
+    """How region scores came about; without it two accuracies cannot be compared.
+
+    Attributes:
+        view: What the encoder saw of a region: ``roi_align`` (features of the whole picture) or ``crop`` (pixels).
+        templates: The prompt templates of the class names, in words.
+        background: ``zero row``: a background of logit 0 takes part in the softmax (which only AP sees: it is never the
+            answer of a top-k); ``none``: the softmax is over the classes alone.
+    """
+
+    view: Literal["roi_align", "crop"]
+    templates: str
+    background: Literal["zero row", "none"]
+
+    def __post_init__(self) -> None:
+        allowed = {"view": ("roi_align", "crop"), "background": ("zero row", "none")}
+        for key, values in allowed.items():
+            if getattr(self, key) not in values:
+                mend = f"use {' or '.join(values)}"
+                raise InputError(f"'{getattr(self, key)}' is not known", key=key, mend=mend)
+
+
+def templates_in_words(templates: Sequence[str]) -> str:
+    """Name a template set of `regionclip.text.prompts`; of another one, say the number and the first."""
+    known = next((name for name, members in TEMPLATE_SETS.items() if tuple(templates) == members), None)
+    return f"'{known}'" if known else f"{len(templates)} templates, the first '{templates[0]}'"
 
 
 def top1_by_split(labels: ArrayLike, predictions: ArrayLike, groups: Mapping[str, Collection[Any]]) -> dict[str, Any]:
@@ -34,19 +65,79 @@ def top1_by_split(labels: ArrayLike, predictions: ArrayLike, groups: Mapping[str
         raise InputError(
             f"labels {true.shape} and predictions {best.shape} do not pair up", mend="give one prediction a label"
         )
-    right = true == best
+    return {
+        **_shares(true, true == best, groups, "top1"),
+        "regions": {group: int(np.isin(true, list(members)).sum()) for group, members in groups.items()},
+        "protocol": "top-1 of regions over all classes; class_mean weighs every class alike",
+    }
+
+
+def classify_regions(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    names: Sequence[str],
+    groups: Mapping[str, Collection[str]],
+    recipe: RegionRecipe,
+) -> dict[str, Any]:
+    """Measure how often the true class of a region is the best, or among the five best, of all classes.
+
+    Args:
+        scores: (N, K) logits or probabilities of the classes, without the background. Equal scores rank by class index.
+        labels: (N,) index of the true class.
+        names: K class names.
+        groups: Group name -> the names that belong to it; groups may overlap.
+        recipe: How the scores came about.
+
+    Returns:
+        What `top1_by_split` returns, and ``top5_{group}`` and ``class_mean_top5_{group}``; recipe: view, templates,
+        background and classes (K).
+
+    Raises:
+        InputError: The shapes do not fit, a label is out of range, or a score is not finite.
+    """
+    table, true = np.asarray(scores), np.asarray(labels, dtype=np.int64)
+    if table.ndim != 2 or table.shape != (len(true), len(names)):
+        raise InputError(
+            f"scores {table.shape} do not fit {len(true)} labels and {len(names)} names",
+            mend="give one row a region and one column a class",
+        )
+    if len(true) and (true.min() < 0 or true.max() >= len(names)):
+        raise InputError(
+            f"labels {true.min()} to {true.max()} do not fit {len(names)} names",
+            mend="classify with the class list that the labels index",
+        )
+    if not np.isfinite(table).all():
+        row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
+        raise InputError("a score is not finite", record=f"region {row}", mend="look for a diverged training")
+    spoken, rank = np.asarray(names, dtype=object)[true].astype(str), _ranks(table, true)
+    best = np.asarray(names, dtype=object)[table.argmax(axis=1)].astype(str) if len(true) else spoken
+    top5 = _shares(spoken, rank < 5, groups, "top5")
+    top5.pop("per_class")
+    view = "RoIAligned" if recipe.view == "roi_align" else "cropped"
+    return {
+        **top1_by_split(spoken, best, groups),
+        **top5,
+        "recipe": {**asdict(recipe), "classes": len(names)},
+        "protocol": f"top-1 and top-5 of {view} regions over {len(names)} classes, background never the answer; "
+        f"prompts: {recipe.templates}; class_mean weighs every class alike",
+    }
+
+
+def _ranks(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many classes come before the true one of each region, (N,)."""
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    return (scores > own).sum(axis=1) + ((scores == own) & before).sum(axis=1)
+
+
+def _shares(
+    true: NDArray[Any], right: NDArray[np.bool_], groups: Mapping[str, Collection[Any]], key: str
+) -> dict[str, Any]:
     kinds, column = np.unique(true, return_inverse=True)
     share = np.bincount(column, weights=right, minlength=len(kinds)) / np.bincount(column, minlength=len(kinds))
     result: dict[str, Any] = {}
-    regions: dict[str, int] = {}
     for group, members in groups.items():
         chosen, classes = np.isin(true, list(members)), np.isin(kinds, list(members))
-        regions[group] = int(chosen.sum())
-        result[f"top1_{group}"] = float(right[chosen].mean()) if regions[group] else None
-        result[f"class_mean_top1_{group}"] = float(share[classes].mean()) if regions[group] else None
-    return {
-        **result,
-        "per_class": dict(zip(kinds.tolist(), share.tolist(), strict=True)),
-        "regions": regions,
-        "protocol": "top-1 of regions over all classes; class_mean weighs every class alike",
-    }
+        result[f"{key}_{group}"] = float(right[chosen].mean()) if chosen.any() else None
+        result[f"class_mean_{key}_{group}"] = float(share[classes].mean()) if chosen.any() else None
+    return {**result, "per_class": dict(zip(kinds.tolist(), share.tolist(), strict=True))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 MODELS = ("clip", "regionclip")
@@ -12,6 +12,7 @@ _ZERO_SHOT = {
     "coco": ("ap", "ap50", "ap50_base", "ap50_novel", "ap50_all"),
     "lvis": ("ap", "ap50", "apr", "apc", "apf"),
 }
+_DETECTED = {"coco": ("ap50_novel", "ap50_all"), "lvis": ("apr", "ap")}
 _TOP1 = ("top1_base", "top1_novel", "top1_all")
 _OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
 _RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
@@ -46,10 +47,12 @@ def build_summary(
             for boxes in ("gt", "rpn")
         }
         for dataset, keys in _ZERO_SHOT.items()
+        if dataset in metrics["zero_shot"]
     }
     transfer = {
-        dataset: {model: _pick(metrics[f"evaluate_{dataset}"][model], keys) for model in MODELS}
+        dataset: {model: _pick(numbers, keys) for model, numbers in metrics[f"evaluate_{dataset}"].items()}
         for dataset, keys in _OPEN_VOCABULARY.items()
+        if f"evaluate_{dataset}" in metrics
     }
     return {
         "profile": profile,
@@ -57,7 +60,7 @@ def build_summary(
         "split": split,
         "seconds": dict(seconds),
         "teacher": _pick(metrics["text_bank"]["teacher"], ("image_top1", "crop_top1")),
-        "rpn": {dataset: _pick(metrics["rpn"][dataset][split], _RECALL) for dataset in ("coco", "lvis")},
+        "rpn": {dataset: _pick(recall[split], _RECALL) for dataset, recall in metrics["rpn"].items()},
         "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
         "zero_shot": zero_shot,
         "open_vocabulary": transfer,
@@ -66,44 +69,41 @@ def build_summary(
 
 def summary_table(summary: Numbers) -> str:
     """Write the summary as Markdown: what was measured, CLIP, RegionCLIP, the gain; percent."""
-    rows = []
-    for dataset, keys in (("coco", _TOP1), ("lvis", _TOP1)):
-        for key in keys:
-            what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
-            rows.append((dataset.upper(), what, summary["zero_shot"][dataset]["gt"], key))
-    for dataset, keys in (("coco", ("ap50_novel", "ap50_all")), ("lvis", ("apr", "ap"))):
-        for key in keys:
-            rows.append(
-                (dataset.upper(), f"zero-shot detection, {_spoken(key)}", summary["zero_shot"][dataset]["rpn"], key)
-            )
-    for dataset, keys in _OPEN_VOCABULARY.items():
-        for key in keys:
-            rows.append(
-                (
-                    dataset.upper(),
-                    f"after fine-tuning on base boxes, {_spoken(key)}",
-                    summary["open_vocabulary"][dataset],
-                    key,
-                )
-            )
     lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
-    for dataset, what, models, key in rows:
-        clip, regionclip = models["clip"][key], models["regionclip"][key]
-        lines.append(f"| {dataset} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |")
+    for dataset, what, models, key in _rows(summary):
+        clip, regionclip = (models.get(model, {}).get(key) for model in MODELS)
+        lines.append(
+            f"| {dataset.upper()} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |"
+        )
     return "\n".join([*_header(summary), "", *lines, ""])
 
 
+def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
+    """Yield data set, what is measured, the models' numbers and the key of one of them, for each row of the table."""
+    for dataset, boxes in summary["zero_shot"].items():
+        for key in _TOP1:
+            what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
+            yield dataset, what, boxes["gt"], key
+    for dataset, boxes in summary["zero_shot"].items():
+        for key in _DETECTED[dataset]:
+            yield dataset, f"zero-shot detection, {_spoken(key)}", boxes["rpn"], key
+    for dataset, models in summary["open_vocabulary"].items():
+        for key in _OPEN_VOCABULARY[dataset]:
+            yield dataset, f"after fine-tuning on base boxes, {_spoken(key)}", models, key
+
+
 def _header(summary: Numbers) -> list[str]:
-    teacher, labels, recall = summary["teacher"], summary["pseudo_labels"], summary["rpn"]["coco"]
+    teacher, labels = summary["teacher"], summary["pseudo_labels"]
+    dataset, recall = next(iter(summary["rpn"].items()))
     minutes = sum(summary["seconds"].values()) / 60
     crops, images = _percent(teacher["crop_top1"]), _percent(teacher.get("image_top1"))
     base, novel = _percent(recall["ar100_base"]), _percent(recall["ar100_novel"])
-    kept, right = _percent(labels["kept_fraction"]), _percent(labels["precision"])
+    kept, right = _percent(labels.get("kept_fraction")), _percent(labels.get("precision"))
     return [
         f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
         "",
         f"Percent. All stages took {minutes:.1f} minutes. The teacher names {images} of whole images and {crops} of "
-        f"true crops right. The RPN's AR@100 on COCO is {base} (base) and {novel} (novel). The teacher kept {kept} of "
+        f"true crops right. The RPN's AR@100 on {dataset.upper()} is {base} (base) and {novel} (novel). The teacher kept {kept} of "
         f"the regions; {right} of those on an object are named right.",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import MEAN, STD, ClipFolder
 from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
+from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.evaluation.truth import boxes_by_image, load_truth
 from regionclip.regions.similarity import cosine_logits
 from regionclip.regions.views import RegionTeacher
@@ -51,9 +53,19 @@ def image_top1(clip: ClipFolder, shards: Path, bank: TextBank) -> float:
     return right / max(len(images), 1)
 
 
-@torch.no_grad()
 def crop_top1(clip: ClipFolder, scenes: DetectionSet, classes: ClassList, bank: TextBank, context: float) -> float:
-    """Share of true boxes whose crop's nearest class name is the right one, among all classes.
+    """Share of true boxes whose crop's nearest class name is the right one, among all classes; 0 without boxes.
+
+    Arguments as `classify_crops`.
+    """
+    return classify_crops(clip, scenes, classes, bank, context)["top1_all"] or 0.0
+
+
+@torch.no_grad()
+def classify_crops(
+    clip: ClipFolder, scenes: DetectionSet, classes: ClassList, bank: TextBank, context: float
+) -> dict[str, Any]:
+    """Top-1 and top-5 accuracy of the true boxes' crops among all classes; see `classify_regions`.
 
     Args:
         clip: The CLIP.
@@ -64,17 +76,18 @@ def crop_top1(clip: ClipFolder, scenes: DetectionSet, classes: ClassList, bank: 
     """
     device = runtime.device()
     teacher = RegionTeacher(clip.model().to(device), "crop", context)
-    truth, ids = load_truth(scenes.annotations), torch.tensor(classes.ids)
+    truth, text = load_truth(scenes.annotations), bank.embeddings.to(device)
     objects = boxes_by_image(truth)
-    right = total = 0
+    scores, labels = [torch.zeros(0, len(classes.names))], [np.zeros(0, np.int64)]
     for picture in truth["images"]:
         boxes, categories = objects[picture["id"]]
         if len(boxes):
             image = normalized(np.asarray(decode_image(scenes.images / picture["file_name"]))).to(device)
             features = teacher(image, torch.from_numpy(boxes).to(device))
-            right += int((ids[_nearest(features, bank)] == torch.from_numpy(categories)).sum())
-            total += len(boxes)
-    return right / max(total, 1)
+            scores.append(cosine_logits(features, text, 1.0).cpu())
+            labels.append(np.searchsorted(classes.ids, categories))
+    recipe = RegionRecipe("crop", templates_in_words(bank.templates), "none")
+    return classify_regions(torch.cat(scores).numpy(), np.concatenate(labels), classes.names, classes.groups, recipe)
 
 
 def _nearest(features: Tensor, bank: TextBank) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +22,30 @@ _LVIS_KEYS = {
 }
 
 
-def load_truth(path: str | Path, *, lvis: bool = False) -> Truth:
+_MASK_KEYS = {"images": ("height", "width"), "annotations": ("segmentation",), "categories": ()}
+
+
+def load_truth(path: str | Path, *, lvis: bool = False, masks: bool = False) -> Truth:
     """Read an annotation file.
 
     Args:
         path: COCO instances JSON, or LVIS v1 JSON.
         lvis: Whether LVIS's federated keys must be there too (lvisdataset.org, section "Data format").
+        masks: Whether the keys that masks need must be there too.
 
     Returns:
         The parsed JSON.
 
     Raises:
-        InputError: A key is missing, an id is no integer or is there twice, or an annotation points to nothing.
+        InputError: A key is missing, an id is no integer or is there twice, an annotation points to nothing, or a mask
+            that is wanted is empty.
     """
     truth = read_json(path)
     for part, keys in _KEYS.items():
         if not isinstance(truth, dict) or not isinstance(truth.get(part), list):
             raise InputError("the list is missing", file=path, key=part, mend="give a COCO or LVIS annotation file")
-        _require_keys(truth[part], keys + (_LVIS_KEYS[part] if lvis else ()), path, part)
+        keys += (_LVIS_KEYS[part] if lvis else ()) + (_MASK_KEYS[part] if masks else ())
+        _require_keys(truth[part], keys, path, part)
     image_ids = _unique_ids(truth["images"], path, "images")
     category_ids = _unique_ids(truth["categories"], path, "categories")
     for index, annotation in enumerate(truth["annotations"]):
@@ -50,7 +56,33 @@ def load_truth(path: str | Path, *, lvis: bool = False) -> Truth:
                 record=f"annotations[{index}]",
                 mend="list the image and the category, or drop the annotation",
             )
+        if masks and not annotation["segmentation"]:
+            raise InputError(
+                "the mask is empty",
+                file=path,
+                record=f"annotations[{index}]",
+                key="segmentation",
+                mend="give polygons or an RLE, or drop the annotation",
+            )
     return truth
+
+
+def cut_to_classes(truth: Truth, names: Collection[str]) -> Truth:
+    """Cut an annotation file down to some classes, as the official builder of the open-vocabulary COCO files does.
+
+    Categories outside ``names`` go, then their annotations, then the images left without any annotation; a crowd counts
+    as an annotation. Ids stay (RegionCLIP, data/datasets/coco_zeroshot_categories.py).
+
+    Args:
+        truth: What ``load_truth`` returns; it is not changed.
+        names: Names of the categories to keep; those that are not in the file are not missed.
+    """
+    categories = [category for category in truth["categories"] if category["name"] in names]
+    kept = {category["id"] for category in categories}
+    annotations = [annotation for annotation in truth["annotations"] if annotation["category_id"] in kept]
+    seen = {annotation["image_id"] for annotation in annotations}
+    images = [image for image in truth["images"] if image["id"] in seen]
+    return {**truth, "images": images, "annotations": annotations, "categories": categories}
 
 
 def boxes_by_image(truth: Truth) -> dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]]:

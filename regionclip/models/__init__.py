@@ -21,4 +21,5 @@ from regionclip.models import (  # noqa: E402, F401
     region_text_pretrainer,
     text_embedding_classifier,
     text_tower,
+    upper_clip_bbox_coder,
 )

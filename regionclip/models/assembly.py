@@ -25,23 +25,35 @@ def read_config(name: str) -> Config:
     return Config.fromfile(CONFIGS / name)
 
 
+def clip_preprocessor() -> BaseModel:
+    """Build what normalises pictures for CLIP: uint8 BGR of MMDetection's pipelines to padded batches."""
+    return _build(read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor)
+
+
 def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
-    """Build an RPN on CLIP's stride-16 map, its backbone filled with CLIP's weights.
+    """Build an RPN: on CLIP's stride-16 map with CLIP's weights, or one of the official ones on a ResNet-50.
 
     Args:
-        clip: The CLIP.
+        clip: The CLIP; only architecture ``clip_c4`` uses it.
         params: Section ``rpn``.
         nms_iou: IoU above which the lower of two proposals is dropped.
         proposals: Proposals kept an image.
     """
-    parts = _parts(clip, params.frozen_stages)
-    channels = parts["roi_extractor"]["out_channels"]
-    config = read_config("rpn_clip_rn50_c4.py").model
-    config.backbone = parts["backbone"]
-    config.rpn_head.update(in_channels=channels, feat_channels=channels)
+    own_trunk = params.architecture != "clip_c4"
+    config = read_config(f"rpn_{params.architecture}.py" if own_trunk else "rpn_clip_rn50_c4.py").model
     config.rpn_head.anchor_generator.scales = list(params.anchor_scales)
     nms = {"type": "nms", "iou_threshold": nms_iou}
     config.test_cfg.rpn.update(nms_pre=params.pre_nms, max_per_img=proposals, nms=nms)
+    if own_trunk:
+        # MMDetection counts a ResNet's stem as stage 0; -1 freezes nothing.
+        config.backbone.frozen_stages = params.frozen_stages - 1
+        if params.backbone_weights:
+            config.backbone.init_cfg = {"type": "Pretrained", "checkpoint": params.backbone_weights}
+        return _build(config)
+    parts = _parts(clip, params.frozen_stages)
+    channels = parts["roi_extractor"]["out_channels"]
+    config.backbone = parts["backbone"]
+    config.rpn_head.update(in_channels=channels, feat_channels=channels)
     model = _build(config)
     # The parts that an RPN lacks are built and dropped.
     res5, pool = _build(parts["res5"]), _build(parts["attention_pool"])
@@ -49,17 +61,24 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
     return model
 
 
-def build_detector(clip: ClipFolder, overrides: dict[str, Any], frozen_stages: int = 2) -> BaseModel:
+def build_detector(
+    clip: ClipFolder, overrides: dict[str, Any], frozen_stages: int = 2, *, masks: bool = False
+) -> BaseModel:
     """Build the open-vocabulary Fast R-CNN with CLIP's backbone, layer4 and attention pool in it.
 
     Args:
         clip: The CLIP.
         overrides: Changes to ``model`` of ``ov_fast_rcnn_clip_rn50_c4.py``, keys dotted.
         frozen_stages: See `CLIPResNetC4`.
+        masks: Add the class-agnostic mask head of ``ov_mask_rcnn_clip_rn50_c4.py``.
     """
     parts = _parts(clip, frozen_stages)
     parts["attention_pool"].pop("type")
-    config = read_config("ov_fast_rcnn_clip_rn50_c4.py")
+    config = read_config("ov_mask_rcnn_clip_rn50_c4.py" if masks else "ov_fast_rcnn_clip_rn50_c4.py")
+    if masks:
+        # A mask is as large as the regions that are pooled: layer4 halves them, the head doubles them.
+        side, width = parts["roi_extractor"]["roi_layer"]["output_size"], parts["res5"]["width"]
+        overrides = {"roi_head.mask_head.in_channels": width * 32, "train_cfg.rcnn.mask_size": side, **overrides}
     config.merge_from_dict(
         {
             "model.backbone": parts["backbone"],

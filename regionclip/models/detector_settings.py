@@ -6,9 +6,14 @@ from typing import Any
 
 from regionclip.params import DatasetFinetune, Finetune, ZeroShot
 
+_HARD = {"type": "nms"}
+# Official soft-NMS (layers/soft_nms.py).
+_SOFT = {"type": "soft_nms", "method": "gaussian", "sigma": 0.5, "min_score": 0.001}
+_NMS = {"hard": _HARD, "soft": _SOFT}
+
 
 def zero_shot_settings(
-    params: ZeroShot, num_classes: int, max_detections: int, *, use_objectness: bool
+    params: ZeroShot, num_classes: int, max_detections: int, score_threshold: float, *, use_objectness: bool
 ) -> dict[str, Any]:
     """Settings of detection without fine-tuning: no box regression (official ``NO_BOX_DELTA``).
 
@@ -16,6 +21,7 @@ def zero_shot_settings(
         params: Section ``zero_shot``.
         num_classes: K.
         max_detections: Kept a picture.
+        score_threshold: Detections score above it.
         use_objectness: Multiply class scores by the proposals' objectness; not for true boxes.
     """
     return {
@@ -23,7 +29,7 @@ def zero_shot_settings(
         "roi_head.bbox_head.num_classes": num_classes,
         "roi_head.bbox_head.cls_predictor_cfg.temperature": params.temperature,
         **_roi_head(params.score_mode if use_objectness else "none"),
-        **_test(params.score_threshold, params.nms_iou, max_detections),
+        **_test(score_threshold, _HARD | {"iou_threshold": params.nms_iou}, max_detections),
     }
 
 
@@ -47,7 +53,7 @@ def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: in
         },
         "train_cfg.rcnn.sampler.num": params.regions_per_image,
         **_roi_head(target.score_mode),
-        **_test(target.score_threshold, target.nms_iou, target.max_detections),
+        **_test(target.score_threshold, _NMS[target.nms] | {"iou_threshold": target.nms_iou}, target.max_detections),
     }
 
 
@@ -57,9 +63,9 @@ def _roi_head(score_mode: str) -> dict[str, Any]:
     return {"roi_head.type": "ProposalScoreRoIHead", "roi_head.score_mode": score_mode}
 
 
-def _test(score_threshold: float, nms_iou: float, max_detections: int) -> dict[str, Any]:
+def _test(score_threshold: float, nms: dict[str, Any], max_detections: int) -> dict[str, Any]:
     return {
         "test_cfg.rcnn.score_thr": score_threshold,
-        "test_cfg.rcnn.nms": {"type": "nms", "iou_threshold": nms_iou},
+        "test_cfg.rcnn.nms": nms,
         "test_cfg.rcnn.max_per_img": max_detections,
     }

@@ -12,6 +12,8 @@ from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from regionclip.models.region_embedding_head import drop_empty
+
 
 @MODELS.register_module()
 class ProposalScoreRoIHead(StandardRoIHead):
@@ -56,4 +58,4 @@ class ProposalScoreRoIHead(StandardRoIHead):
         objectness = logits if official else logits.sigmoid()
         scores = (raw.scores * objectness[:, None])[keep].sqrt()
         boxes, labels = multiclass_nms(raw.bboxes[keep], scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
-        return InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels)
+        return drop_empty(InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels))

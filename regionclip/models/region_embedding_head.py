@@ -6,6 +6,8 @@ from typing import Any
 
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.registry import MODELS
+from mmdet.utils import ConfigType
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 
@@ -47,3 +49,19 @@ class RegionEmbeddingHead(BBoxHead):
         """
         embeddings = self.attention_pool(maps)
         return self.fc_cls(embeddings), self.fc_reg(embeddings) if self.with_reg else None
+
+    def _predict_by_feat_single(
+        self, *args: Any, rcnn_test_cfg: ConfigType | None = None, **kwargs: Any
+    ) -> InstanceData:
+        results = super()._predict_by_feat_single(*args, rcnn_test_cfg=rcnn_test_cfg, **kwargs)
+        return results if rcnn_test_cfg is None else drop_empty(results)
+
+
+def drop_empty(results: InstanceData) -> InstanceData:
+    """Leave out detections whose ``bboxes`` (n, 4) xyxy have no area, as Detectron2's ``detector_postprocess``.
+
+    Boxes are clipped to the picture, so one that lies outside becomes a line. It has taken part in NMS and counts
+    among the best; only the answer lacks it.
+    """
+    left, top, right, bottom = results.bboxes.unbind(dim=1)
+    return results[(right > left) & (bottom > top)]

@@ -13,13 +13,12 @@ from regionclip.contracts.captions import caption_checks, read_caption_tables, r
 from regionclip.contracts.checkpoint import Check, gate
 from regionclip.contracts.images import image_file_check, image_files_table
 from regionclip.contracts.splits import read_classes, split_checks
-from regionclip.data.layout import DatasetName, detection_set
+from regionclip.data.layout import DatasetName, captioned_scenes, data_sets, detection_set, splits
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
 DATA = Path("data")
-SPLITS = ("train", "dev", "val")
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -28,21 +27,32 @@ def run(context: StageContext) -> dict[str, float]:
     Raises:
         DataCheckFailed: A file breaks its contract (exit code 3).
     """
+    demo = context.params.data.source == "demo"
+    parts = [_pair_checks()] if demo else []
+    parts += [_caption_checks()] if not context.params.pretrain.weights else []
+    parts += [_detection_checks(dataset) for dataset in data_sets(DATA)]
+    results = gate("check_data", [check for checks, _ in parts for check in checks])
+    return {"expectations": len(results), "images": sum(count for _, count in parts)}
+
+
+def _pair_checks() -> tuple[list[Check], int]:
     pairs = pd.concat([read_shards(DATA / "pairs" / split) for split in ("train", "val")], ignore_index=True)
-    scenes = read_caption_tables(DATA / "scenes/captions.json")
-    scene_files = image_files_table(scenes.images, DATA / "scenes/images", runtime.workers())
-    checks = [shard_check("pairs", pairs), *caption_checks("scenes", scenes), image_file_check("scenes", scene_files)]
-    images = len(pairs) + len(scene_files)
-    for dataset in ("coco", "lvis"):
-        found, count = _detection_checks(dataset)
-        checks += found
-        images += count
-    results = gate("check_data", checks)
-    return {"expectations": len(results), "images": images}
+    return [shard_check("pairs", pairs)], len(pairs)
+
+
+def _caption_checks() -> tuple[list[Check], int]:
+    """Check the captioned scenes: a COCO captions file with every picture, or the first images of tar shards."""
+    captions, pictures = captioned_scenes(DATA)
+    if captions.suffix != ".json":
+        table = read_shards(captions)
+        return [shard_check("scenes", table)], len(table)
+    scenes = read_caption_tables(captions)
+    files = image_files_table(scenes.images, pictures, runtime.workers())
+    return [*caption_checks("scenes", scenes), image_file_check("scenes", files)], len(files)
 
 
 def _detection_checks(dataset: DatasetName) -> tuple[list[Check], int]:
-    sets = {split: detection_set(dataset, split, DATA) for split in SPLITS}
+    sets = {split: detection_set(dataset, split, DATA) for split in splits(dataset, DATA)}
     tables = {split: read_box_tables(where.annotations, dataset) for split, where in sets.items()}
     files = {
         split: image_files_table(tables[split].images, where.images, runtime.workers()) for split, where in sets.items()

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regionclip.contracts.captions import read_caption_tables
 from regionclip.contracts.checkpoint import gate
 from regionclip.contracts.pseudo_labels import Demands, pseudo_label_checks
+from regionclip.data.layout import captioned_scenes
 from regionclip.errors import InputError
 from regionclip.regions.store import RegionStore
+from regionclip.stages.imported import say_not_needed
 from regionclip.text.concepts import ConceptPool
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-STORE, SCENES = Path("artifacts/pseudo_labels"), Path("data/scenes/captions.json")
-CONCEPTS = Path("artifacts/concepts/concepts.csv")
+STORE, CONCEPTS = Path("artifacts/pseudo_labels"), Path("artifacts/concepts/concepts.csv")
 MOST_REGIONS = 5_000_000  # of a larger store the first ones are checked; a table of them takes about 1 GB
 
 
-def run(context: StageContext) -> dict[str, float]:
+def run(context: StageContext) -> dict[str, Any]:
     """Check artifacts/pseudo_labels; write reports/checks/check_pseudo_labels.json.
 
     Raises:
         InputError: The store does not say its threshold.
         DataCheckFailed: The store breaks its contract (exit code 3).
     """
+    if context.params.pretrain.weights:
+        gate("check_pseudo_labels", [])
+        return say_not_needed("check_pseudo_labels", "pretrain.weights is given")
     params = context.params.check_pseudo_labels
     store = RegionStore.open(STORE)
     try:
@@ -35,7 +39,7 @@ def run(context: StageContext) -> dict[str, float]:
         mend = "run the stage `pseudo_labels` again"
         raise InputError("the key is missing or no number", file=STORE, key="threshold", mend=mend) from None
     demands = Demands(len(ConceptPool.load(CONCEPTS)), threshold, params.min_kept_fraction, params.max_regions)
-    regions, images = store.to_pandas(limit=MOST_REGIONS), read_caption_tables(SCENES).images
+    regions, images = store.to_pandas(limit=MOST_REGIONS), read_caption_tables(captioned_scenes()[0]).images
     if len(regions) < store.num_regions:
         # The last image may be cut, and those after it were not read.
         regions = regions[regions["image_id"] != regions["image_id"].iloc[-1]]

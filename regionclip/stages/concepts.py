@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from regionclip import runtime
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.layout import load_classes
+from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.errors import InputError
-from regionclip.files import sha256_file, write_json
+from regionclip.files import atomic_dir, sha256_tree, write_json
+from regionclip.stages.imported import say_not_needed
 from regionclip.text.concepts import ConceptPool, count_concepts, coverage
 from regionclip.text.parser import build_parser
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-CAPTIONS, OUT = Path("data/scenes/captions.json"), Path("artifacts/concepts")
+OUT = Path("artifacts/concepts")
 # Starting processes that load the lexicon takes seconds; below this many bytes one process is faster.
 _WORTH_PROCESSES = 50_000_000
 
 
-def run(context: StageContext) -> dict[str, float]:
+def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/concepts/concepts.csv and .json, and coverage.json: which class names the pool holds."""
+    if context.params.pretrain.weights:
+        with atomic_dir(OUT):
+            return say_not_needed("concepts", "pretrain.weights is given")
     params = context.params.concepts
     parser = build_parser(params.parser, params.modifiers)
-    images = open_captioned_images(CAPTIONS)
-    workers = runtime.workers() if CAPTIONS.stat().st_size > _WORTH_PROCESSES else 0
+    captions, pictures = captioned_scenes()
+    images = open_captioned_images(captions, pictures)
+    workers = runtime.workers() if captions.stat().st_size > _WORTH_PROCESSES else 0
     counts = count_concepts(images.iter_captions(), parser, workers)
-    pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, {str(CAPTIONS): sha256_file(CAPTIONS)})
+    source = {str(captions): sha256_tree(captions)}
+    pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, source)
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
-        raise InputError(problem, file=CAPTIONS, key="concepts.minimum_count", mend="lower it or give more captions")
+        raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
     pool.save(OUT / "concepts.csv")
-    covered = {dataset: _coverage(pool, dataset) for dataset in ("coco", "lvis")}
+    covered = {dataset: _coverage(pool, dataset) for dataset in data_sets()}
     write_json(OUT / "coverage.json", covered)
     return {
         "concepts": len(pool),

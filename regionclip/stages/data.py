@@ -5,14 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regionclip.data.caption_source import write_caption_source
 from regionclip.data.demo import build_demo_world
+from regionclip.data.layout import DEMO_FILES
+from regionclip.data.splits import write_detection_set
+from regionclip.files import atomic_dir
 from regionclip.runtime import workers
 
 if TYPE_CHECKING:
+    from regionclip.params import Data
     from regionclip.stages.runner import StageContext
+
+ROOT = Path("data")
 
 
 def run(context: StageContext) -> dict[str, dict[str, int]]:
-    """Build the demo world and return the counts of its manifests."""
+    """Build the demo world, or make the splits of real files; return the counts of the manifests."""
     params = context.params
-    return build_demo_world(Path("data"), params.data.demo, params.seed, workers())
+    if params.data.source == "files":
+        return _from_files(params.data)
+    return build_demo_world(ROOT, params.data.demo, params.seed, workers())
+
+
+def _from_files(data: Data) -> dict[str, dict[str, int]]:
+    """Write data/coco, data/lvis and data/scenes from files; what only the demo world has is left empty."""
+    for name in ("pairs", "scenes_truth"):
+        with atomic_dir(ROOT / name):
+            pass
+    counts = {"scenes": write_caption_source(ROOT, data.files.captions)}
+    for name in DEMO_FILES:
+        if name in data.sets:
+            counts[name] = write_detection_set(ROOT, name, getattr(data.files, name))
+        else:
+            # The graph names both sets; an empty folder is one that the profile does not have.
+            with atomic_dir(ROOT / name):
+                pass
+    return counts

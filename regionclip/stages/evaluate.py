@@ -1,4 +1,4 @@
-"""Stage evaluate: the generalised open-vocabulary protocol, all classes at once, for both initialisations."""
+"""Stage evaluate: the generalised open-vocabulary protocol, all classes at once, for each initialisation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CHECKPOINTS, OUT = Path("artifacts/finetune"), Path("artifacts/evaluate")
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/evaluate/DATASET/{clip,regionclip}.json, the detections; measure them."""
+    """Write artifacts/evaluate/DATASET/INITIALISATION.json, the detections; measure them."""
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
     bank = TextBank.load(BANKS / f"{dataset}.safetensors")
     metrics = {}
-    for name, folder in MODELS.items():
-        clip = ClipFolder.open(folder)
+    for name in params.finetune.initialisations:
+        clip = ClipFolder.open(MODELS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
         model = _detector(context, clip, CHECKPOINTS / dataset / f"{name}.pth")
         proposals = PROPOSALS / f"{dataset}_{split}"
@@ -43,8 +43,8 @@ def run(context: StageContext) -> dict[str, Any]:
 
 def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> BaseModel:
     finetune = context.params.finetune
-    state, meta = read(checkpoint)
-    settings = finetune_settings(finetune, getattr(finetune, context.dataset), len(meta["classes"]))
-    model = build_detector(clip, settings)
+    target, (state, meta) = getattr(finetune, context.dataset), read(checkpoint)
+    settings = finetune_settings(finetune, target, len(meta["classes"]))
+    model = build_detector(clip, settings, masks=target.masks)
     load_strictly(model, state, checkpoint)
     return model

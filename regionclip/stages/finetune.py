@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from mmengine.model import BaseModel
+
+from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
+from regionclip.checkpoints.importing import detector_weights
 from regionclip.checkpoints.training_state import publish
 from regionclip.contracts.leakage import assert_no_novel
 from regionclip.data.detection import boxes_dataset, train_pipeline
@@ -13,6 +16,7 @@ from regionclip.data.stream import StreamDataset
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
+from regionclip.stages.imported import leave_empty
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 from regionclip.tracking.mlflow_run import track_model
@@ -23,29 +27,46 @@ HISTORY = Path("artifacts/history")
 
 
 def run(context: StageContext) -> None:
-    """Write artifacts/finetune/DATASET/{clip,regionclip}.pth, trained alike."""
+    """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
     target, classes = getattr(params.finetune, dataset), load_classes(dataset)
-    scenes = detection_set(dataset, "train")
-    assert_no_novel(scenes.annotations, Path("data") / dataset / "classes.json")
     bank = TextBank.load(BANKS / f"{dataset}.safetensors").subset(classes.base_names)
-    for name, folder in MODELS.items():
-        clip = ClipFolder.open(folder)
+    settings = finetune_settings(params.finetune, target, len(bank.names))
+    for name in params.finetune.initialisations:
+        clip = ClipFolder.open(MODELS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
-        settings = finetune_settings(params.finetune, target, len(bank.names))
-        model = build_detector(clip, settings, params.finetune.frozen_stages)
+        model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
         model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
-        pipeline = train_pipeline(params.detection, PROPOSALS / f"{dataset}_train")
-        boxes = boxes_dataset(scenes, classes.base_names, pipeline, training=True)
+        history = HISTORY / f"finetune_{dataset}" / f"{name}.jsonl"
         with track_model(name):
-            trained = train(
-                model,
-                StreamDataset(boxes, params.seed),
-                target.schedule,
-                title=f"finetune {dataset} from {name}",
-                seed=params.seed,
-                scratch=context.scratch / name,
-                history=HISTORY / f"finetune_{dataset}_{name}.jsonl",
-            )
+            if target.weights:
+                load_strictly(model, detector_weights(target.weights, bank.embeddings), target.weights)
+                leave_empty(history)
+            else:
+                _train(context, model, name, history)
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
-        publish(trained.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})
+        publish(model.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})
+
+
+def _train(context: StageContext, model: BaseModel, name: str, history: Path) -> None:
+    """Train the model in place on the data set's base boxes."""
+    dataset, params = context.dataset, context.params
+    target, scenes = getattr(params.finetune, dataset), detection_set(dataset, "train")
+    assert_no_novel(scenes.annotations, Path("data") / dataset / "classes.json")
+    pipeline = train_pipeline(params.detection, PROPOSALS / f"{dataset}_train", masks=target.masks)
+    boxes = boxes_dataset(
+        scenes,
+        load_classes(dataset).base_names,
+        pipeline,
+        training=True,
+        repeat_threshold=target.repeat_threshold,
+    )
+    train(
+        model,
+        StreamDataset(boxes, params.seed),
+        target.schedule,
+        title=f"finetune {dataset} from {name}",
+        seed=params.seed,
+        scratch=context.scratch / name,
+        history=history,
+    )

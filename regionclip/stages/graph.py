@@ -19,11 +19,13 @@ class StageDefinition:
         name: DVC's name, such as ``finetune@coco``.
         params: Keys of params.yaml that the stage depends on, dotted.
         deps: Files and folders that the stage depends on.
+        outs: Files and folders that it writes, metrics apart.
     """
 
     name: str
     params: tuple[str, ...]
     deps: tuple[Path, ...]
+    outs: tuple[Path, ...]
 
     def values(self, params: dict[str, Any]) -> dict[str, Any]:
         """Pick the stage's params out of the whole of params.yaml."""
@@ -55,14 +57,25 @@ def read_stage(name: str, item: str | None = None, path: str | Path = "dvc.yaml"
         raise InputError("no such stage", file=path, key=name, mend=f"stages are {', '.join(stages)}")
     body, full = stages[name], name
     if "foreach" in body:
-        if item not in body["foreach"]:
-            raise InputError(
-                f"no such item {item!r}", file=path, key=name, mend=f"items are {', '.join(body['foreach'])}"
-            )
+        items = _items(body["foreach"], path)
+        if item not in items:
+            raise InputError(f"no such item {item!r}", file=path, key=name, mend=f"items are {', '.join(items)}")
         body, full = body["do"], f"{name}@{item}"
     params = tuple(_fill(key, item) for key in body.get("params", []))
     deps = tuple(Path(_fill(dep, item)) for dep in body.get("deps", []))
-    return StageDefinition(full, params, deps)
+    # An output with settings is a mapping of its path to them.
+    outs = tuple(Path(_fill(out if isinstance(out, str) else next(iter(out)), item)) for out in body.get("outs", []))
+    return StageDefinition(full, params, deps, outs)
+
+
+def _items(foreach: list[str] | str, path: Path) -> list[str]:
+    """Return the items of a ``foreach``: a list, or ``${a.b}``, which DVC takes from params.yaml beside its file."""
+    if isinstance(foreach, list):
+        return foreach
+    value = yaml.safe_load(path.with_name("params.yaml").read_text(encoding="utf-8"))
+    for part in foreach.removeprefix("${").removesuffix("}").split("."):
+        value = value[part]
+    return value
 
 
 def _fill(text: str, item: str | None) -> str:

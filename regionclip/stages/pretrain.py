@@ -1,4 +1,4 @@
-"""Stage pretrain: the student learns regions from pseudo labels and pictures from captions."""
+"""Stage pretrain: the student learns regions from pseudo labels and pictures from captions, or is imported."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
+from regionclip.checkpoints.importing import clip_weights
 from regionclip.data.image_text import ImageTextRegionDataset
+from regionclip.data.layout import captioned_scenes
 from regionclip.engine.training import train
+from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer
 from regionclip.params import Pretrain
 from regionclip.regions.store import RegionStore
+from regionclip.stages.imported import leave_empty
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-SCENES, TEACHER, STORE = Path("data/scenes"), Path("artifacts/teacher"), Path("artifacts/pseudo_labels")
+TEACHER, STORE = Path("artifacts/teacher"), Path("artifacts/pseudo_labels")
 BANK, OUT, HISTORY = (
     Path("artifacts/text_bank/concepts.safetensors"),
     Path("artifacts/pretrain"),
@@ -24,20 +28,35 @@ BANK, OUT, HISTORY = (
 
 def run(context: StageContext) -> None:
     """Write artifacts/pretrain: RegionCLIP in the form of the teacher, readable by open_clip."""
+    if context.params.pretrain.weights:
+        _import(context, context.params.pretrain.weights)
+    else:
+        _train(context)
+
+
+def _import(context: StageContext, weights: str) -> None:
+    model_cfg, state = clip_weights(weights)
+    save_clip(OUT, model_cfg, state, {"stage_digest": context.digest, "source_sha256": sha256_tree(weights)})
+    leave_empty(HISTORY)
+
+
+def _train(context: StageContext) -> None:
     params, seed = context.params.pretrain, context.params.seed
     clip, bank, store = ClipFolder.open(TEACHER), TextBank.load(BANK), RegionStore.open(STORE)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     store.require(bank_sha256=bank.sha256)
     model = build_pretrainer(clip, _losses(params), params.threshold, params.frozen_stages)
     model.set_concepts(bank.embeddings)
+    captions, pictures = captioned_scenes()
     dataset = ImageTextRegionDataset(
-        captions=SCENES / "captions.json",
-        images=SCENES / "images",
+        captions=captions,
+        images=pictures,
         store=STORE,
         tokenizer=clip.tokenizer(),
         regions_per_image=params.regions_per_image,
         scales=params.scales,
         max_size=params.max_size,
+        interpolation=params.interpolation,
         flip_prob=0.5,
         seed=seed,
     )

@@ -6,24 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmengine.model import BaseModel
-
+from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.layout import load_classes
+from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import PicturesDataset
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
-from regionclip.files import sha256_file
+from regionclip.files import atomic_dir, sha256_file
 from regionclip.models.assembly import build_rpn
-from regionclip.regions.labelling import label_regions
+from regionclip.regions.labelling import Proposer, label_regions
 from regionclip.regions.matching import ConceptMatcher
+from regionclip.regions.random_regions import RandomRegions
 from regionclip.regions.store import RegionStore, RegionStoreWriter
 from regionclip.regions.views import RegionTeacher
+from regionclip.stages.imported import say_not_needed
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-SCENES, TRUTH = Path("data/scenes"), Path("data/scenes_truth.json")
+TRUTH = Path("data/scenes_truth/instances.json")
 TEACHER, RPN, BANK = (
     Path("artifacts/teacher"),
     Path("artifacts/rpn/rpn.pth"),
@@ -34,31 +35,37 @@ OUT = Path("artifacts/pseudo_labels")
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/pseudo_labels; measure it against the scenes' true objects, which nothing else reads."""
+    if context.params.pretrain.weights:
+        with atomic_dir(OUT):
+            return say_not_needed("pseudo_labels", "pretrain.weights is given")
     params, clip, bank = context.params.pseudo_labels, ClipFolder.open(TEACHER), TextBank.load(BANK)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
     matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
-    images = [(int(record.key), record.image) for record in open_captioned_images(SCENES / "captions.json")]
+    images = [(int(record.key), record.image) for record in open_captioned_images(*captioned_scenes())]
     pictures = PicturesDataset(images, context.params.detection)
     metadata = {
         "teacher_sha256": clip.weights_sha256,
         "bank_sha256": bank.sha256,
-        "rpn_sha256": sha256_file(RPN),
+        "rpn_sha256": sha256_file(RPN) if params.regions == "rpn" else "random regions",
         "view": params.view,
         "temperature": str(params.temperature),
         "threshold": str(params.threshold),
     }
     with RegionStoreWriter(OUT, metadata, k=min(params.top_k, len(bank.names))) as writer:
-        for image_id, regions in label_regions(_rpn(context, clip), teacher, matcher, pictures, params.top_k):
+        for image_id, regions in label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k):
             writer.add(image_id, *regions)
     return _measure(bank, params.threshold)
 
 
-def _rpn(context: StageContext, clip: ClipFolder) -> BaseModel:
+def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
+    """Return what proposes regions: the RPN, or the paper's ablation, boxes at random."""
     params = context.params.pseudo_labels
+    if params.regions == "random":
+        return RandomRegions(params.proposals, context.params.seed)
     model = build_rpn(clip, context.params.rpn, nms_iou=params.nms_iou, proposals=params.proposals)
     load_strictly(model, read(RPN)[0], RPN)
-    return model
+    return model.to(runtime.device()).eval().test_step
 
 
 def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from regionclip.data.annotation_files import picture_name
 from regionclip.data.captions import decode_image
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.layout import DatasetName, data_sets, detection_set, load_classes
 from regionclip.evaluation.pictures import (
     detection_sheet,
     learning_curves,
@@ -27,14 +28,15 @@ from regionclip.tracking.sidecar import read_sidecars
 
 HISTORY, DETECTIONS = Path("artifacts/history"), Path("artifacts/evaluate")
 SUMMARY, TABLE, PLOTS = Path("reports/summary.json"), Path("reports/summary.md"), Path("reports/plots")
-MEASURED = ("text_bank", "rpn", "pseudo_labels", "zero_shot", "evaluate_coco", "evaluate_lvis")
+MEASURED = ("text_bank", "rpn", "pseudo_labels", "zero_shot")
+MODELS = {"clip": "CLIP", "regionclip": "RegionCLIP"}
 SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 
 
 def run(context: StageContext) -> None:
     """Write reports/summary.{json,md} and reports/plots."""
     params = context.params
-    metrics = {name: read_json(METRICS / f"{name}.json") for name in MEASURED}
+    metrics = {name: read_json(METRICS / f"{name}.json") for name in MEASURED + _transfers()}
     seconds = {stage: sidecar["seconds"] for stage, sidecar in read_sidecars(SIDECARS).items() if stage != "report"}
     summary = build_summary(params.profile, params.seed, params.evaluation.split, seconds, metrics)
     write_json(SUMMARY, summary)
@@ -51,50 +53,52 @@ def run(context: StageContext) -> None:
 
 def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split: str) -> None:
     summary_picture(summary, folder / "summary.png")
-    pseudo_label_quality(metrics["pseudo_labels"]["by_confidence"], folder / "pseudo_labels.png")
-    histories = {file.stem: _records(file) for file in sorted(HISTORY.glob("*.jsonl"))}
-    learning_curves(histories, folder / "learning_curves.png")
-    for dataset in ("coco", "lvis"):
+    if "by_confidence" in metrics["pseudo_labels"]:
+        pseudo_label_quality(metrics["pseudo_labels"]["by_confidence"], folder / "pseudo_labels.png")
+    learning_curves(_histories(), folder / "learning_curves.png")
+    for dataset in data_sets():
         novel = load_classes(dataset).novel_names
         boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
         title = f"{dataset.upper()}: zero-shot top-1 on true boxes"
         per_class_bars(
-            *(boxes[model]["top1_per_class"] for model in ("clip", "regionclip")),
-            novel,
-            folder / f"zero_shot_{dataset}.png",
-            title,
+            *(boxes[model]["top1_per_class"] for model in MODELS), novel, folder / f"zero_shot_{dataset}.png", title
         )
         title = f"{dataset.upper()}: {'AP50' if dataset == 'coco' else 'AP'} after fine-tuning on base boxes"
-        per_class_bars(
-            *(transfer[model]["per_class"] for model in ("clip", "regionclip")),
-            novel,
-            folder / f"per_class_{dataset}.png",
-            title,
-        )
-    _sheet(folder / "detections_coco.png", split)
+        classes = [transfer.get(model, {}).get("per_class", {}) for model in MODELS]
+        per_class_bars(*classes, novel, folder / f"per_class_{dataset}.png", title)
+    dataset = data_sets()[0]
+    _sheet(folder / f"detections_{dataset}.png", dataset, split)
+
+
+def _transfers() -> tuple[str, ...]:
+    return tuple(f"evaluate_{dataset}" for dataset in data_sets())
+
+
+def _histories() -> dict[str, list[dict[str, float]]]:
+    """Return the learning curve of each training by name; where a result was imported there is none."""
+    files = {"_".join(file.relative_to(HISTORY).with_suffix("").parts): file for file in HISTORY.rglob("*.jsonl")}
+    return {name: records for name, file in sorted(files.items()) if (records := _records(file))}
 
 
 def _records(file: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def _sheet(path: Path, split: str) -> None:
-    """Draw the first scenes of the split that hold two novel objects, as found from both initialisations.
+def _sheet(path: Path, dataset: DatasetName, split: str) -> None:
+    """Draw the first scenes of the split that hold two novel objects, as found from each initialisation.
 
     Where there are too few of them, scenes with fewer novel objects follow.
     """
-    scenes, classes = detection_set("coco", split), load_classes("coco")
+    scenes, classes = detection_set(dataset, split), load_classes(dataset)
     truth = load_truth(scenes.annotations)
     names = dict(zip(classes.ids, classes.names, strict=True))
     objects = _by_image(truth["annotations"])
     novel = classes.ids_of(classes.novel_names)
     fewer = {key: max(0, 2 - sum(o["category_id"] in novel for o in entries)) for key, entries in objects.items()}
     chosen = sorted(truth["images"], key=lambda image: fewer.get(image["id"], 2))[:SCENES]
-    pictures = [np.asarray(decode_image(scenes.images / image["file_name"])) for image in chosen]
-    found = {
-        title: _by_image(read_json(DETECTIONS / "coco" / f"{model}.json"))
-        for model, title in (("clip", "CLIP"), ("regionclip", "RegionCLIP"))
-    }
+    pictures = [np.asarray(decode_image(scenes.images / picture_name(image))) for image in chosen]
+    files = {title: DETECTIONS / dataset / f"{model}.json" for model, title in MODELS.items()}
+    found = {title: _by_image(read_json(file)) for title, file in files.items() if file.exists()}
     truths = [scene_boxes(objects[image["id"]], names, len(objects[image["id"]])) for image in chosen]
     columns = {
         title: [scene_boxes(results[image["id"]], names, BOXES_A_SCENE, LEAST_SCORE) for image in chosen]

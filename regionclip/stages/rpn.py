@@ -1,4 +1,4 @@
-"""Stage rpn: train the region proposal network on base boxes only, store proposals, measure their recall."""
+"""Stage rpn: train the region proposal network on base boxes only or import one, store proposals, measure recall."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any
 
 from mmengine.model import BaseModel
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
+from regionclip.checkpoints.importing import rpn_weights
 from regionclip.checkpoints.training_state import publish
 from regionclip.contracts.leakage import assert_no_novel
 from regionclip.data.detection import boxes_dataset, test_pipeline, train_pipeline
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.layout import data_sets, detection_set, load_classes, splits
 from regionclip.data.stream import StreamDataset
 from regionclip.engine.training import train
 from regionclip.evaluation.recall import average_recall
@@ -19,6 +20,7 @@ from regionclip.evaluation.truth import boxes_by_image, load_truth
 from regionclip.files import sha256_file
 from regionclip.models.assembly import build_rpn
 from regionclip.regions.proposals import store_proposals
+from regionclip.stages.imported import leave_empty
 from regionclip.stages.runner import StageContext
 
 TEACHER, OUT, PROPOSALS = Path("artifacts/teacher"), Path("artifacts/rpn/rpn.pth"), Path("artifacts/proposals")
@@ -26,34 +28,43 @@ HISTORY = Path("artifacts/history/rpn.jsonl")
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/rpn and artifacts/proposals/{coco,lvis}_{train,dev,val}."""
-    trained_on = context.params.rpn.dataset
-    classes = load_classes(trained_on)
-    assert_no_novel(detection_set(trained_on, "train").annotations, Path("data") / trained_on / "classes.json")
-    model = _train(context)
+    """Write artifacts/rpn and artifacts/proposals/SET_SPLIT."""
+    rpn = context.params.rpn
+    model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
+    classes = _import(model, rpn.weights) if rpn.weights else _train(context, model)
     publish(
-        model.state_dict(),
-        OUT,
-        {"dataset": trained_on, "classes": list(classes.base_names), "stage_digest": context.digest},
+        model.state_dict(), OUT, {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
     )
-    metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes.base_names)}
-    return {dataset: _propose(context, model, dataset, metadata) for dataset in ("coco", "lvis")}
+    metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes)}
+    return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 
 
-def _train(context: StageContext) -> BaseModel:
+def _import(model: BaseModel, weights: str) -> tuple[str, ...]:
+    """Fill the model from a checkpoint; return the classes it was trained on, as far as the file says."""
+    state, classes = rpn_weights(weights)
+    load_strictly(model, state, weights)
+    leave_empty(HISTORY)
+    return classes
+
+
+def _train(context: StageContext, model: BaseModel) -> tuple[str, ...]:
+    """Train the model in place; return the names of the base classes."""
     params, rpn = context.params, context.params.rpn
     scenes, names = detection_set(rpn.dataset, "train"), load_classes(rpn.dataset).base_names
-    model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
-    boxes = boxes_dataset(scenes, names, train_pipeline(params.detection, None), training=True)
+    assert_no_novel(scenes.annotations, Path("data") / rpn.dataset / "classes.json")
+    jitter = params.detection.max_size if rpn.augmentation == "large_scale_jitter" else None
+    pipeline = train_pipeline(params.detection, None, large_scale_jitter=jitter)
+    boxes = boxes_dataset(scenes, names, pipeline, training=True)
     stream = StreamDataset(boxes, params.seed)
-    return train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)
+    train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)
+    return names
 
 
 def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, Any]:
     """Store the proposals of a data set's pictures; return their average recall on each held-out split."""
     classes, recall = load_classes(dataset), {}
     groups = {group: classes.ids_of(names) for group, names in classes.groups.items()}
-    for split in ("train", "dev", "val"):
+    for split in splits(dataset):
         scenes = detection_set(dataset, split)
         pictures = boxes_dataset(scenes, classes.names, test_pipeline(context.params.detection, None), training=False)
         proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata)

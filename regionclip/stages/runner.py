@@ -71,5 +71,8 @@ def run_stage(name: str, dataset: str | None = None) -> None:
             tracker.log_metrics(metrics)
             tracker.log_artifact(path)
     seconds = round(time.perf_counter() - started, 1)
-    write_sidecar(SIDECARS / f"{file_name}.json", definition.name, tracker.run_id, seconds, digest)
+    sidecar = SIDECARS / f"{file_name}.json"
+    # The report depends on the folder of sidecars and adds none to it.
+    if sidecar in definition.outs:
+        write_sidecar(sidecar, definition.name, tracker.run_id, seconds, digest)
     clean_scratch(file_name)

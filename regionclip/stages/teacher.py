@@ -17,6 +17,7 @@ from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer
 from regionclip.params import Teacher
+from regionclip.stages.imported import leave_empty
 from regionclip.stages.runner import StageContext
 
 PAIRS, OUT, HISTORY = Path("data/pairs"), Path("artifacts/teacher"), Path("artifacts/history/teacher.jsonl")
@@ -25,7 +26,11 @@ PAIRS, OUT, HISTORY = Path("data/pairs"), Path("artifacts/teacher"), Path("artif
 def run(context: StageContext) -> None:
     """Write artifacts/teacher."""
     teacher = context.params.teacher
-    model_cfg, state = _train(context) if teacher.source == "train" else _import(teacher)
+    if teacher.source == "train":
+        model_cfg, state = _train(context)
+    else:
+        model_cfg, state = _import(teacher)
+        leave_empty(HISTORY)
     save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.layout import data_sets, detection_set, load_classes
 from regionclip.evaluation.teacher import crop_top1, image_top1
 from regionclip.stages.runner import StageContext
 from regionclip.text.concepts import ConceptPool
@@ -25,8 +25,9 @@ def run(context: StageContext) -> dict[str, Any]:
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]
     weights_sha256 = clip.weights_sha256
-    names = {"concepts": ConceptPool.load(CONCEPTS).concepts}
-    names |= {dataset: load_classes(dataset).names for dataset in ("coco", "lvis")}
+    names = {dataset: load_classes(dataset).names for dataset in data_sets()}
+    if not context.params.pretrain.weights:
+        names["concepts"] = ConceptPool.load(CONCEPTS).concepts
     for bank, of in names.items():
         embeddings = embed_names(model, tokenizer, of, templates, device=runtime.device())
         TextBank(
@@ -41,9 +42,10 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _measure(context: StageContext, clip: ClipFolder) -> dict[str, float]:
-    bank, classes = TextBank.load(OUT / "coco.safetensors"), load_classes("coco")
-    scenes, factor = detection_set("coco", context.params.evaluation.split), context.params.pseudo_labels.crop_context
+    dataset = data_sets()[0]
+    bank, classes = TextBank.load(OUT / f"{dataset}.safetensors"), load_classes(dataset)
+    scenes, factor = detection_set(dataset, context.params.evaluation.split), context.params.pseudo_labels.crop_context
     metrics = {"crop_top1": crop_top1(clip, scenes, classes, bank, factor)}
-    if HELD_OUT_PAIRS.exists():
+    if any(HELD_OUT_PAIRS.glob("*.tar")):
         metrics["image_top1"] = image_top1(clip, HELD_OUT_PAIRS, bank)
     return metrics

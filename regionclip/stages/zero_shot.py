@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.data.layout import data_sets
 from regionclip.evaluation.protocols import MAX_DETECTIONS, detect, measure, true_box_top1
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
@@ -20,7 +21,7 @@ BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
 
 def run(context: StageContext) -> dict[str, Any]:
     """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
-    banks = {dataset: TextBank.load(BANKS / f"{dataset}.safetensors") for dataset in ("coco", "lvis")}
+    banks = {dataset: TextBank.load(BANKS / f"{dataset}.safetensors") for dataset in data_sets()}
     metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
     for name, folder in MODELS.items():
         clip = ClipFolder.open(folder)
@@ -38,8 +39,9 @@ def _measure(
     context: StageContext, clip: ClipFolder, bank: TextBank, dataset: str, boxes: str, title: str
 ) -> dict[str, Any]:
     params, split = context.params, context.params.evaluation.split
+    least = getattr(getattr(params.zero_shot.score_threshold, dataset), boxes)
     settings = zero_shot_settings(
-        params.zero_shot, len(bank.names), MAX_DETECTIONS[dataset], use_objectness=boxes == "rpn"
+        params.zero_shot, len(bank.names), MAX_DETECTIONS[dataset], least, use_objectness=boxes == "rpn"
     )
     model = build_detector(clip, settings)
     proposals = PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"

@@ -162,10 +162,10 @@ class TextBank:
 
 def _first_difference(got: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, str, str | None]:
     """Return problem, key and record of the first place where two lists of names differ."""
-    for row, (have, want) in enumerate(zip(got, wanted, strict=False)):
-        if have != want:
-            return f"got '{have}', wanted '{want}'", "names", f"row {row}"
-    return f"got {len(got)} names, wanted {len(wanted)}", "names", None
+    if len(got) != len(wanted):
+        return f"got {len(got)} names, wanted {len(wanted)}", "names", None
+    row = next(row for row, name in enumerate(got) if name != wanted[row])
+    return f"got '{got[row]}', wanted '{wanted[row]}'", "names", f"row {row}"
 
 
 def _text(metadata: dict[str, str], key: str, path: Path) -> str:

@@ -54,7 +54,7 @@ def test_manifests_count_and_sum_what_is_there(world: Path, tiny_spec: SimpleNam
 def test_objects_that_find_no_place_are_counted(tmp_path: Path, tiny_spec: SimpleNamespace) -> None:
     crowded = {"objects_per_scene": (6, 6), "object_size": (150, 160), "distractors": (0, 0)}
     counts = build_demo_world(tmp_path, SimpleNamespace(**vars(_smaller(tiny_spec)) | crowded), seed=0, workers=1)
-    truth = read_json(tmp_path / "scenes_truth.json")
+    truth = read_json(tmp_path / "scenes_truth/instances.json")
     assert counts["scenes"]["objects_left_out"] == 18 - len(truth["annotations"]) > 0
 
 
@@ -62,4 +62,4 @@ def test_a_set_too_small_for_all_classes_stops_and_leaves_no_folder(tmp_path: Pa
     spec = SimpleNamespace(**vars(_smaller(tiny_spec)) | {"lvis_train": 15})
     with pytest.raises(InputError, match=r"key 'lvis_train'.*at least 16"):
         build_demo_world(tmp_path, spec, seed=0, workers=1)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "pairs", "scenes", "scenes_truth.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "pairs", "scenes", "scenes_truth"]

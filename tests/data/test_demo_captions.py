@@ -22,7 +22,7 @@ WORDS = {shape: shape for shape in SHAPES} | {f"{shape}s": shape for shape in SH
 
 def _scenes(world: Path) -> list[tuple[str, Counter[Kind]]]:
     """Return (caption, what the scene holds) of every scene caption."""
-    truth = read_json(world / "scenes_truth.json")
+    truth = read_json(world / "scenes_truth/instances.json")
     names = {entry["id"]: entry["name"] for entry in truth["categories"]}
     held: dict[int, Counter[Kind]] = {image["id"]: Counter() for image in truth["images"]}
     for entry in truth["annotations"]:

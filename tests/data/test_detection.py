@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from regionclip.data import detection
 from regionclip.data.detection import boxes_dataset, train_pipeline
-from regionclip.data.layout import DetectionSet
+from regionclip.data.layout import DetectionSet, detection_set, load_classes
 from regionclip.data.pictures import PicturesDataset
+from regionclip.data.splits import write_detection_set
+from regionclip.data.stream import StreamDataset
 from regionclip.errors import InputError
+from regionclip.files import read_json, write_json
 from regionclip.params import Detection
 from regionclip.regions.store import RegionStoreWriter
 
@@ -168,3 +172,69 @@ def test_pictures_without_annotations_go_through_the_same_test(scenes: Detection
         assert torch.equal(plain[i]["inputs"], with_boxes[i]["inputs"])
         assert plain[i]["data_samples"].img_id == f"key{i}"
         assert plain[i]["data_samples"].scale_factor == with_boxes[i]["data_samples"].scale_factor == (2.0, 2.0)
+
+
+def _training(name: str, real: SimpleNamespace, **options: Any) -> Any:
+    """The training set of a real set, as the stage finetune builds it."""
+    write_detection_set(Path("data"), name, getattr(real, name))
+    pipeline = train_pipeline(SIZES, None, masks=options.pop("masks", False))
+    return boxes_dataset(
+        detection_set(name, "train"), load_classes(name).base_names, pipeline, training=True, **options
+    )
+
+
+def test_real_coco_trains_on_base_labels_without_pictures_of_crowds(real: SimpleNamespace) -> None:
+    """Person is label 0, toothbrush 47 of 48, cat 11 of 65; picture 3, only a crowd, would be all background."""
+    pictures = _training("coco", real)
+    assert [pictures.get_data_info(i)["img_id"] for i in range(len(pictures))] == [1, 5]
+    assert [pictures[i]["data_samples"].gt_instances.labels.tolist() for i in range(2)] == [[0], [47]]
+    names = load_classes("coco").names
+    tested = boxes_dataset(detection_set("coco", "val"), names, detection.test_pipeline(SIZES, None), training=False)
+    assert [tested[i]["data_samples"].gt_instances.labels.tolist() for i in range(2)] == [[11, 0], []]
+    assert tested[1]["data_samples"].ignored_instances.labels.tolist() == [5]
+
+
+def test_real_lvis_pictures_come_from_both_folders(real: SimpleNamespace) -> None:
+    """Labels: chair is the third of the base classes; in the test, id 7 is the fifth of all."""
+    training = _training("lvis", real)
+    assert [training[i]["data_samples"].gt_instances.labels.tolist() for i in range(2)] == [[2], [0, 0]]
+    tested = boxes_dataset(
+        detection_set("lvis", "val"), load_classes("lvis").names, detection.test_pipeline(SIZES, None), training=False
+    )
+    files = [Path(tested[i]["data_samples"].img_path).relative_to(Path.cwd()) for i in range(2)]
+    assert [str(file) for file in files] == ["sets/train2017/000000000021.jpg", "sets/val2017/000000000022.jpg"]
+    assert sorted(tested[0]["data_samples"].gt_instances.labels.tolist()) == [0, 4]
+
+
+def test_masks_follow_boxes_from_polygons_and_from_run_lengths(real: SimpleNamespace) -> None:
+    """Pixels are doubled. Picture 1: a polygon of 10 x 8; beside it a crowd, whose run lengths are the left column."""
+    content = read_json(real.coco.instances_train)
+    crowd = next(a for a in content["annotations"] if a["iscrowd"]) | {"id": 7, "image_id": 1}
+    content["annotations"] += [crowd, crowd | {"id": 8, "iscrowd": 0}]
+    write_json(real.coco.instances_train, content)
+    sample = _training("coco", real, masks=True)[0]["data_samples"]
+    masks, flipped = sample.gt_instances.masks, sample.flip
+    assert masks.masks.shape == (2, 48, 64)
+    columns = {int(mask.any(axis=0).sum()) for mask in masks.masks}
+    assert columns == {20, 2} and {int(mask.any(axis=1).sum()) for mask in masks.masks} == {16, 48}
+    left = masks.masks[:, :, -1 if flipped else 0].any(axis=1)
+    assert left.tolist().count(True) == 1, "the run lengths are of the border column"
+    assert sample.ignored_instances.masks.masks.shape == (1, 48, 64)
+
+
+def test_without_masks_none_are_loaded(real: SimpleNamespace) -> None:
+    assert "masks" not in _training("lvis", real)[0]["data_samples"].gt_instances
+
+
+def test_pictures_of_rare_classes_are_repeated(real: SimpleNamespace) -> None:
+    """Four pictures of a chair, one of a can, threshold 0.8: the can sqrt(0.8 / 0.2) = 2 times, the chairs once."""
+    content = read_json(real.lvis.instances_train)
+    image, chair = content["images"][0], content["annotations"][0]
+    for number in (31, 32, 33):
+        content["images"].append(image | {"id": number})
+        content["annotations"].append(chair | {"id": number, "image_id": number})
+    write_json(real.lvis.instances_train, content)
+    pictures = _training("lvis", real, repeat_threshold=0.8)
+    assert [pictures[i]["data_samples"].img_id for i in range(len(pictures))] == [1, 3, 3, 31, 32, 33]
+    assert pictures.metainfo["classes"] == ("aerosol can", "air conditioner", "chair")
+    assert len(StreamDataset(pictures, 0)) == 6 and "inputs" in StreamDataset(pictures, 0)[0]

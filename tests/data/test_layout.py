@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
 from regionclip.errors import InputError
 from regionclip.files import write_json
 
@@ -52,8 +52,23 @@ def test_a_broken_class_list_is_named(tmp_path: Path, content: dict, key: str) -
         load_classes("coco", tmp_path)
 
 
-def test_layout_and_demo_do_not_import_torch() -> None:
-    modules = "regionclip.data.layout, regionclip.data.demo, regionclip.data.captions"
+def test_layout_and_the_stage_do_not_import_torch() -> None:
+    modules = "regionclip.data.layout, regionclip.data.demo, regionclip.data.captions, regionclip.stages.data"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_demo_world_has_a_development_split_and_its_own_captions(tmp_path: Path) -> None:
+    assert data_sets(tmp_path) == ()
+    write_json(tmp_path / "lvis/classes.json", {})
+    write_json(tmp_path / "scenes/captions.json", {})
+    assert data_sets(tmp_path) == ("lvis",)
+    assert splits("lvis", tmp_path) == ("train", "dev", "val")
+    assert captioned_scenes(tmp_path) == (tmp_path / "scenes/captions.json", tmp_path / "scenes/images")
+
+
+def test_a_broken_record_of_pictures_is_named(tmp_path: Path) -> None:
+    write_json(tmp_path / "coco/pictures.json", {"train": "a"})
+    with pytest.raises(InputError, match=r"coco/pictures\.json, key 'val'"):
+        detection_set("coco", "val", tmp_path)

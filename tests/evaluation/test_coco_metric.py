@@ -1,4 +1,4 @@
-"""COCO metrics: hand-computed values, equality with pycocotools, and refusals."""
+"""COCO metrics: hand-computed values of the three protocols, equality with pycocotools, and refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from regionclip.errors import InputError
-from regionclip.evaluation.coco import evaluate_coco
+from regionclip.evaluation.coco import evaluate_coco, evaluate_coco_closed_set, evaluate_coco_constrained
+from regionclip.evaluation.masks import encode_masks
 
 
 @dataclass
@@ -112,6 +113,77 @@ def test_a_class_list_of_another_file_is_refused(two_stars_one_moon: Path) -> No
         evaluate_coco(two_stars_one_moon, [], Split(["star"], ["moon", "arrow"]))
     with pytest.raises(InputError, match="differ in: ring"):
         evaluate_coco(two_stars_one_moon, [], Split(["star", "ring"], ["moon", "ring"]))
+
+
+def test_constrained_drops_classes_and_images(two_stars_one_moon: Path) -> None:
+    """Novel is the moon of image 2. A false moon in image 1, which has no moon, costs half the precision in the
+    generalised protocol, and nothing in the constrained one, where that image is dropped."""
+    detections = [found(1, 2, [70, 70, 9, 9], 0.9), found(2, 2, [0, 0, 100, 100], 0.5)]
+    split = Split(["star", "ring"], ["moon"])
+    assert evaluate_coco(two_stars_one_moon, detections, split)["ap50_novel"] == pytest.approx(0.5)
+    result = evaluate_coco_constrained(two_stars_one_moon, detections, ["moon"], "novel")
+    assert result["ap50"] == result["ap"] == pytest.approx(1.0)
+    assert (result["detections"], result["detections_left_out"], result["images_dropped"]) == (2, 1, 2)
+    assert result["per_class"] == {"moon": pytest.approx(1.0)}
+
+
+def test_constrained_refuses_a_wider_vocabulary(two_stars_one_moon: Path) -> None:
+    """A detection of a star among novel classes shows that the model's vocabulary was not constrained."""
+    with pytest.raises(InputError, match="detection 0.*no category 1"):
+        evaluate_coco_constrained(two_stars_one_moon, [found(1, 1, [0, 0, 9, 9], 0.9)], ["moon"], "novel")
+    with pytest.raises(InputError, match="differ in: arrow"):
+        evaluate_coco_constrained(two_stars_one_moon, [], ["moon", "arrow"], "novel")
+
+
+def test_a_crowd_keeps_its_image_in_the_constrained_truth(tmp_path: Path) -> None:
+    path = write_truth(tmp_path / "t.json", [(1, 1, [0, 0, 9, 9]), (2, 1, [0, 0, 9, 9])], ["star"], [1, 2, 3])
+    truth = json.loads(path.read_text())
+    truth["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(truth))
+    result = evaluate_coco_constrained(path, [found(2, 1, [0, 0, 9, 9], 0.9)], ["star"], "base")
+    assert (result["images_dropped"], result["detections_left_out"]) == (1, 0)
+
+
+def test_closed_set_measures_by_area(tmp_path: Path) -> None:
+    """Found: the small star (at IoU 0.8, so at 7 of 10 thresholds). Not found: the large moon. None is medium."""
+    boxes = [(1, 1, [0, 0, 30, 30]), (1, 2, [0, 0, 200, 100])]
+    path = write_truth(tmp_path / "t.json", boxes, ["star", "moon"], [1])
+    result = evaluate_coco_closed_set(path, [found(1, 1, [0, 0, 24, 30], 0.9)])
+    keys = ("ap", "ap50", "ap75", "aps", "apm", "apl")
+    assert [result[key] for key in keys] == [*map(pytest.approx, (0.35, 0.5, 0.5, 0.7)), None, 0.0]
+
+
+def test_masks_are_measured_as_masks(tmp_path: Path) -> None:
+    """The detection's box is the object's; its mask covers 6 of 10 rows: a hit at 3 of 10 thresholds."""
+    path = write_truth(tmp_path / "t.json", [(1, 1, [0, 0, 10, 10])], ["star"], [1])
+    truth = json.loads(path.read_text())
+    truth["images"][0] |= {"height": 20, "width": 20}
+    truth["annotations"][0]["segmentation"] = [[0, 0, 10, 0, 10, 10, 0, 10]]
+    path.write_text(json.dumps(truth))
+    pixels = np.zeros((1, 20, 20), bool)
+    pixels[0, :6, :10] = True
+    detections = [found(1, 1, [0, 0, 10, 10], 0.9) | {"segmentation": encode_masks(pixels)[0]}]
+    split = Split(["star"], [])
+    boxes, masks = (evaluate_coco(path, detections, split, iou_type=kind) for kind in ("bbox", "segm"))
+    assert (boxes["ap"], masks["ap"]) == (pytest.approx(1.0), pytest.approx(0.3))
+    with pytest.raises(InputError, match="detection 0, key 'segmentation'"):
+        evaluate_coco(path, [found(1, 1, [0, 0, 10, 10], 0.9)], split, iou_type="segm")
+
+
+def test_every_result_names_its_protocol(two_stars_one_moon: Path) -> None:
+    def words(result: dict[str, Any]) -> str:
+        return result["protocol"].split(",")[1].strip()
+
+    assert words(evaluate_coco(two_stars_one_moon, [], Split(["star", "ring"], ["moon"]))) == (
+        "generalised: 3 classes at once (2 base"
+    )
+    assert words(evaluate_coco(two_stars_one_moon, [], Split(["star", "ring", "moon"], []))) == (
+        "closed set: 3 classes at once"
+    )
+    assert words(evaluate_coco_closed_set(two_stars_one_moon, [])) == "closed set: 3 classes at once"
+    assert words(evaluate_coco_constrained(two_stars_one_moon, [], ["moon"], "novel")) == (
+        "constrained: the 1 novel classes alone"
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))

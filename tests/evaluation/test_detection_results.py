@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import BaseDataElement, InstanceData
+from pycocotools import mask as coco_mask
 
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import detections_from_samples, read_detections, results_of_image, save_detections
-from regionclip.evaluation.truth import boxes_by_image, load_truth
+from regionclip.evaluation.truth import boxes_by_image, cut_to_classes, load_truth
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 5}, {"id": 6}],
@@ -60,6 +61,37 @@ def test_a_score_that_is_not_finite_is_refused() -> None:
         results_of_image(5, np.zeros((1, 4)), np.array([0]), np.array([np.nan]), [11, 12])
 
 
+def test_masks_of_samples_survive_a_file(tmp_path: Path) -> None:
+    """A bool tensor as MMDetection gives it, or RLEs; the pixels come back, and the sample without masks has none."""
+    pixels = torch.zeros(2, 8, 9, dtype=torch.bool)
+    pixels[0, 1:4, 2:5], pixels[1, 0, 0] = True, True
+    first, second = (
+        sample(5, [[0.0, 0, 4, 4], [0, 0, 1, 1]], [0, 1], [0.5, 0.25]),
+        sample(6, [[0.0, 0, 1, 1]], [0], [0.5]),
+    )
+    first.pred_instances.masks = pixels
+    results = detections_from_samples([first, second], [11, 12])
+    assert "segmentation" not in results[2]
+    as_rle = sample(5, [[0.0, 0, 4, 4], [0, 0, 1, 1]], [0, 1], [0.5, 0.25])
+    as_rle.pred_instances.masks = [results[0]["segmentation"], results[1]["segmentation"]]
+    assert detections_from_samples([as_rle], [11, 12]) == results[:2]
+    save_detections(tmp_path / "found.json", results)
+    truth = TRUTH | {"images": [{"id": 5, "height": 8, "width": 9}, {"id": 6}]}
+    read = read_detections(tmp_path / "found.json", truth)
+    assert read == results
+    decoded = coco_mask.decode([item["segmentation"] for item in read[:2]]).transpose(2, 0, 1)
+    np.testing.assert_array_equal(decoded, pixels.numpy())
+    with pytest.raises(InputError, match="detection 2, key 'segmentation'"):
+        read_detections(tmp_path / "found.json", truth, masks=True)
+
+
+def test_a_mask_of_another_picture_is_refused() -> None:
+    pixels = np.zeros((1, 8, 9), bool)
+    results = results_of_image(5, np.zeros((1, 4)), np.array([0]), np.ones(1), [11], pixels)
+    with pytest.raises(InputError, match=r"detection 0, key 'segmentation'.*its picture \(9, 8\)"):
+        read_detections(results, TRUTH | {"images": [{"id": 5, "height": 9, "width": 8}]})
+
+
 def test_a_detection_without_a_key_is_refused_with_file_and_key(tmp_path: Path) -> None:
     (tmp_path / "found.json").write_text('[{"image_id": 5, "category_id": 11, "bbox": [0, 0, 1, 1]}]')
     with pytest.raises(InputError, match=r"found\.json, record detection 0, key 'score'"):
@@ -95,3 +127,43 @@ def test_an_unsound_truth_is_refused(tmp_path: Path, change: dict[str, Any], mes
     path.write_text(json.dumps(TRUTH | change))
     with pytest.raises(InputError, match=message):
         load_truth(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, r"images\[0\], key 'height'"),
+        ({"images": [{"id": 5, "height": 9, "width": 9}, {"id": 6, "height": 9}]}, r"images\[1\], key 'width'"),
+        ({"images": [{"id": i, "height": 9, "width": 9} for i in (5, 6)]}, r"annotations\[0\], key 'segmentation'"),
+    ],
+)
+def test_a_truth_without_masks_is_refused_where_they_are_wanted(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(TRUTH | change))
+    assert load_truth(path)["categories"] == TRUTH["categories"]
+    with pytest.raises(InputError, match=message):
+        load_truth(path, masks=True)
+
+
+def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
+    annotations = [item | {"segmentation": []} for item in TRUTH["annotations"]]
+    images = [{"id": i, "height": 9, "width": 9} for i in (5, 6)]
+    path = tmp_path / "truth.json"
+    path.write_text(json.dumps(TRUTH | {"annotations": annotations, "images": images}))
+    with pytest.raises(InputError, match=r"annotations\[0\], key 'segmentation': the mask is empty"):
+        load_truth(path, masks=True)
+
+
+def test_cutting_keeps_ids_and_drops_images_left_empty() -> None:
+    """The crowd of class 12 keeps image 5; image 6 never had an annotation. The given truth stays whole."""
+    whole = json.loads(json.dumps(TRUTH))
+    cut = cut_to_classes(whole, {"moon"})
+    assert cut == {
+        "images": [{"id": 5}],
+        "annotations": [TRUTH["annotations"][1]],
+        "categories": [{"id": 12, "name": "moon"}],
+    }
+    assert cut_to_classes(whole, {"ring"}) == {"images": [], "annotations": [], "categories": []}
+    assert whole == TRUTH

@@ -1,4 +1,4 @@
-"""LVIS metrics: hand-computed federated cases and values frozen from the LVIS API."""
+"""LVIS metrics of boxes and masks: hand-computed federated cases and values frozen from the LVIS API."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from regionclip.errors import InputError
 from regionclip.evaluation.lvis import evaluate_lvis
+from regionclip.evaluation.masks import encode_masks
 
 REFERENCE = json.loads((Path(__file__).parent / "lvis_reference.json").read_text())
 BOX = [0.0, 0.0, 10.0, 10.0]
@@ -77,6 +78,95 @@ def test_means_by_frequency_and_classes_without_objects(truth: dict[str, Any], t
     ]
     assert result["per_class"] == pytest.approx({"red star": 1.0, "moon": 0.3})
     assert result["no_ground_truth"] == ["ring"]
+
+
+def test_the_official_loader_leaves_out_images_without_annotations(truth: dict[str, Any], tmp_path: Path) -> None:
+    """Image 3 has no annotation, but is known to hold no rare 1: its false alarm counts for LVIS, not for the official
+    loader. The one in image 2, which has an annotation, counts for both: precision 1/3 against 1/2."""
+    truth["images"][1]["neg_category_ids"] = truth["images"][2]["neg_category_ids"] = [1]
+    path = write(tmp_path / "a.json", truth)
+    detections = [found(3, 1, 0.9), found(2, 1, 0.85), found(1, 1, 0.8)]
+    whole, official = (evaluate_lvis(path, detections, images=images) for images in ("all", "labelled"))
+    assert (whole["apr"], official["apr"]) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
+    assert (whole["detections_left_out"], official["detections_left_out"]) == (0, 1)
+    assert "official loader" in official["protocol"] and "official loader" not in whole["protocol"]
+
+
+def test_images_beyond_the_official_loaders_limit_are_counted(truth: dict[str, Any], tmp_path: Path) -> None:
+    truth["annotations"] = [
+        {"id": number, "image_id": 1, "category_id": 1, "bbox": [number, 0, 1, 1]} for number in range(1, 502)
+    ]
+    assert evaluate_lvis(write(tmp_path / "a.json", truth), [])["images_over_loader_limit"] == 1
+    truth["annotations"].pop()
+    assert evaluate_lvis(write(tmp_path / "b.json", truth), [])["images_over_loader_limit"] == 0
+
+
+def with_masks(truth: dict[str, Any]) -> dict[str, Any]:
+    for image in truth["images"]:
+        image |= {"height": 20, "width": 20}
+    for annotation in truth["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+        annotation["area"] = width * height
+    return truth
+
+
+def mask(rows: int) -> dict[str, Any]:
+    pixels = np.zeros((1, 20, 20), bool)
+    pixels[0, :rows, :10] = True
+    return {"segmentation": encode_masks(pixels)[0]}
+
+
+def test_masks_by_frequency(truth: dict[str, Any], tmp_path: Path) -> None:
+    """All boxes are right. Rare: the mask too. Common: it has 6 of 10 rows, IoU 0.6, a hit at 3 of 10 thresholds."""
+    path = write(tmp_path / "a.json", with_masks(truth))
+    detections = [found(1, 1, 0.8) | mask(10), found(2, 2, 0.7) | mask(6)]
+    boxes, masks = (evaluate_lvis(path, detections, iou_type=kind) for kind in ("bbox", "segm"))
+    keys = ("ap", "ap50", "apr", "apc", "apf")
+    assert [boxes[key] for key in keys] == [*map(pytest.approx, (1.0, 1.0, 1.0, 1.0)), None]
+    assert [masks[key] for key in keys] == [*map(pytest.approx, (0.65, 1.0, 1.0, 0.3)), None]
+    assert boxes["protocol"].startswith("LVIS box AP") and masks["protocol"].startswith("LVIS mask AP")
+
+
+def test_federated_rules_hold_for_masks(truth: dict[str, Any], tmp_path: Path) -> None:
+    """A false alarm outranks the hit: it counts where the class is negative, not where nothing is known, and not where
+    the annotation is not exhaustive."""
+    with_masks(truth)
+    detections = [found(3, 1, 0.9) | mask(10), found(1, 1, 0.8) | mask(10)]
+
+    def apr() -> float:
+        return evaluate_lvis(write(tmp_path / "a.json", truth), detections, iou_type="segm")["apr"]
+
+    assert apr() == pytest.approx(1.0)
+    truth["images"][2]["neg_category_ids"] = [1]
+    assert apr() == pytest.approx(0.5)
+    truth["images"][2]["not_exhaustive_category_ids"] = [1]
+    assert apr() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("case", REFERENCE["cases"])
+def test_masks_that_fill_their_boxes_equal_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
+    """The frozen worlds have integer boxes, so that masks of the whole box have the boxes' overlaps."""
+    detections = [
+        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5], "score": row[5]} | _filled(row[1:5])
+        for row in case["detections"]
+    ]
+    truth = case["truth"] | {
+        "images": [image | {"width": 110, "height": 110} for image in case["truth"]["images"]],
+        "annotations": [item | _filled(item["bbox"]) for item in case["truth"]["annotations"]],
+    }
+    result = evaluate_lvis(write(tmp_path / "a.json", truth), detections, case["max_detections"], iou_type="segm")
+    for key, wanted in case["expected"].items():
+        got = -1 if result[key] is None else result[key]
+        assert got == pytest.approx(wanted, abs=1e-6), key
+
+
+def _filled(box: list[float]) -> dict[str, Any]:
+    """Moved by 5 pixels, as some boxes begin at -5."""
+    x, y, width, height = map(int, box)
+    pixels = np.zeros((1, 110, 110), bool)
+    pixels[0, y + 5 : y + 5 + height, x + 5 : x + 5 + width] = True
+    return {"segmentation": encode_masks(pixels)[0]}
 
 
 def test_no_detections_give_zeros(truth: dict[str, Any], tmp_path: Path) -> None:

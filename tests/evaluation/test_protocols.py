@@ -12,7 +12,12 @@ import torch
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.data import detection as pipelines
+from regionclip.data.layout import detection_set
+from regionclip.engine.prediction import predict
 from regionclip.errors import InputError
+from regionclip.evaluation.masks import encode_masks
+from regionclip.evaluation.mmdet_metrics import RegionClassificationMetric
 from regionclip.evaluation.protocols import detect, measure, true_box_top1
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
@@ -21,7 +26,8 @@ from regionclip.params import Detection, ZeroShot
 from regionclip.text.text_bank import TextBank
 
 SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_proposals=5)
-ZERO_SHOT = ZeroShot(temperature=0.01, score_mode="sigmoid", score_threshold=0.0, nms_iou=0.5)
+THRESHOLDS = {name: {"gt": 0.0, "rpn": 0.0} for name in ("coco", "lvis")}
+ZERO_SHOT = ZeroShot(temperature=0.01, score_mode="sigmoid", score_threshold=THRESHOLDS, nms_iou=0.5)
 CLASSES = {2: ("boat", "base"), 5: ("ring", "novel"), 9: ("star", "base")}
 # One object of each class, in two pictures, far apart.
 OBJECTS = {21: [(9, [2, 4, 24, 30]), (5, [34, 10, 26, 30])], 22: [(2, [10, 8, 40, 36])]}
@@ -61,7 +67,7 @@ def clip(clip_path: Path) -> ClipFolder:
 @pytest.fixture
 def bank(data: Path, clip: ClipFolder) -> Callable[[tuple[str, ...]], TextBank]:
     """A function that builds a bank whose row is the RoI feature of the object with that name."""
-    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, use_objectness=False))
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
     encoder = RegionEncoder.from_clip(clip.model().visual).eval()
     features = {}
     for number, objects in OBJECTS.items():
@@ -83,11 +89,13 @@ def bank(data: Path, clip: ClipFolder) -> Callable[[tuple[str, ...]], TextBank]:
 
 def test_true_boxes_are_named_by_their_own_features(clip: ClipFolder, bank: Callable) -> None:
     """With the right rows all are right; with boat and star exchanged, only the novel ring is."""
-    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, use_objectness=False))
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
     encoder = RegionEncoder.from_clip(clip.model().visual)
     right = true_box_top1(encoder, detector.data_preprocessor, "coco", "val", SIZES, bank(("boat", "ring", "star")))
     assert (right["top1_base"], right["top1_novel"], right["top1_all"]) == (1.0, 1.0, 1.0)
     assert right["regions"] == {"base": 2, "novel": 1, "all": 3}
+    recipe = {"view": "roi_align", "templates": "1 templates, the first 'a {}'", "background": "none", "classes": 3}
+    assert (right["recipe"], right["top5_all"], right["class_mean_top1_all"]) == (recipe, 1.0, 1.0)
     wrong = true_box_top1(encoder, detector.data_preprocessor, "coco", "val", SIZES, bank(("star", "ring", "boat")))
     assert (wrong["top1_base"], wrong["top1_novel"]) == (0.0, 1.0) and wrong["top1_all"] == pytest.approx(1 / 3)
     assert wrong["per_class"] == {"boat": 0.0, "ring": 1.0, "star": 0.0}
@@ -95,7 +103,7 @@ def test_true_boxes_are_named_by_their_own_features(clip: ClipFolder, bank: Call
 
 def test_detections_on_true_boxes_are_the_true_objects(clip: ClipFolder, bank: Callable) -> None:
     """In original pixels, under the ids of the annotations; the measure calls them perfect."""
-    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, use_objectness=False))
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
     found = detect(detector, "coco", "val", SIZES, "truth", bank(("boat", "ring", "star")), "test")
     best = {}
     for entry in sorted(found, key=lambda entry: entry["score"]):
@@ -105,15 +113,81 @@ def test_detections_on_true_boxes_are_the_true_objects(clip: ClipFolder, bank: C
     assert numbers["ap50_base"] == numbers["ap50_novel"] == numbers["ap"] == pytest.approx(1.0)
 
 
+def test_the_metric_of_one_forward_pass_equals_both_ways_apart(clip: ClipFolder, bank: Callable, data: Path) -> None:
+    """`RegionClassificationMetric` on a detector without NMS: AP as of its detections with NMS, accuracy as of RoI
+    features. Boat and star are exchanged, so that neither is all right nor all wrong."""
+    exchanged, names = bank(("star", "ring", "boat")), ("boat", "ring", "star")
+    plain = zero_shot_settings(ZERO_SHOT, 3, 100, 0.001, use_objectness=False)
+    raw = {key: value for key, value in plain.items() if not key.startswith("test_cfg")} | {"test_cfg.rcnn": None}
+    detector, without_nms = (build_detector(clip, settings) for settings in (plain, raw))
+    without_nms.roi_head.bbox_head.fc_cls.set_vocabulary(exchanged.embeddings)
+    pictures = pipelines.boxes_dataset(
+        detection_set("coco", "val"), names, pipelines.test_pipeline(SIZES, "truth"), training=False
+    )
+    file = str(detection_set("coco", "val").annotations)
+    metric = RegionClassificationMetric(file, "coco", "'a {}'")
+    metric.dataset_meta = {"classes": names, "base_classes": ("boat", "star"), "novel_classes": ("ring",)}
+    for sample in predict(without_nms, pictures, title="test"):
+        metric.process(None, [sample.to_dict()])
+    result = metric.evaluate(len(pictures))
+    apart = measure("coco", "val", detect(detector, "coco", "val", SIZES, "truth", exchanged, "test"))
+    encoder = RegionEncoder.from_clip(clip.model().visual)
+    apart |= true_box_top1(encoder, detector.data_preprocessor, "coco", "val", SIZES, exchanged)
+    keys = [key.removeprefix("region/") for key in result]
+    assert {"ap", "ap50_novel", "top1_all", "top5_base", "class_mean_top1_all"} <= set(keys)
+    assert {key: result[f"region/{key}"] for key in keys} == pytest.approx(
+        {key: -1.0 if apart[key] is None else apart[key] for key in keys}, abs=1e-6
+    )
+    assert 0 < result["region/top1_all"] < 1 and 0 < result["region/ap50_base"] < 1
+
+
 def test_exchanged_rows_lose_the_classes_that_were_exchanged(clip: ClipFolder, bank: Callable) -> None:
-    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, use_objectness=False))
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
     found = detect(detector, "coco", "val", SIZES, "truth", bank(("star", "ring", "boat")), "test")
     assert len(found) == 2, "one detection a picture"
     assert measure("coco", "val", found)["ap50_base"] == 0.0
 
 
+def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: Callable) -> None:
+    """With boat and ring exchanged, the ring is a boat among all classes; among novel classes it can only be a ring.
+    The picture without a ring is dropped."""
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
+    exchanged = bank(("ring", "boat", "star"))
+    found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test")
+    assert measure("coco", "val", found)["ap50_novel"] == 0.0
+    found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test", group="novel")
+    assert {entry["category_id"] for entry in found} == {5}
+    numbers = measure("coco", "val", found, group="novel")
+    assert (numbers["ap50"], numbers["images_dropped"]) == (pytest.approx(1.0), 1)
+    with pytest.raises(InputError, match="no constrained protocol"):
+        measure("lvis", "val", [], group="novel")
+
+
+def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
+    """Two exact boxes; the mask of the star is right, that of the ring is of the right box's upper 6 of 10 rows."""
+    file = data / "annotations/instances_val_all.json"
+    truth = json.loads(file.read_text())
+    for entry in truth["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["segmentation"] = [[x, y, x + width, y, x + width, y + height, x, y + height]]
+    file.write_text(json.dumps(truth))
+    found = []
+    for entry, share in zip(truth["annotations"][:2], (1, 0.6), strict=True):
+        x, y, width, height = entry["bbox"]
+        pixels = np.zeros((1, HEIGHT, WIDTH), bool)
+        pixels[0, y : y + round(height * share), x : x + width] = True
+        keys = {key: entry[key] for key in ("image_id", "category_id", "bbox")}
+        found.append(keys | {"score": 0.9, "segmentation": encode_masks(pixels)[0]})
+    numbers = measure("coco", "val", found)
+    assert numbers["ap50_novel"] == numbers["segm"]["ap50_novel"] == pytest.approx(1.0)
+    assert numbers["per_class"] == pytest.approx({"boat": 0.0, "ring": 1.0, "star": 1.0})
+    assert (numbers["ap"], numbers["segm"]["ap"]) == (pytest.approx(2 / 3), pytest.approx(1.3 / 3))
+    assert numbers["segm"]["protocol"].startswith("COCO mask AP, generalised")
+    assert "segm" not in measure("coco", "val", [found[0], {k: found[1][k] for k in keys} | {"score": 0.9}])
+
+
 def test_bank_of_other_classes_is_refused(clip: ClipFolder, bank: Callable) -> None:
-    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, use_objectness=False))
+    detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
     whole = bank(("boat", "ring", "star"))
     with pytest.raises(InputError, match="got 'star', wanted 'ring'") as caught:
         detect(detector, "coco", "val", SIZES, "truth", whole.subset(["boat", "star", "ring"]), "test")

@@ -1,12 +1,23 @@
-"""Top-1 of regions: hand-computed fractions by group and by class."""
+"""Top-1 and top-5 of regions: hand-computed fractions by group and by class, and what a result says of itself."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from regionclip.errors import InputError
-from regionclip.evaluation.region_classification import top1_by_split
+from regionclip.evaluation.region_classification import (
+    RegionRecipe,
+    classify_regions,
+    templates_in_words,
+    top1_by_split,
+)
+from regionclip.text.prompts import REGIONCLIP_81
+
+RECIPE = RegionRecipe("roi_align", "'photo'", "zero row")
+NAMES = [f"c{number}" for number in range(7)]
 
 
 def test_hand_computed_top1() -> None:
@@ -37,3 +48,76 @@ def test_no_regions_give_none() -> None:
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match="do not pair up"):
         top1_by_split([1, 2], [1], {"all": {1}})
+
+
+def scores(order: list[int]) -> list[float]:
+    """Scores of seven classes that rank them in ``order``, best first."""
+    return [-float(order.index(label)) if label in order else -9.0 - label for label in range(7)]
+
+
+def test_hand_computed_top1_and_top5() -> None:
+    """Class 0: first, fifth and sixth of its regions' lists; class 1: second. Base is 0, novel is 1.
+
+    Top-1: 1/3 and 0/1, top-5: 2/3 and 1/1; over regions 1/4 and 3/4, over classes 1/6 and 5/6."""
+    table = [scores([0, 1]), scores([1, 2, 3, 4, 0]), scores([1, 2, 3, 4, 5, 0]), scores([0, 1])]
+    result = classify_regions(table, [0, 0, 0, 1], NAMES, {"base": {"c0"}, "novel": {"c1"}, "all": set(NAMES)}, RECIPE)
+    expected = {
+        "top1_base": 1 / 3, "top1_novel": 0, "top1_all": 1 / 4, "class_mean_top1_all": 1 / 6,
+        "top5_base": 2 / 3, "top5_novel": 1, "top5_all": 3 / 4, "class_mean_top5_all": 5 / 6,
+    }  # fmt: skip
+    assert {key: result[key] for key in expected} == pytest.approx(expected)
+    assert result["per_class"] == pytest.approx({"c0": 1 / 3, "c1": 0.0})
+    assert result["regions"] == {"base": 3, "novel": 1, "all": 4}
+
+
+def test_a_result_says_how_its_scores_came_about() -> None:
+    crop = RegionRecipe("crop", templates_in_words(REGIONCLIP_81), "none")
+    result = classify_regions(np.zeros((0, 7)), [], NAMES, {"all": NAMES}, crop)
+    wanted = {"view": "crop", "templates": "'regionclip_81'", "background": "none", "classes": 7}
+    assert result["recipe"] == wanted
+    assert "cropped regions over 7 classes" in result["protocol"] and "'regionclip_81'" in result["protocol"]
+    assert (result["top1_all"], result["top5_all"], result["class_mean_top5_all"]) == (None, None, None)
+    assert templates_in_words(["my {}", "your {}"]) == "2 templates, the first 'my {}'"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 6), st.lists(st.integers(0, 3), min_size=7, max_size=7)), min_size=1))
+def test_ranks_are_those_of_a_stable_sort(regions: list[tuple[int, list[int]]]) -> None:
+    """With few values there are many ties: equal scores rank by class index, so that top-1 is NumPy's argmax."""
+    labels, table = [label for label, _ in regions], np.array([row for _, row in regions])
+    result = classify_regions(table, labels, NAMES, {"all": NAMES}, RECIPE)
+    order = np.argsort(-table, axis=1, kind="stable")
+    for most in (1, 5):
+        hits = [label in row[:most] for label, row in zip(labels, order, strict=True)]
+        assert result[f"top{most}_all"] == pytest.approx(np.mean(hits))
+
+
+def test_probabilities_rank_as_their_logits() -> None:
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(30, 7)), rng.integers(0, 7, 30)
+    results = [
+        classify_regions(table, labels, NAMES, {"all": NAMES}, RECIPE)
+        for table in (logits, np.exp(logits) / (1 + np.exp(logits).sum(axis=1, keepdims=True)))
+    ]
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "labels", "message"),
+    [
+        (np.zeros((2, 6)), [0, 1], "do not fit 2 labels and 7 names"),
+        (np.zeros((3, 7)), [0, 1], "do not fit 2 labels"),
+        (np.zeros((2, 7)), [0, 7], "labels 0 to 7 do not fit"),
+        (np.zeros((2, 7)), [-1, 0], "labels -1 to 0 do not fit"),
+        (np.array([[0.0] * 7, [0.0] * 6 + [np.nan]]), [0, 1], "record region 1: a score is not finite"),
+    ],
+)
+def test_scores_that_do_not_fit_are_refused(table: np.ndarray, labels: list[int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        classify_regions(table, labels, NAMES, {"all": NAMES}, RECIPE)
+
+
+@pytest.mark.parametrize(("view", "background"), [("roi", "none"), ("crop", "learned")])
+def test_an_unknown_recipe_is_refused(view: str, background: str) -> None:
+    with pytest.raises(InputError, match="is not known"):
+        RegionRecipe(view, "'photo'", background)

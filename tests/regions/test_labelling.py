@@ -40,7 +40,7 @@ def rpn(clip: ClipFolder) -> BaseModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         section = load_params(Path(__file__).parents[1] / "tiny.yaml").rpn
-        return build_rpn(clip, section, nms_iou=0.7, proposals=5)
+        return build_rpn(clip, section, nms_iou=0.7, proposals=5).eval()
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_boxes_are_the_rpns_in_original_pixels(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    labelled = dict(label_regions(rpn, teacher, matcher, pictures, top_k=3))
+    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3))
     expected = {sample.img_id: valid_regions(sample) for sample in predict(rpn, pictures, title="test")}
     assert list(labelled) == [1, 2]
     for image_id, (width, height) in {1: (64, 48), 2: (48, 60)}.items():
@@ -80,7 +80,7 @@ def test_concepts_are_the_teachers_on_the_same_pixels(
 ) -> None:
     """One picture at a time, so that nothing is padded: boxes times the scale on the normalised network input."""
     teacher = RegionTeacher(clip.model(), view, 1.3)
-    labelled = dict(label_regions(rpn, teacher, matcher, pictures, top_k=3, batch_size=1))
+    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=1))
     for record in (pictures[0], pictures[1]):
         sample = record["data_samples"]
         data = rpn.data_preprocessor({"inputs": [record["inputs"]], "data_samples": [sample]}, False)
@@ -97,7 +97,7 @@ def test_no_more_concepts_than_there_are(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn, teacher, matcher, pictures, top_k=20):
+    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=20):
         assert regions.concept_index.shape == regions.concept_prob.shape == (5, 7)
         np.testing.assert_allclose(regions.concept_prob.sum(axis=1), 1, rtol=1e-5)
 
@@ -108,5 +108,5 @@ def test_picture_without_a_proposal_has_empty_regions(
     rpn.test_cfg.rpn.min_bbox_size = 10_000
     rpn.bbox_head.test_cfg.min_bbox_size = 10_000
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn, teacher, matcher, pictures, top_k=3):
+    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3):
         assert regions.boxes.shape == (0, 4) and regions.concept_index.shape == regions.concept_prob.shape == (0, 3)

@@ -26,7 +26,8 @@ stages:
       deps: ["data/${item}", artifacts/pretrain]
 """
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-ALL = [(name, item) for name, stage in DVC.items() for item in stage.get("foreach", [None])]
+SETS = load_params(ROOT / "params.yaml").data.sets
+ALL = [(name, item) for name, stage in DVC.items() for item in (SETS if "foreach" in stage else [None])]
 
 
 @pytest.fixture
@@ -67,6 +68,20 @@ def test_item_of_a_foreach_stage(graph: Path) -> None:
     assert stage.deps == (Path("data/lvis"), Path("artifacts/pretrain"))
 
 
+def test_items_may_stand_in_the_params(graph: Path) -> None:
+    graph.write_text(GRAPH.replace("[coco, lvis]", "${data.sets}"))
+    graph.with_name("params.yaml").write_text("data: {sets: [lvis]}")
+    assert read_stage("finetune", "lvis", graph).name == "finetune@lvis"
+    with pytest.raises(InputError, match="no such item 'coco'. To mend: items are lvis"):
+        read_stage("finetune", "coco", graph)
+
+
+def test_outputs_are_paths_with_or_without_settings(graph: Path) -> None:
+    text = GRAPH.replace("    deps: [data/pairs, src/teacher.py]", "    outs: [artifacts/a, {b.json: {cache: false}}]")
+    graph.write_text(text)
+    assert read_stage("teacher", path=graph).outs == (Path("artifacts/a"), Path("b.json"))
+
+
 def test_values_are_the_params_it_depends_on_and_no_others(graph: Path) -> None:
     params = {"seed": 3, "teacher": {"schedule": {"iterations": 5}, "source": "train"}, "rpn": {}}
     assert read_stage("teacher", path=graph).values(params) == {"seed": 3, "teacher.schedule": {"iterations": 5}}
@@ -93,7 +108,7 @@ def test_params_and_code_that_dvc_yaml_names_are_there(name: str, item: str | No
 
 def test_true_boxes_of_the_scenes_are_read_by_the_measurement_only() -> None:
     readers = {
-        name for name, item in ALL if Path("data/scenes_truth.json") in read_stage(name, item, ROOT / "dvc.yaml").deps
+        name for name, item in ALL if Path("data/scenes_truth") in read_stage(name, item, ROOT / "dvc.yaml").deps
     }
     assert readers == {"pseudo_labels"}
 

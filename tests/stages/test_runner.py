@@ -27,6 +27,7 @@ stages:
       cmd: regionclip probe
       params: [seed, pretrain.losses]
       deps: [data/in.txt, code.py]
+      outs: ["artifacts/runs/probe_${item}.json"]
 """
 
 

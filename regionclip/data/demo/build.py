@@ -85,7 +85,7 @@ class _Studio:
 
 
 def build_demo_world(root: Path, spec: WorldSpec, seed: int, workers: int) -> dict[str, dict[str, int]]:
-    """Write the demo world to ``root``: pairs/, scenes/, scenes_truth.json, coco/ and lvis/, each whole or not at all.
+    """Write the demo world to ``root``: pairs/, scenes/, scenes_truth/, coco/ and lvis/, each whole or not at all.
 
     Args:
         root: The folder ``data``.
@@ -132,7 +132,7 @@ def _build_scenes(studio: _Studio, folder: Path, root: Path) -> dict[str, int]:
     captions = _captions(studio.seed, records)
     head = {key: truth[key] for key in ("info", "licenses", "images")}
     write_json(folder / "captions.json", head | {"annotations": captions}, indent=None)
-    write_json(root / "scenes_truth.json", truth, indent=None)
+    write_json(root / "scenes_truth" / "instances.json", truth, indent=None)
     return {"images": len(records), "captions": len(captions), "objects_left_out": studio.left_out}
 
 

@@ -1,0 +1,136 @@
+"""Weight files of any origin to tensors: safetensors, ``torch.save``, ``.npy``, read without running code from them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from regionclip.errors import InputError
+
+# Detectron2 writes `model`, MMEngine and open_clip's training write `state_dict`.
+_WRAPPERS = ("model", "state_dict")
+# What the pickle machinery raises on a damaged file, besides its own error.
+_DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, struct.error)
+
+
+@dataclass(frozen=True)
+class Container:
+    """The content of a weight file.
+
+    Attributes:
+        tensors: By name, on the CPU.
+        beside: Names of what else the file holds, such as an optimizer's state; nothing here reads it.
+        metadata: Texts of a safetensors file.
+    """
+
+    tensors: dict[str, Tensor]
+    beside: tuple[str, ...] = ()
+    metadata: Mapping[str, str] | None = None
+
+
+def read_container(path: str | Path) -> Container | Tensor:
+    """Read a weight file.
+
+    Returns:
+        The named tensors; or the tensor, where the file holds a single one without a name.
+
+    Raises:
+        InputError: The file is missing or damaged, needs code to be run, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("the file does not exist", file=path, mend="fetch it, or mend the path")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".npy":
+        return _read_npy(path)
+    content = _read_torch(path)
+    return content if isinstance(content, Tensor) else _unwrap(content, path)
+
+
+def _read_safetensors(path: Path) -> Container:
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
+            return Container(tensors, metadata=file.metadata() or {})
+    except SafetensorError as error:
+        raise InputError(
+            f"not a safetensors file, or cut short ({error})", file=path, mend="fetch the file again"
+        ) from None
+
+
+def _read_npy(path: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        problem = f"no array of numbers, cut short, or one that could run code when it is loaded ({error})"
+        raise InputError(problem, file=path, mend="save it with numpy.save as float32") from None
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except _DAMAGED as error:
+        raise _refusal(error, path) from None
+
+
+def _refusal(error: Exception, path: Path) -> InputError:
+    """Say what torch.load found wrong."""
+    text = str(error)
+    if "TorchScript" in text:
+        return InputError(
+            "a TorchScript archive, a program that would have to be run to get at its weights",
+            file=path,
+            mend="save its `state_dict()` with torch.save where you trust it, or take open_clip's safetensors",
+        )
+    # Of `torch.load`: a type that is not on its list, one from a module that it blocks, a pickle by another writer.
+    if named := re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|operand) (\S+)", text):
+        return InputError(
+            "a pickle that holds more than tensors and plain values, and could run code when it is loaded",
+            file=path,
+            key=named[1] if "GLOBAL" in named[0] else None,
+            mend="give a file of tensors and plain values",
+        )
+    first = text.partition(". ")[0] or "it ends too early"
+    return InputError(
+        f"damaged, cut short, or no file of torch.save ({type(error).__name__}: {first})",
+        file=path,
+        mend="fetch the file again and compare its checksum",
+    )
+
+
+def _unwrap(content: Any, path: Path) -> Container:
+    """Take the tensors out of the dict that a trainer saved."""
+    beside: tuple[str, ...] = ()
+    if isinstance(content, Mapping):
+        wrapper = next((key for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if wrapper is not None:
+            beside = tuple(str(key) for key in content if key != wrapper)
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(
+            f"holds no weights but a {type(content).__name__}",
+            file=path,
+            mend="give a state dict that torch.save wrote",
+        )
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise InputError(
+                f"a {type(value).__name__} among the weights", file=path, key=str(key), mend="give a state dict"
+            )
+    # DistributedDataParallel puts its own name before all others.
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): value for key, value in content.items()}
+    return Container(dict(content), beside)

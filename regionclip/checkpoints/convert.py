@@ -1,0 +1,92 @@
+"""Official checkpoints out in the formats used here: an MMDetection checkpoint, or a CLIP folder of open_clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from regionclip.checkpoints.clip_folder import CONFIG, save_clip
+from regionclip.checkpoints.key_maps import MODIFIED_RESNET_TO_DETECTOR
+from regionclip.checkpoints.official import OfficialCheckpoint, read_official
+from regionclip.checkpoints.training_state import publish
+from regionclip.errors import InputError
+
+PARTS = ("student", "teacher", "rpn", "detector")
+_MAIN_PART = {"pretrained": "student", "oai_clip": "student", "clip": "student", "finetuned": "detector", "rpn": "rpn"}
+
+
+def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
+    """Write one part of an official checkpoint as an MMDetection checkpoint, loadable with ``weights_only=True``.
+
+    Args:
+        file: What `read_official` reads.
+        out: The checkpoint: ``state_dict`` and ``meta``.
+        part: One of `PARTS`: student and teacher fill backbone, shared head and attention pool of a detector, ``rpn``
+            MMDetection's ``RPN``, ``detector`` the open-vocabulary Fast R-CNN with its training embeddings. None takes
+            what the file was published for.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        InputError: The file is refused or has no such part, or ``out`` is a folder or the file itself.
+    """
+    out = Path(out)
+    if out.is_dir():
+        raise InputError("is a folder", file=out, mend="name a file, such as detector.pth")
+    if out.exists() and out.samefile(file):
+        raise InputError("would be overwritten by what is made of it", file=out, mend="give another name with -o")
+    checkpoint = read_official(file)
+    part = part or _MAIN_PART[checkpoint.kind]
+    state, architecture = _state(checkpoint, part)
+    # Official files do not name their classes.
+    publish(state, out, {**_origin(checkpoint, part), "architecture": architecture, "classes": []})
+    return f"{out}: the {part} ({architecture}) of {checkpoint.path.name}, {len(state)} tensors in MMDetection's names"
+
+
+def _state(checkpoint: OfficialCheckpoint, part: str) -> tuple[dict[str, Tensor], str]:
+    """Return a part's weights by MMDetection's names, and its architecture."""
+    if part == "rpn":
+        weights = checkpoint.rpn()
+        return weights.state, weights.architecture
+    if part == "detector":
+        state = checkpoint.detector()
+    else:
+        state, _ = MODIFIED_RESNET_TO_DETECTOR.apply(checkpoint.visual(teacher=part == "teacher"))
+    return state, str(checkpoint.architecture)
+
+
+def to_open_clip(file: str | Path, out: str | Path, part: str | None = None) -> str:
+    """Write student or teacher as a folder for ``open_clip.create_model_from_pretrained("local-dir:OUT")``.
+
+    Args:
+        file: What `read_official` reads, with a text encoder.
+        out: The folder; an earlier CLIP folder is replaced, any other is left alone.
+        part: ``student`` (None is the same) or ``teacher``.
+
+    Returns:
+        What was written, in words.
+
+    Raises:
+        InputError: The file is refused or has no such part, or ``out`` is something else than a CLIP folder.
+    """
+    out = Path(out)
+    if out.exists() and not (out / CONFIG).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError("exists and is no CLIP folder", file=out, mend="name a new folder with -o")
+    if part not in (None, "student", "teacher"):
+        raise InputError(f"open_clip has no place for a part '{part}'", key="--part", mend="give student or teacher")
+    checkpoint, part = read_official(file), part or "student"
+    teacher = part == "teacher"
+    state = checkpoint.clip(teacher)
+    save_clip(out, checkpoint.clip_config(teacher), state, _origin(checkpoint, part))
+    return f"{out}: the {part} ({checkpoint.architecture}) of {checkpoint.path.name}, {len(state)} tensors"
+
+
+def _origin(checkpoint: OfficialCheckpoint, part: str) -> dict[str, str]:
+    return {
+        "source": checkpoint.path.name,
+        "source_sha256": str(checkpoint.sha256),
+        "source_kind": checkpoint.kind,
+        "part": part,
+    }

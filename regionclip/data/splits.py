@@ -1,0 +1,72 @@
+"""Writes data/coco and data/lvis from real annotation files: splits, class list, manifest, where pictures lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regionclip.data.annotation_files import picture_name
+from regionclip.data.coco_split import coco_class_list, coco_splits
+from regionclip.data.derived_split import DerivedSplit
+from regionclip.data.layout import PICTURES, REAL_FILES, DatasetName
+from regionclip.data.lvis_split import lvis_class_list, lvis_splits
+from regionclip.errors import InputError
+from regionclip.files import atomic_dir, sha256_file, write_json
+
+if TYPE_CHECKING:
+    from regionclip.params import CocoFiles, LvisFiles
+
+_DERIVE = {"coco": (coco_splits, coco_class_list), "lvis": (lvis_splits, lvis_class_list)}
+
+
+def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFiles) -> dict[str, int]:
+    """Write ROOT/NAME, whole or not at all; pictures stay where they are.
+
+    It holds ``annotations/`` (one file a split), ``classes.json`` (id, name, split and LVIS's frequency),
+    ``pictures.json`` (split -> folder, as ``files`` writes it) and ``manifest.json`` (counts, and the SHA-256 of each
+    source and result). The same sources give the same bytes.
+
+    Args:
+        root: The folder ``data``.
+        name: "coco" or "lvis".
+        files: Where annotations and pictures are, and which classes are base.
+
+    Returns:
+        Images, annotations and categories of each split, and how many were left out of it.
+
+    Raises:
+        InputError: An annotation file does not fit its split, or pictures are not where they should be.
+    """
+    derive, class_list = _DERIVE[name]
+    counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
+    with atomic_dir(root / name) as folder:
+        for part in derive(files):
+            _require_pictures(part)
+            result = Path("annotations") / f"{REAL_FILES[name][files.classes][part.name]}.json"
+            write_json(folder / result, part.content, indent=None)
+            counts |= part.counts()
+            sources[part.name] = {"file": part.source.name, "sha256": sha256_file(part.source)}
+            sums[result.as_posix()] = sha256_file(folder / result)
+            pictures[part.name] = part.pictures.as_posix()
+            if part.name == "val":
+                classes = class_list(part.content["categories"], files.classes)
+        write_json(folder / "classes.json", {"dataset": name, "classes": classes})
+        write_json(folder / PICTURES, pictures)
+        sums |= {file: sha256_file(folder / file) for file in ("classes.json", PICTURES)}
+        about = {"source": "files", "classes": files.classes, "counts": counts, "sources": sources, "sha256": sums}
+        write_json(folder / "manifest.json", about)
+    return counts
+
+
+def _require_pictures(part: DerivedSplit) -> None:
+    """Look for one picture of each folder that the annotations name: a wrong path shows before a long run."""
+    examples: dict[str, str] = {}
+    for name in map(picture_name, part.content["images"]):
+        examples.setdefault(str(Path(name).parent), name)
+    for example in examples.values():
+        if not (part.pictures / example).is_file():
+            raise InputError(
+                f"the picture '{example}' of {part.source.name} is not there",
+                file=part.pictures,
+                mend=f"give the folder that holds the pictures of '{part.name}', or fetch them",
+            )

@@ -1,0 +1,15 @@
+"""Everything that the MMEngine configs name, registered by one import, and MMEngine's checkpoint reader made safe."""
+
+import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, which mmdet needs)
+
+# isort: split
+from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.data import image_text, named_boxes_dataset, samplers, transforms  # noqa: F401
+from regionclip.engine import loops, per_parameter_clip, vocabulary_hook  # noqa: F401
+from regionclip.evaluation import mmdet_metrics  # noqa: F401
+from regionclip.models import clip_pretrained_init  # noqa: F401
+from regionclip.regions import store_proposals_metric  # noqa: F401
+
+# MMDetection's tools read checkpoints through MMEngine, whose own reader (0.10.7) cannot read MMEngine's checkpoints
+# without running the code in them.
+register_safe_loader()

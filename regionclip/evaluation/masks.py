@@ -1,0 +1,54 @@
+"""Masks as COCO keeps them: run-length encoding (RLE) with text counts, written from arrays and checked when read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from regionclip.errors import InputError
+
+Rle = dict[str, Any]
+
+_MEND = "write the masks as pycocotools' RLE of the whole picture"
+
+
+def encode_masks(masks: NDArray[np.bool_] | Sequence[Mapping[str, Any]]) -> list[Rle]:
+    """Encode the masks of one image.
+
+    Args:
+        masks: (N, H, W) bool in original pixels; or N RLEs, their counts bytes or text.
+
+    Returns:
+        N dicts ``{"size": [H, W], "counts": text}``, which JSON can hold.
+    """
+    if isinstance(masks, np.ndarray):
+        masks = coco_mask.encode(np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8)))
+    return [{"size": [int(side) for side in mask["size"]], "counts": _text(mask["counts"])} for mask in masks]
+
+
+def checked_rle(value: Any, size: tuple[int, int] | None, where: Mapping[str, Any]) -> Rle:
+    """Return ``value`` as an RLE with text counts.
+
+    Args:
+        value: What a detection holds under ``segmentation``.
+        size: Height and width of its picture, None where the truth does not say.
+        where: ``file`` and ``record`` for the error.
+
+    Raises:
+        InputError: It is no compressed RLE, or of another size than its picture.
+    """
+    where = {**where, "key": "segmentation"}
+    if not isinstance(value, Mapping) or not isinstance(value.get("counts"), str | bytes):
+        raise InputError("the mask is not a compressed RLE", **where, mend=_MEND)
+    rle = {"size": [int(side) for side in value.get("size", ())], "counts": _text(value["counts"])}
+    if len(rle["size"]) != 2 or (size is not None and rle["size"] != list(size)):
+        raise InputError(f"the mask has size {rle['size']}, its picture {size}", **where, mend=_MEND)
+    return rle
+
+
+def _text(counts: str | bytes) -> str:
+    return counts.decode("ascii") if isinstance(counts, bytes) else counts

@@ -1,0 +1,137 @@
+"""Image-text retrieval: recall at 1, 5 and 10 in both directions, with several captions an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from rich.progress import track
+from torch import Tensor, nn
+
+from regionclip.data.captions import CaptionedImages, decode_image
+from regionclip.errors import InputError
+
+RANKS = (1, 5, 10)
+
+
+def retrieval_recall(
+    image_features: Tensor, text_features: Tensor, owners: Tensor, *, chunk: int = 1000
+) -> dict[str, float]:
+    """Measure retrieval among embeddings.
+
+    From an image it is a hit if any of its captions is among the k nearest captions; from a caption, if its image is
+    among the k nearest images. A wrong candidate that is as near as the right one counts as nearer, so that equal
+    embeddings hit nothing.
+
+    Args:
+        image_features: (I, D), any norm.
+        text_features: (T, D), any norm.
+        owners: (T,) int64, the image of each caption; every image has at least one.
+        chunk: Queries whose similarities are in memory at a time, each with all candidates.
+
+    Returns:
+        ``image_to_text_r{k}`` and ``text_to_image_r{k}`` for k = 1, 5, 10: fractions 0..1.
+
+    Raises:
+        InputError: Shapes do not fit, an owner is out of range, an image has no caption, or a feature is not finite.
+    """
+    _check(image_features, text_features, owners)
+    images, texts = (nn.functional.normalize(part.float(), dim=1) for part in (image_features, text_features))
+    numbers, owners = torch.arange(len(images), device=owners.device), owners.to(images.device)
+    ranks = {
+        "image_to_text": _ranks(images, numbers.to(images.device), texts, owners, chunk),
+        "text_to_image": _ranks(texts, owners, images, numbers.to(images.device), chunk),
+    }
+    return {
+        f"{direction}_r{most}": (rank < most).double().mean().item()
+        for direction, rank in ranks.items()
+        for most in RANKS
+    }
+
+
+@torch.no_grad()
+def evaluate_retrieval(
+    clip_model: nn.Module,
+    tokenizer: Callable[[list[str]], Tensor],
+    preprocess: Callable[[Image], Tensor],
+    source: CaptionedImages,
+    *,
+    captions_per_image: int = 5,
+    batch_size: int = 64,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Measure an open_clip model on captioned images.
+
+    Args:
+        clip_model: An open_clip model, in evaluation mode, on ``device``.
+        tokenizer: Its tokenizer: B texts to int64 (B, L).
+        preprocess: Its transform of one picture to (3, H, W).
+        source: The captioned images: ``KarpathyCaptions`` (Flickr30K, COCO) or ``CocoCaptions`` (captions_val2017).
+        captions_per_image: The captions used of each image, the first ones; COCO has up to seven, papers use five.
+        batch_size: Pictures or captions at a time.
+        device: Where the model is.
+
+    Returns:
+        What `retrieval_recall` returns; images, captions, captions_beyond_limit and skipped (counts, the last by
+        reason); protocol (words).
+
+    Raises:
+        InputError: A picture cannot be decoded, there is none, or a feature is not finite.
+    """
+    images, found = [], []
+    for batch in _batches(track(source, description=f"Pictures of {source.path.name}"), batch_size):
+        pictures = torch.stack([preprocess(decode_image(record.image)) for record in batch])
+        images.append(clip_model.encode_image(pictures.to(device)).float().cpu())
+        found += [record.captions for record in batch]
+    if not found:
+        raise InputError("there is no captioned image", file=source.path, mend="give a split that has images")
+    used = [captions[:captions_per_image] for captions in found]
+    captions, owners = list(chain.from_iterable(used)), [owner for owner, texts in enumerate(used) for _ in texts]
+    texts = [
+        clip_model.encode_text(tokenizer(batch).to(device)).float().cpu() for batch in _batches(captions, batch_size)
+    ]
+    return {
+        **retrieval_recall(torch.cat(images), torch.cat(texts), torch.tensor(owners)),
+        "images": len(found),
+        "captions": len(captions),
+        "captions_beyond_limit": sum(map(len, found)) - len(captions),
+        "skipped": dict(source.skipped),
+        "protocol": f"image-text retrieval, zero-shot, {len(found)} images and {len(captions)} captions of "
+        f"{source.path.name}, at most the first {captions_per_image} of an image, as they are (no prompt); cosine "
+        "similarity; from an image any of its captions is a hit",
+    }
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _ranks(queries: Tensor, owners: Tensor, candidates: Tensor, candidate_owners: Tensor, chunk: int) -> Tensor:
+    """How many wrong candidates are at least as near as the nearest right one, for each query."""
+    ranks = []
+    for start in range(0, len(queries), chunk):
+        similarity = queries[start : start + chunk] @ candidates.T
+        right = owners[start : start + chunk, None] == candidate_owners
+        best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+        ranks.append(((similarity >= best) & ~right).sum(dim=1))
+    return torch.cat(ranks)
+
+
+def _check(images: Tensor, texts: Tensor, owners: Tensor) -> None:
+    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or owners.shape != texts.shape[:1]:
+        raise InputError(
+            f"image features {tuple(images.shape)}, text features {tuple(texts.shape)} and owners "
+            f"{tuple(owners.shape)} do not fit",
+            mend="give (I, D), (T, D) and (T,)",
+        )
+    if len(images) != len(owners.unique()) or owners.min() < 0 or owners.max() >= len(images):
+        raise InputError(
+            f"the owners are not all of the images 0 to {len(images) - 1}", mend="give each image a caption"
+        )
+    if not (images.isfinite().all() and texts.isfinite().all()):
+        raise InputError("a feature is not finite", mend="mend the weights")
