@@ -65,7 +65,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
-    text = "turn an official checkpoint or embedding file into a format used here"
+    text = "turn an official checkpoint, one of our pretraining, or an embedding file into a format used here"
     parser = commands.add_parser(
         "convert",
         help=text,

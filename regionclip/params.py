@@ -335,7 +335,7 @@ class Params(Section):
             raise ValueError(f"data.sets names {', '.join(absent)}, which finetune leaves null")
         for name in self.data.sets:
             if getattr(self.finetune, name).weights and self.finetune.initialisations != ["regionclip"]:
-                raise ValueError(f"finetune.{name}.weights is one detector, so finetune.initialisations is [regionclip]")
+                raise ValueError(f"finetune.{name}.weights is one detector: finetune.initialisations is [regionclip]")
         if self.data.source == "files" and self.data.files.captions is None and self.pretrain.weights is None:
             raise ValueError("data.files.captions is null, so pretrain.weights must name a RegionCLIP")
         return self

@@ -1,4 +1,4 @@
-"""The command line knows the stages of dvc.yaml and no others, and gives every ending its exit code."""
+"""The command line knows the stages of dvc.yaml and two commands on files, and gives every ending its exit code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from regionclip import cli
@@ -118,3 +119,83 @@ def test_done_ends_with_0_and_passes_the_data_set_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner, "run_stage", lambda *arguments: called.append(arguments))
     assert cli.main(["evaluate", "--dataset", "lvis"]) == cli.main(["rpn"]) == 0
     assert called == [("evaluate", "lvis"), ("rpn", None)]
+
+
+def test_help_of_the_commands_on_files_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, words in {
+        "inspect": ["FILE", "sha256", "no code in it"],
+        "convert": [
+            "{mmdet,open_clip,text-bank}",
+            "{student,teacher,rpn,detector}",
+            "--names coco65",
+            "rpn_coco_48.pth",
+        ],
+    }.items():
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert all(word in text for word in words), command
+
+
+def test_embeddings_become_a_text_bank_and_are_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from regionclip.text.text_bank import TextBank
+
+    source, bank = tmp_path / "coco_17_target_cls_emb.pth", tmp_path / "bank.safetensors"
+    torch.save(torch.arange(17.0 * 3).reshape(17, 3) + 1, source)
+    assert cli.main(["inspect", str(source)]) == 0 and "17 of width 3" in capsys.readouterr().out
+    assert cli.main(["convert", str(source), "--to", "text-bank", "--names", "coco17", "-o", str(bank)]) == 0
+    assert capsys.readouterr().out == f"{bank}: 17 embeddings of width 3\n"
+    assert TextBank.load(bank).names[0] == "airplane"
+    assert cli.main(["inspect", str(bank)]) == 0 and "a text bank" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["inspect", "none.pth"], "regionclip inspect: none.pth: the file does not exist."),
+        (["convert", "none.pth", "--to", "mmdet", "-o", "out.pth"], "regionclip convert: none.pth: the file does not"),
+        (["convert", "none.pth", "--to", "text-bank", "-o", "out"], "a text bank needs --names"),
+        (["convert", "x", "--to", "text-bank", "--names", "coco65", "--part", "rpn", "-o", "out"], "has no --part"),
+        (["convert", "none.pth", "--to", "mmdet", "--names", "coco65", "-o", "out"], "--names is for text banks only"),
+        (["convert", "none.pth", "--to", "open_clip", "--part", "rpn", "-o", "out"], "no place for a part 'rpn'"),
+    ],
+)
+def test_wrong_files_and_options_end_with_2_and_write_nothing(
+    tmp_path: Path,
+    arguments: list[str],
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    assert problem in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_inspect_of_a_checkpoint_prints_facts_table_and_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from regionclip.checkpoints.rpn_weights import rpn_shapes
+
+    path = tmp_path / "rpn.pth"
+    state = {key: torch.tensor(0.0).expand(value.shape) for key, value in rpn_shapes("c4").items()}
+    torch.save({"model": state}, path)
+    assert cli.main(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    for words in ("a region proposal network of Detectron2", "backbone.res4", f"convert {path} --to mmdet --part rpn"):
+        assert words in text
+    assert cli.main(["convert", str(path), "--to", "mmdet", "-o", str(tmp_path / "out.pth")]) == 0
+    assert "264 tensors in MMDetection's names" in capsys.readouterr().out
+
+
+def test_an_interrupted_command_has_nothing_to_go_on_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from regionclip.checkpoints import convert
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "to_mmdet", interrupted)
+    assert cli.main(["convert", "a.pth", "--to", "mmdet", "-o", "b.pth"]) == 4
+    assert capsys.readouterr().err == "regionclip convert: interrupted.\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from mmdet.registry import MODELS
@@ -26,7 +28,8 @@ LOSSES = {
     "loss_distillation": "loss_region_distill",
     "loss_contrastive": "loss_concept_contrastive",
 }
-THRESHOLDS = {0.1: "", 0.3: "thres0.3_", 0.5: "thres0.5_"}
+# By concept threshold, what the names of its outputs start with.
+PREFIXES = {0.1: "", 0.3: "thres0.3_", 0.5: "thres0.5_"}
 # The gradients of which the first entries are kept as well.
 _SLICED = (
     "backbone.layer2.0.conv1.weight",
@@ -40,8 +43,13 @@ _SLICED = (
 )
 
 
-def run(golden: GoldenFolder) -> Arrays:
-    """Return every documented output of ``pretrain``."""
+def run(golden: GoldenFolder, thresholds: Sequence[float] = tuple(PREFIXES)) -> Arrays:
+    """Return every documented output of ``pretrain``.
+
+    Args:
+        golden: The folder.
+        thresholds: Of the teacher's probability, a step each.
+    """
     checkpoint = golden.checkpoint("pretrain")
     bank = torch.from_numpy(golden.inputs["emb_concept200"])
     model = _pretrainer(checkpoint, bank)
@@ -53,7 +61,7 @@ def run(golden: GoldenFolder) -> Arrays:
     trainable = [key for key, entry in golden.keys("pretrain").items() if entry["trainable"]]
     parameters = _official_parameters(model.student, trainable)
     arrays |= {"preproc": images.numpy(), "pre_trainable": np.array(trainable)}
-    return arrays | _steps(model, images, _samples(match, boxes, tokens), parameters)
+    return arrays | _steps(model, images, _samples(match, boxes, tokens), parameters, thresholds)
 
 
 def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretrainer:
@@ -112,10 +120,15 @@ def _samples(match: ConceptMatch, boxes: list[Tensor], tokens: Tensor) -> list[D
 
 
 def _steps(
-    model: RegionTextPretrainer, images: Tensor, samples: list[DetDataSample], parameters: dict[str, nn.Parameter]
+    model: RegionTextPretrainer,
+    images: Tensor,
+    samples: list[DetDataSample],
+    parameters: dict[str, nn.Parameter],
+    thresholds: Sequence[float],
 ) -> Arrays:
     arrays: Arrays = {}
-    for threshold, prefix in THRESHOLDS.items():
+    for threshold in thresholds:
+        prefix = PREFIXES[threshold]
         model.zero_grad()
         model.concept_threshold = threshold
         with recorded(_watched(model)) as calls:

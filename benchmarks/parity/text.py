@@ -41,8 +41,7 @@ def run(golden: GoldenFolder, concepts: Sequence[str] | None = None) -> Arrays:
         InputError: Nothing names the concepts.
     """
     names = list(concepts) if concepts else _concepts(golden)
-    given = {"roi_heads.box_predictor.cls_score.weight": golden.inputs["emb_lvis1203"]}
-    checkpoint = golden.checkpoint("text", given)
+    checkpoint = golden.checkpoint("text")
     model = build_clip(checkpoint.model_cfg)
     load_strictly(model, checkpoint.clip(), golden.path)
     tokenizer = OfficialTokenizer()

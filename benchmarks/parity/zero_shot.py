@@ -18,7 +18,7 @@ from benchmarks.parity.probes import described, recorded, summary
 
 @dataclass(frozen=True)
 class Setting:
-    """Test settings of a data set (reference of the official scripts, zero-shot).
+    """Test settings of a data set (official ``test_zeroshot_inference.sh``).
 
     Attributes:
         embeddings: Key of the class embeddings in the inputs.

@@ -79,8 +79,11 @@ def _read_npy(path: Path) -> Tensor:
 
 
 def _read_torch(path: Path) -> Any:
+    # Training checkpoints of MMEngine also hold its loss history. The import is slow, so it is here.
+    from regionclip.checkpoints.training_state import RESUME_TYPES
+
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(RESUME_TYPES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except _DAMAGED as error:
         raise _refusal(error, path) from None
@@ -95,12 +98,13 @@ def _refusal(error: Exception, path: Path) -> InputError:
             file=path,
             mend="save its `state_dict()` with torch.save where you trust it, or take open_clip's safetensors",
         )
-    # Of `torch.load`: a type that is not on its list, one from a module that it blocks, a pickle by another writer.
-    if named := re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|operand) (\S+)", text):
+    # A type that is not on torch.load's list or comes from a module that it blocks; or a pickle of another writer.
+    named = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", text)
+    if named or ("Unsupported operand" in text and _begins_as_pickle(path)):
         return InputError(
             "a pickle that holds more than tensors and plain values, and could run code when it is loaded",
             file=path,
-            key=named[1] if "GLOBAL" in named[0] else None,
+            key=named[1] if named else None,
             mend="give a file of tensors and plain values",
         )
     first = text.partition(". ")[0] or "it ends too early"
@@ -109,6 +113,11 @@ def _refusal(error: Exception, path: Path) -> InputError:
         file=path,
         mend="fetch the file again and compare its checksum",
     )
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1) == pickle.PROTO
 
 
 def _unwrap(content: Any, path: Path) -> Container:

@@ -13,7 +13,7 @@ from regionclip.checkpoints.training_state import publish
 from regionclip.errors import InputError
 
 PARTS = ("student", "teacher", "rpn", "detector")
-_MAIN_PART = {"pretrained": "student", "oai_clip": "student", "clip": "student", "finetuned": "detector", "rpn": "rpn"}
+_MAIN_PART = {"finetuned": "detector", "rpn": "rpn"}
 
 
 def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
@@ -38,7 +38,7 @@ def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
     if out.exists() and out.samefile(file):
         raise InputError("would be overwritten by what is made of it", file=out, mend="give another name with -o")
     checkpoint = read_official(file)
-    part = part or _MAIN_PART[checkpoint.kind]
+    part = part or _MAIN_PART.get(checkpoint.kind, "student")
     state, architecture = _state(checkpoint, part)
     # Official files do not name their classes.
     publish(state, out, {**_origin(checkpoint, part), "architecture": architecture, "classes": []})

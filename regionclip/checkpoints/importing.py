@@ -1,4 +1,4 @@
-"""What a stage takes from a file instead of making it: a CLIP, a proposal network or a detector, official or our own."""
+"""What a stage takes from a file instead of making it: a CLIP, a proposal network or a detector, of any origin."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def rpn_weights(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     Raises:
         InputError: The file holds no proposal network, or is not whole.
     """
-    if _is_ours(path, "rpn_head."):
+    if _is_ours(path, ("rpn_head.", "bbox_head.")):
         state, meta = read(path)
         return state, tuple(meta["classes"])
     return read_official(path).rpn().state, ()
@@ -60,10 +60,10 @@ def detector_weights(path: str | Path, embeddings: Tensor) -> dict[str, Tensor]:
     Raises:
         InputError: The file holds no detector, or is not whole.
     """
-    state = read(path)[0] if _is_ours(path, "roi_head.") else read_official(path, "finetuned").detector()
+    state = read(path)[0] if _is_ours(path, ("roi_head.",)) else read_official(path, "finetuned").detector()
     return {**state, _CLASSIFIER: embeddings}
 
 
-def _is_ours(path: str | Path, prefix: str) -> bool:
+def _is_ours(path: str | Path, prefixes: tuple[str, ...]) -> bool:
     container = read_container(path)
-    return isinstance(container, Container) and any(key.startswith(prefix) for key in container.tensors)
+    return isinstance(container, Container) and any(key.startswith(prefixes) for key in container.tensors)

@@ -16,6 +16,7 @@ from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.kinds import KINDS, describe_foreign, kind_of
 from regionclip.checkpoints.loading import module_of
 from regionclip.checkpoints.official import OfficialCheckpoint
+from regionclip.errors import InputError
 from regionclip.files import sha256_file
 
 
@@ -102,13 +103,20 @@ def _of_embeddings(facts: dict[str, str], rows: Tensor) -> Description:
 def _of_other(facts: dict[str, str], content: Container) -> Description:
     metadata = content.metadata or {}
     if "embeddings" in content.tensors and "names" in metadata:
-        names = json.loads(metadata["names"])
+        names = _names(metadata["names"], facts["file"])
         shape = tuple(content.tensors["embeddings"].shape)
         facts |= {"what": "a text bank", "names": f"{len(names)}: {', '.join(names[:8])}, ...", "shape": str(shape)}
         facts |= {"text model": metadata.get("text_model", "?")}
         return Description(facts, content.tensors)
     facts |= {"what": f"{describe_foreign(content.tensors)}; nothing that can be converted"}
     return Description(facts, content.tensors)
+
+
+def _names(text: str, file: str) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(text)]
+    except (json.JSONDecodeError, TypeError):
+        raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again") from None
 
 
 def _of_official(facts: dict[str, str], checkpoint: OfficialCheckpoint) -> Description:

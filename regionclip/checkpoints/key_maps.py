@@ -82,6 +82,14 @@ RPN_PARTS: Parts = (("backbone.", "rpn", "backbone."), ("proposal_generator.", "
 CLIP_PARTS: Parts = (("visual.", "student", ""), ("logit_scale", "scale", "logit_scale"), ("", "text", ""))
 """CLIPs of OpenAI and open_clip."""
 
+PRETRAINER_PARTS: Parts = (
+    ("student.res5.layer4.", "student", "layer4."),
+    ("student.attention_pool.", "student", "attnpool."),
+    ("student.backbone.", "student", ""),
+    ("text_tower.", "text", ""),
+)
+"""Our own `RegionTextPretrainer`."""
+
 
 def split(state: Mapping[str, Tensor], parts: Parts) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Divide ``state`` into parts.

@@ -28,6 +28,7 @@ KINDS = {
     "rpn": Kind("a region proposal network of Detectron2", "rpn_coco_48.pth"),
     "oai_clip": Kind("a CLIP as RegionCLIP's pretraining starts from it", "teacher_RN50_student_RN50_OAI_CLIP.pth"),
     "clip": Kind("a CLIP ResNet of OpenAI or open_clip", "open_clip's RN50 weights"),
+    "pretraining": Kind("a checkpoint of this package's pretraining", "one of configs/pretrain_coco_rn50.py"),
 }
 """The kinds that can be read."""
 
@@ -38,7 +39,6 @@ _FOREIGN: tuple[tuple[str | tuple[str, ...], str], ...] = (
     ("backbone.bottom_up.attnpool.", "a CLIP ResNet below a feature pyramid, which no published result uses"),
     ("backbone.bottom_up.layer1.", "a proposal network on a CLIP ResNet with a feature pyramid"),
     ("backbone.attnpool.", "a CLIP image tower without text encoder or box predictor"),
-    ("student.", "a checkpoint of this package's pretraining, in MMDetection's names"),
     ("roi_head.", "a detector in MMDetection's names"),
     (("rpn_head.", "bbox_head."), "a proposal network in MMDetection's names"),
     ("roi_heads.", "a Detectron2 detector without CLIP or proposal network"),
@@ -61,6 +61,8 @@ def kind_of(keys: Iterable[str]) -> str | None:
 
     if has("visual.attnpool."):
         return "clip"
+    if has("student.attention_pool."):
+        return "pretraining"
     if has("backbone.attnpool."):
         if has("teacher_lang_encoder.", "logit_scale"):
             return "oai_clip"

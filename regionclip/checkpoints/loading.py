@@ -98,6 +98,7 @@ def module_of(key: str, depth: int = 1) -> str:
 
 def compare(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], allow: Sequence[Allowance] = ()) -> LoadReport:
     """Compare a checkpoint with the state dict that a model wants; only names and shapes are looked at."""
+    state = _in_names_of(wanted, state)
     shapes = {key: (tuple(wanted[key].shape), tuple(state[key].shape)) for key in sorted(wanted.keys() & state.keys())}
     reasons = {
         key: next((allowance.reason for allowance in allow if allowance.covers(key)), None)
@@ -128,9 +129,9 @@ def load_strictly(
         InputError: Names the file, the first key at fault and how many there are.
     """
     own = model.state_dict()
-    state = _in_names_of(own, state)
     report = compare(own, state, allow)
     report.require(file)
+    state = _in_names_of(own, state)
     model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=not report.allowed)
     return report
 

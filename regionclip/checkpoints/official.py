@@ -18,6 +18,7 @@ from regionclip.checkpoints.key_maps import (
     HEADS,
     MODIFIED_RESNET_TO_DETECTOR,
     OFFICIAL_PARTS,
+    PRETRAINER_PARTS,
     RPN_PARTS,
     split,
 )
@@ -28,7 +29,7 @@ from regionclip.checkpoints.rpn_weights import RpnWeights, read_rpn
 from regionclip.errors import InputError
 from regionclip.files import sha256_file
 
-_PARTS = {"rpn": RPN_PARTS, "clip": CLIP_PARTS}
+_PARTS = {"rpn": RPN_PARTS, "clip": CLIP_PARTS, "pretraining": PRETRAINER_PARTS}
 # A part in words, and the kind of file to look for it in.
 _WORDS = {
     "student": ("CLIP image tower", "pretrained"),
@@ -190,7 +191,7 @@ class OfficialCheckpoint:
 
 
 def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoint:
-    """Read an official checkpoint, a proposal network of Detectron2, or a CLIP ResNet.
+    """Read an official checkpoint, a proposal network of Detectron2, a CLIP ResNet, or our own pretraining's.
 
     Args:
         path: ``.pth``, ``.pt``, ``.bin`` or ``.safetensors``; no code of it is run.

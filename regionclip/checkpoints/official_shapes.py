@@ -18,6 +18,7 @@ REQUIRED = {
     "rpn": ("rpn",),
     "oai_clip": ("student", "text"),
     "clip": ("student", "text"),
+    "pretraining": ("student",),
 }
 """Parts that each kind must have; what else it has must be whole as well."""
 

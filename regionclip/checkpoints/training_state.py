@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def _statistic(owner: type, name: str) -> Callable[..., Any]:
 
 
 # What MMEngine's resume state holds besides tensors and plain values: its loss history, kept in NumPy arrays.
-_RESUME_TYPES: list[Any] = [
+RESUME_TYPES: list[Any] = [
     HistoryBuffer,
     (_statistic, "builtins.getattr"),
     np.ndarray,
@@ -45,7 +46,7 @@ def register_safe_loader() -> None:
 
 def _load_from_local(filename: str, map_location: Any = None) -> Any:
     # MMEngine logs the loader's name from its eleventh letter on.
-    with torch.serialization.safe_globals(_RESUME_TYPES):
+    with torch.serialization.safe_globals(RESUME_TYPES):
         return _load(Path(filename).expanduser(), map_location)
 
 
@@ -85,8 +86,8 @@ def _load(path: Path, map_location: Any) -> Any:
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise InputError("the checkpoint does not exist", file=path, mend="run the stage that writes it") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        named = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error) as error:
+        named = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
         if named:
             mend = "give a checkpoint of tensors and plain values; this one could run code when it is loaded"
             raise InputError(

@@ -24,8 +24,9 @@ model = dict(
             attention_pool=dict(spacial_dim=7, embed_dim=2048, num_heads=32, output_dim=1024),
             num_classes=48,
             cls_predictor_cfg=dict(type="TextEmbeddingClassifier", temperature=0.01),
+            # Detectron2 limits how much a box may grow, not how much it may shrink.
             bbox_coder=dict(
-                type="DeltaXYWHBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
+                type="UpperClipBBoxCoder", target_means=[0.0, 0.0, 0.0, 0.0], target_stds=[0.1, 0.1, 0.2, 0.2]
             ),
             loss_cls=dict(type="FocalScaledCrossEntropy", gamma=0.5, background_weight=0.2),
             loss_bbox=dict(type="L1Loss", loss_weight=1.0),
@@ -46,5 +47,5 @@ model = dict(
             debug=False,
         )
     ),
-    test_cfg=dict(rcnn=dict(score_thr=0.001, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)),
+    test_cfg=dict(rcnn=dict(score_thr=0.001, nms=dict(type="nms", iou_threshold=0.5, split_thr=1001), max_per_img=100)),
 )

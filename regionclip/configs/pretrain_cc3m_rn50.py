@@ -6,5 +6,3 @@ _base_ = [
     "./_base_/schedules/pretrain_600k.py",
     "./_base_/runtime.py",
 ]
-
-custom_hooks = [dict(type="VocabularyHook", bank="data/text_banks/cc3m_concepts_rn50.safetensors")]

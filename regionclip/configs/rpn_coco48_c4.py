@@ -9,4 +9,4 @@ _base_ = [
 
 custom_imports = dict(imports=["regionclip.engine.components"])
 # MSRA's ImageNet weights under MMDetection's names.
-model = dict(backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", checkpoint="weights/resnet50_caffe.pth")))
+model = dict(backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", checkpoint="weights/resnet50_msra.pth")))

@@ -8,5 +8,9 @@ _base_ = [
 ]
 
 custom_imports = dict(imports=["regionclip.engine.components"])
-# MSRA's ImageNet weights under MMDetection's names.
-model = dict(backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", checkpoint="weights/resnet50_caffe.pth")))
+model = dict(
+    # MSRA's ImageNet weights under MMDetection's names.
+    backbone=dict(init_cfg=dict(_delete_=True, type="Pretrained", checkpoint="weights/resnet50_msra.pth")),
+    # Zero-shot detection looks at proposals that overlap more than those of other tests (0.7).
+    test_cfg=dict(rpn=dict(nms=dict(iou_threshold=0.9))),
+)

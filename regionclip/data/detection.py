@@ -34,7 +34,8 @@ def train_pipeline(
     if large_scale_jitter:
         return [*_load(masks), *_jitter(large_scale_jitter), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
     scales = [(sizes.max_size, short) for short in sizes.train_short_sides]
-    resize = {"type": "RandomChoiceResize", "scales": scales, "keep_ratio": True, "backend": "pillow"}
+    resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortestEdge"}
+    resize |= {"max_size": sizes.max_size, "backend": "pillow"}
     geometric = [resize, {"type": "RandomFlip", "prob": 0.5}]
     steps = [*_load(masks), *_with_proposals(geometric, proposals, None)]
     return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
@@ -42,10 +43,15 @@ def train_pipeline(
 
 def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -> list[dict[str, Any]]:
     """Transforms of a test: one scale, no flip; proposals from a store, the true boxes, or none."""
-    scale = (sizes.max_size, sizes.test_short_side)
-    resize = {"type": "Resize", "scale": scale, "keep_ratio": True, "backend": "pillow"}
-    with_proposals = _with_proposals([resize], proposals, sizes.test_proposals)
+    with_proposals = _with_proposals([test_resize(sizes)], proposals, sizes.test_proposals)
     return [*_load(masks=False), *with_proposals, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+
+
+def test_resize(sizes: Detection) -> dict[str, Any]:
+    """Transform to the test's short side, unless the long one would pass the limit; rounded as Detectron2 does."""
+    return {
+        "type": "ResizeShortestEdge", "scale": sizes.test_short_side, "max_size": sizes.max_size, "backend": "pillow"
+    }  # fmt: skip
 
 
 def boxes_dataset(

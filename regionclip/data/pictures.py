@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
-from regionclip.data import transforms  # noqa: F401  (registered)
+from regionclip.data.detection import test_resize
 from regionclip.params import Detection
 
 
@@ -24,11 +24,10 @@ class PicturesDataset(Dataset):
 
     def __init__(self, pictures: Sequence[tuple[int | str, Path]], sizes: Detection) -> None:
         self.pictures = list(pictures)
-        scale = (sizes.max_size, sizes.test_short_side)
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
         steps = [
             {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
-            {"type": "Resize", "scale": scale, "keep_ratio": True, "backend": "pillow"},
+            test_resize(sizes),
             {"type": "PackDetInputs", "meta_keys": keys},
         ]
         # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.

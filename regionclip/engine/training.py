@@ -16,8 +16,8 @@ import regionclip.models  # noqa: F401  (the runner's scope is MMDetection's, wh
 from regionclip import runtime
 from regionclip.checkpoints.training_state import register_safe_loader
 from regionclip.data.samplers import ResumableSampler  # noqa: F401  (registered)
-from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
+from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine.step_seed_hook import StepSeedHook
 from regionclip.params import Schedule
 from regionclip.tracking.hook import MLflowHook

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from regionclip.errors import InputError
+from regionclip.evaluation.masks import mask_area
 from regionclip.evaluation.truth import Truth
 
 IouType = Literal["bbox", "segm"]
@@ -20,6 +22,9 @@ IOU50, IOU75 = slice(0, 1), slice(5, 6)
 
 AREAS = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}
 """COCO's ranges of an object's area in square pixels, in the order of the table's last axis."""
+
+CLASSES_AT_A_TIME = 50
+"""faster-coco-eval keeps a kilobyte for every pair of image and class: all of LVIS at once would take 27 GB."""
 
 
 def precision_table(
@@ -46,17 +51,37 @@ def precision_table(
     Returns:
         (10 IoU thresholds, 101 recall thresholds, K categories by ascending id, 4 ``AREAS``); -1 where a category has
         no object of that area.
+
+    Raises:
+        InputError: The truth has no category.
     """
-    objects = [{**item, "iscrowd": 0 if federated else int(item.get("iscrowd", 0))} for item in truth["annotations"]]
-    truth_api, detections_api = (
-        _index(truth["images"], truth["categories"], items, iou_type) for items in (objects, detections)
-    )
-    evaluator = COCOeval_faster(truth_api, detections_api, iou_type, lvis_style=federated)
-    evaluator.params.maxDets = [max_detections]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = list(AREAS.values()), list(AREAS)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return evaluator.eval["precision"][:, :, :, :, 0]
+    objects, found = _by_class(truth["annotations"]), _by_class(detections)
+    classes = sorted(truth["categories"], key=lambda category: category["id"])
+    if not classes:
+        raise InputError("there is no class to evaluate", key="categories", mend="give a file with categories")
+    tables = []
+    for start in range(0, len(classes), CLASSES_AT_A_TIME):
+        part = classes[start : start + CLASSES_AT_A_TIME]
+        true, detected = ([item for kind in part for item in side[kind["id"]]] for side in (objects, found))
+        if federated:
+            true = [{**item, "iscrowd": 0} for item in true]
+        seen = {item["image_id"] for item in (*true, *detected)}
+        images = [image for image in truth["images"] if image["id"] in seen]
+        apis = (_index(images, part, items, iou_type) for items in (true, detected))
+        evaluator = COCOeval_faster(*apis, iou_type, lvis_style=federated)
+        evaluator.params.maxDets = [max_detections]
+        evaluator.params.areaRng, evaluator.params.areaRngLbl = list(AREAS.values()), list(AREAS)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        tables.append(evaluator.eval["precision"][:, :, :, :, 0])
+    return np.concatenate(tables, axis=2)
+
+
+def _by_class(items: Sequence[Mapping[str, Any]]) -> defaultdict[int, list[Mapping[str, Any]]]:
+    grouped: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
+    for item in items:
+        grouped[item["category_id"]].append(item)
+    return grouped
 
 
 def box_evaluator(
@@ -114,5 +139,5 @@ def _entry(item: Mapping[str, Any], iou_type: IouType) -> dict[str, Any]:
     if iou_type == "segm":
         entry["segmentation"] = item["segmentation"]
         if "score" in item:
-            entry["area"] = int(coco_mask.area(item["segmentation"]))
+            entry["area"] = mask_area(item["segmentation"])
     return entry

@@ -61,8 +61,10 @@ def evaluate_lvis(
         their image); images_over_loader_limit (count); protocol (words). A mean over no class at all is None.
 
     Raises:
-        InputError: A file is unsound or lacks LVIS's keys, or a mask is missing.
+        InputError: A file is unsound or lacks LVIS's keys, a mask is missing, or ``images`` is neither.
     """
+    if images not in _IMAGES:
+        raise InputError(f"'{images}' is not known", key="images", mend=f"use {' or '.join(_IMAGES)}")
     masks = iou_type == "segm"
     truth = load_truth(annotations, lvis=True, masks=masks)
     categories = sorted(truth["categories"], key=lambda category: category["id"])

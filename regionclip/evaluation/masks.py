@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from faster_coco_eval.core import mask as checked_mask
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
@@ -39,7 +40,7 @@ def checked_rle(value: Any, size: tuple[int, int] | None, where: Mapping[str, An
         where: ``file`` and ``record`` for the error.
 
     Raises:
-        InputError: It is no compressed RLE, or of another size than its picture.
+        InputError: It is no compressed RLE, cannot be decoded, or has another size than its picture.
     """
     where = {**where, "key": "segmentation"}
     if not isinstance(value, Mapping) or not isinstance(value.get("counts"), str | bytes):
@@ -47,7 +48,21 @@ def checked_rle(value: Any, size: tuple[int, int] | None, where: Mapping[str, An
     rle = {"size": [int(side) for side in value.get("size", ())], "counts": _text(value["counts"])}
     if len(rle["size"]) != 2 or (size is not None and rle["size"] != list(size)):
         raise InputError(f"the mask has size {rle['size']}, its picture {size}", **where, mend=_MEND)
+    try:
+        mask_area(rle)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"the mask cannot be decoded ({error})", **where, mend=_MEND) from None
     return rle
+
+
+def mask_area(rle: Rle) -> int:
+    """Count the pixels of a mask; faster-coco-eval checks the counts, where pycocotools reads beyond them.
+
+    Raises:
+        RuntimeError: The counts are no RLE.
+        ValueError: The counts are more than the mask's pixels.
+    """
+    return int(checked_mask.area(rle))
 
 
 def _text(counts: str | bytes) -> str:

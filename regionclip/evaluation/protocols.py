@@ -92,13 +92,10 @@ def measure(
 def _measure(
     dataset: str, split: str, detections: list[Detection], group: Group, lvis_images: LvisImages, iou_type: IouType
 ) -> dict[str, Any]:
-    annotations, most, classes = (
-        detection_set(dataset, split).annotations,
-        MAX_DETECTIONS[dataset],
-        load_classes(dataset),
-    )
+    annotations, most = detection_set(dataset, split).annotations, MAX_DETECTIONS[dataset]
     if dataset == "lvis":
         return evaluate_lvis(annotations, detections, most, iou_type=iou_type, images=lvis_images)
+    classes = load_classes(dataset)
     if group == "all":
         return evaluate_coco(annotations, detections, classes, most, iou_type=iou_type)
     return evaluate_coco_constrained(

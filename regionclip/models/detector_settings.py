@@ -6,7 +6,9 @@ from typing import Any
 
 from regionclip.params import DatasetFinetune, Finetune, ZeroShot
 
-_HARD = {"type": "nms"}
+# From 1001 boxes on NMS goes class by class, as torchvision's does: the offsets that keep many classes apart in one run
+# cost 0.03 pixel of precision.
+_HARD = {"type": "nms", "split_thr": 1001}
 # Official soft-NMS (layers/soft_nms.py).
 _SOFT = {"type": "soft_nms", "method": "gaussian", "sigma": 0.5, "min_score": 0.001}
 _NMS = {"hard": _HARD, "soft": _SOFT}

@@ -26,7 +26,12 @@ Proposer = Callable[[dict[str, Any]], "list[DetDataSample]"]
 
 @torch.inference_mode()
 def label_regions(
-    propose: Proposer, teacher: RegionTeacher, matcher: ConceptMatcher, pictures: Dataset, top_k: int, batch_size: int = 8
+    propose: Proposer,
+    teacher: RegionTeacher,
+    matcher: ConceptMatcher,
+    pictures: Dataset,
+    top_k: int,
+    batch_size: int = 8,
 ) -> Iterator[tuple[int | str, Regions]]:
     """Yield the labelled regions of each picture, in order.
 

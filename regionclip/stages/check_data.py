@@ -30,7 +30,7 @@ def run(context: StageContext) -> dict[str, float]:
     demo = context.params.data.source == "demo"
     parts = [_pair_checks()] if demo else []
     parts += [_caption_checks()] if not context.params.pretrain.weights else []
-    parts += [_detection_checks(dataset) for dataset in data_sets(DATA)]
+    parts += [_detection_checks(dataset, _supervised(context, dataset)) for dataset in data_sets(DATA)]
     results = gate("check_data", [check for checks, _ in parts for check in checks])
     return {"expectations": len(results), "images": sum(count for _, count in parts)}
 
@@ -51,7 +51,12 @@ def _caption_checks() -> tuple[list[Check], int]:
     return [*caption_checks("scenes", scenes), image_file_check("scenes", files)], len(files)
 
 
-def _detection_checks(dataset: DatasetName) -> tuple[list[Check], int]:
+def _supervised(context: StageContext, dataset: DatasetName) -> bool:
+    data = context.params.data
+    return data.source == "files" and getattr(data.files, dataset).classes == "supervised"
+
+
+def _detection_checks(dataset: DatasetName, supervised: bool) -> tuple[list[Check], int]:
     sets = {split: detection_set(dataset, split, DATA) for split in splits(dataset, DATA)}
     tables = {split: read_box_tables(where.annotations, dataset) for split, where in sets.items()}
     files = {
@@ -61,7 +66,7 @@ def _detection_checks(dataset: DatasetName) -> tuple[list[Check], int]:
     everything = pd.concat(files.values(), ignore_index=True)
     checks = [
         *box_checks(dataset, join_tables(tables.values()), dataset),
-        *split_checks(dataset, dataset, classes, tables, files),
+        *split_checks(dataset, dataset, classes, tables, files, supervised=supervised),
         image_file_check(dataset, everything),
     ]
     return checks, len(everything)

@@ -36,8 +36,20 @@ def run(context: StageContext) -> dict[str, Any]:
         with track_model(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             save_detections(OUT / dataset / f"{name}.json", found)
-            metrics[name] = measure(dataset, split, found)
+            metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
+            if dataset == "coco" and params.evaluation.constrained:
+                metrics[name] |= _constrained(context, model, bank, name)
             run.log_metrics(metrics[name])
+    return metrics
+
+
+def _constrained(context: StageContext, model: BaseModel, bank: TextBank, name: str) -> dict[str, Any]:
+    """Measure COCO with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
+    split, metrics = context.params.evaluation.split, {}
+    for group in ("novel", "base"):
+        title = f"coco from {name}, {group} only"
+        found = detect(model, "coco", split, context.params.detection, PROPOSALS / f"coco_{split}", bank, title, group)
+        metrics[f"constrained_{group}"] = measure("coco", split, found, group)
     return metrics
 
 

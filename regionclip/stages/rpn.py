@@ -32,9 +32,7 @@ def run(context: StageContext) -> dict[str, Any]:
     rpn = context.params.rpn
     model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
     classes = _import(model, rpn.weights) if rpn.weights else _train(context, model)
-    publish(
-        model.state_dict(), OUT, {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
-    )
+    publish(model.state_dict(), OUT, {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest})
     metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes)}
     return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 

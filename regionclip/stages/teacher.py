@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.factory import load_state_dict
-from safetensors import SafetensorError
 
 from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
+from regionclip.checkpoints.containers import Container, read_container
 from regionclip.data.pairs import PairsDataset
 from regionclip.engine.training import train
 from regionclip.errors import InputError
@@ -62,17 +60,11 @@ def _import(teacher: Teacher) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             key="teacher.model",
             mend=f"name one of {names}",
         )
+    weights = read_container(teacher.weights)
+    if not isinstance(weights, Container):
+        raise InputError(
+            "one tensor and no weights", file=teacher.weights, key="teacher.weights", mend="give a CLIP's state dict"
+        )
     clip = build_clip(model_cfg)
-    load_strictly(clip, _read(teacher.weights), teacher.weights)
+    load_strictly(clip, weights.tensors, teacher.weights)
     return model_cfg, clip.state_dict()
-
-
-def _read(file: str) -> dict[str, torch.Tensor]:
-    where = {"file": file, "key": "teacher.weights"}
-    try:
-        return load_state_dict(file, weights_only=True)
-    except FileNotFoundError:
-        raise InputError("the file does not exist", **where, mend="fetch it, or mend its path in params.yaml") from None
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
-        problem = f"unreadable weights ({next(iter(str(error).splitlines()), 'empty')})"
-        raise InputError(problem, **where, mend="give safetensors, or a state dict that torch.save wrote") from None

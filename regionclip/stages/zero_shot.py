@@ -46,7 +46,7 @@ def _measure(
     model = build_detector(clip, settings)
     proposals = PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
-    metrics = measure(dataset, split, found)
+    metrics = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
     if boxes == "gt":
         encoder = RegionEncoder.from_clip(clip.model().visual)
         top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)

@@ -69,6 +69,7 @@ def test_anything_else_is_refused_and_the_model_left_alone(change, key: str, pro
 def test_a_two_stage_rpn_head_fits_the_single_stage_detector() -> None:
     """MMDetection's RPN names its head bbox_head and reads rpn_head; with both there is nothing to rename."""
     model = nn.ModuleDict({"bbox_head": nn.Linear(1, 1)})
+    assert compare(model.state_dict(), {"rpn_head.weight": torch.ones(1, 1), "rpn_head.bias": torch.ones(1)}).loaded
     load_strictly(model, {"rpn_head.weight": torch.full((1, 1), 5.0), "rpn_head.bias": torch.ones(1)}, "f.pth")
     assert model["bbox_head"].weight.item() == 5
     with pytest.raises(InputError, match="2 unexpected"):

@@ -33,12 +33,12 @@ STORES = (
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data/: four pictures with two boxes each, in COCO's and LVIS's forms, proposals and text banks."""
+    """Four pictures with two boxes each in COCO's and LVIS's forms, proposals and text banks."""
     root = tmp_path_factory.mktemp("world")
     rng = np.random.default_rng(0)
     _write_pictures(root, rng)
-    _write_coco(root / "data/coco/annotations")
-    _write_lvis(root / "data/lvis/annotations")
+    _write_coco(root)
+    _write_lvis(root)
     for name in STORES:
         with RegionStoreWriter(root / "data/proposals" / name, {"made_by": "test"}) as writer:
             for image_id in TRAIN + VAL:
@@ -46,10 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lvis = Config.fromfile(CONFIGS / "_base_/datasets/lvis_classes.py").LVIS_ALL
     for model, width in WIDTHS.items():
         for name, names in (("coco65", COCO_ALL65), ("coco80", COCO_80), ("lvis1203", lvis)):
-            _bank(root, f"{name}_{model}", names, width)
-        for data, kind in (("coco", int), ("cc3m", str)):
-            bank = _bank(root, f"{data}_concepts_{model}", [f"concept {n}" for n in range(CONCEPTS)], width)
-            _label(root / f"data/pseudo_labels/{data}_{model}", bank, kind, rng)
+            _bank(root / f"data/text_banks/{name}_{model}.safetensors", names, width)
     return root
 
 
@@ -61,12 +58,20 @@ def in_world(world: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def experiment(in_world: Path, tmp_path: Path) -> Iterator[Callable[..., Config]]:
+def experiment(in_world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Config]]:
     """A function that reads a config and cuts it down: tiny pictures, few regions, one step, random weights."""
+    # A run writes its config down four times, and laying out 1203 class names takes seconds.
+    monkeypatch.setattr(Config, "pretty_text", "")
     random_state = torch.get_rng_state()
     torch.manual_seed(0)
     yield lambda name, shallow=False: _cut_down(Config.fromfile(CONFIGS / f"{name}.py"), tmp_path, shallow)
     torch.set_rng_state(random_state)
+
+
+@pytest.fixture
+def labelled(in_world: Path) -> Callable[[str], None]:
+    """A function that writes the pseudo labels of a pretraining, by the name of its config."""
+    return lambda name: _label(in_world / "artifacts", WIDTHS[name.split("_")[2]], str if "cc3m" in name else int)
 
 
 def _cut_down(config: Config, work_dir: Path, shallow: bool) -> Config:
@@ -99,7 +104,7 @@ def _shrink(part: ConfigDict) -> None:
     kind = part.get("type")
     if kind == "RandomChoiceResize":
         part.scales = [SIZE]
-    elif kind in ("Resize", "RandomResize"):
+    elif kind in ("ResizeShortestEdge", "RandomResize"):
         part.scale = SIZE
     elif kind == "RandomCrop":
         part.crop_size = SIZE[::-1]
@@ -107,8 +112,8 @@ def _shrink(part: ConfigDict) -> None:
         part.update(scales=[SIZE[1]], max_size=SIZE[0], regions_per_image=3)
     elif kind == "RandomSampler" and "num" in part:
         part.num = 8
-    if "nms_pre" in part:
-        part.update(nms_pre=50, max_per_img=10)
+    if "max_per_img" in part:
+        part.max_per_img = 10
 
 
 def _flatten(part: ConfigDict) -> None:
@@ -134,11 +139,11 @@ def _write_pictures(root: Path, rng: np.random.Generator) -> None:
     encoded = {}
     for image_id in TRAIN + VAL:
         pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
-        path = root / f"data/coco/{_folder(image_id)}/{image_id:012d}.jpg"
+        path = root / f"datasets/coco/{_folder(image_id)}/{image_id:012d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
         encoded[image_id] = path.read_bytes()
-    shard = root / "data/cc3m/00000.tar"
+    shard = root / "datasets/cc3m/00000.tar"
     shard.parent.mkdir(parents=True)
     with tarfile.open(shard, "w") as tar:
         for image_id in TRAIN:
@@ -152,20 +157,22 @@ def _folder(image_id: int) -> str:
     return "train2017" if image_id in TRAIN else "val2017"
 
 
-def _write_coco(folder: Path) -> None:
+def _write_coco(root: Path) -> None:
     for name, images, classes in (
-        ("ov_coco_train_base48", TRAIN, COCO_BASE),
-        ("ov_coco_val_all65", VAL, COCO_ALL65),
-        ("instances_train2017", TRAIN, COCO_80),
-        ("instances_val2017", VAL, COCO_80),
+        ("data/coco/annotations/ov_coco_train_base48", TRAIN, COCO_BASE),
+        ("data/coco/annotations/ov_coco_val_all65", VAL, COCO_ALL65),
+        ("datasets/coco/annotations/instances_train2017", TRAIN, COCO_80),
+        ("datasets/coco/annotations/instances_val2017", VAL, COCO_80),
     ):
         categories = [{"id": number, "name": name} for number, name in enumerate(COCO_80, 1) if name in classes]
-        _write_annotations(folder / f"{name}.json", images, categories)
+        _write_annotations(root / f"{name}.json", images, categories)
     captions = [{"id": number, "image_id": number, "caption": "two things"} for number in TRAIN]
-    _write(folder / "captions_train2017.json", {"images": _images(TRAIN), "annotations": captions})
+    _write(
+        root / "datasets/coco/annotations/captions_train2017.json", {"images": _images(TRAIN), "annotations": captions}
+    )
 
 
-def _write_lvis(folder: Path) -> None:
+def _write_lvis(root: Path) -> None:
     from mmdet.datasets import LVISV1Dataset
 
     from regionclip.text.prompts import clean_lvis_name
@@ -176,12 +183,12 @@ def _write_lvis(folder: Path) -> None:
         for number, name in enumerate(LVISV1Dataset.METAINFO["classes"], 1)
     ]
     for name, images, rare in (
-        ("lvis_v1_train_base866", TRAIN, False),
-        ("lvis_v1_train", TRAIN, True),
-        ("lvis_v1_val", VAL, True),
+        ("data/lvis/annotations/lvis_v1_train_base866", TRAIN, False),
+        ("datasets/lvis/lvis_v1_train", TRAIN, True),
+        ("datasets/lvis/lvis_v1_val", VAL, True),
     ):
         kept = [category for category in categories if rare or category["frequency"] != "r"]
-        _write_annotations(folder / f"{name}.json", images, kept, lvis=True)
+        _write_annotations(root / f"{name}.json", images, kept, lvis=True)
 
 
 def _write_annotations(path: Path, images: Sequence[int], categories: list[dict], lvis: bool = False) -> None:
@@ -230,15 +237,18 @@ def _random_boxes(rng: np.random.Generator) -> np.ndarray:
     return np.concatenate([[[9, 9, 47, 47]], boxes]).astype(np.float32)
 
 
-def _bank(root: Path, name: str, names: Sequence[str], width: int) -> TextBank:
+def _bank(path: Path, names: Sequence[str], width: int) -> TextBank:
     embeddings = torch.randn(len(names), width, generator=torch.Generator().manual_seed(len(names)))
     bank = TextBank(tuple(names), embeddings, ("{}.",), "test", "0" * 64)
-    bank.save(root / f"data/text_banks/{name}.safetensors")
+    bank.save(path)
     return bank
 
 
-def _label(path: Path, bank: TextBank, kind: type, rng: np.random.Generator) -> None:
-    with RegionStoreWriter(path, {"bank_sha256": bank.sha256}, k=2) as writer:
+def _label(root: Path, width: int, kind: type) -> None:
+    """Write what the stages text_bank and pseudo_labels write: a concept bank, and labels that index it."""
+    rng = np.random.default_rng(0)
+    bank = _bank(root / "text_bank/concepts.safetensors", [f"concept {n}" for n in range(CONCEPTS)], width)
+    with RegionStoreWriter(root / "pseudo_labels", {"bank_sha256": bank.sha256}, k=2) as writer:
         for image_id in TRAIN:
             index = np.stack([rng.permutation(CONCEPTS)[:2] for _ in range(6)])
             writer.add(kind(image_id), _random_boxes(rng), np.zeros(6), index, np.tile([0.7, 0.2], (6, 1)))

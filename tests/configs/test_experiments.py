@@ -1,7 +1,7 @@
 """Every experiment config builds, takes one training step and gives one prediction, through MMEngine's Runner.
 
-Pictures of 128x96, a few regions, random weights. The configs of RN50 have their real layers here; those of RN50x4 have
-their real widths, RoI sizes and embeddings, but one block a stage (`shallow`). With all their layers they are marked slow.
+Pictures of 128x96, a few regions, random weights. The configs of RN50 have their real layers here; those of RN50x4
+have their real widths, RoI sizes and embeddings, but one block a stage (`shallow`). With all layers they are slow.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ def test_every_config_is_an_experiment_or_a_model_of_one() -> None:
 
 
 @pytest.mark.parametrize(("name", "shallow"), _quick_and_slow(PRETRAIN))
-def test_pretraining_takes_a_step_and_embeds_regions(experiment: Experiment, name: str, shallow: bool) -> None:
+def test_pretraining_takes_a_step_and_embeds_regions(
+    experiment: Experiment, labelled: Callable[[str], None], name: str, shallow: bool
+) -> None:
     """One step moves the student but nothing frozen; afterwards each region has a finite embedding."""
+    labelled(name)
     runner = Runner.from_cfg(experiment(name, shallow))
     student, before = runner.model.student, _copy(runner.model)
     runner.train()

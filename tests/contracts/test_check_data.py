@@ -10,7 +10,10 @@ import pytest
 
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
+from regionclip.params import load_params
 from regionclip.stages import check_data
+
+CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"))
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_clean_data_pass(project: Path) -> None:
-    metrics = check_data.run(SimpleNamespace())
+    metrics = check_data.run(CONTEXT)
     report = read_json("reports/checks/check_data.json")
     assert metrics == {"expectations": report["expectations"], "images": 27}
     assert report["success"] is True and report["expectations"] > 90
@@ -36,7 +39,7 @@ def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
     file.write_text(json.dumps(content))
     image.write_bytes(image.read_bytes()[:500])
     with pytest.raises(DataCheckFailed, match=r"record id 101, .*key 'category_id': lvis training boxes") as caught:
-        check_data.run(SimpleNamespace())
+        check_data.run(CONTEXT)
     assert caught.value.exit_code == 3 and caught.value.file == str(file)
     failed = [result for result in read_json("reports/checks/check_data.json")["results"] if not result["success"]]
     assert [result["artefact"] for result in failed] == ["lvis training boxes", "lvis image files"]

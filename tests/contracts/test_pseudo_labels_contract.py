@@ -13,6 +13,7 @@ from regionclip.contracts.checkpoint import gate, run_checks
 from regionclip.contracts.pseudo_labels import Demands, pseudo_label_checks
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json
+from regionclip.params import load_params
 from regionclip.regions.store import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
@@ -106,8 +107,9 @@ def _store(path: Path, metadata: dict[str, str], concept: int = 0) -> None:
 
 
 def _context(min_kept: float) -> SimpleNamespace:
-    params = SimpleNamespace(check_pseudo_labels=SimpleNamespace(min_kept_fraction=min_kept, max_regions=10))
-    return SimpleNamespace(params=params)
+    params = load_params(Path(__file__).parents[1] / "tiny.yaml")
+    demands = params.check_pseudo_labels.model_copy(update={"min_kept_fraction": min_kept, "max_regions": 10})
+    return SimpleNamespace(params=params.model_copy(update={"check_pseudo_labels": demands}))
 
 
 def test_the_stage_measures_a_clean_store(project: Path) -> None:

@@ -19,12 +19,13 @@ from regionclip.errors import DataCheckFailed
 Edit = Callable[[Path, Callable[[Any], None]], None]
 
 
-def _checks(data: Path, kind: str, part: str = "") -> list[Check]:
+def _checks(data: Path, kind: str, part: str = "", *, supervised: bool = False) -> list[Check]:
     """Return the checks of a data set's splits, or only the one whose name ends with ``part``."""
     sets = {split: detection_set(kind, split, data) for split in ("train", "dev", "val")}
     tables = {split: read_box_tables(where.annotations, kind) for split, where in sets.items()}
     files = {split: image_files_table(tables[split].images, where.images) for split, where in sets.items()}
-    checks = split_checks(kind, kind, read_classes(data / kind / "classes.json", kind), tables, files)
+    classes = read_classes(data / kind / "classes.json", kind)
+    checks = split_checks(kind, kind, classes, tables, files, supervised=supervised)
     return [check for check in checks if check.suite.name.endswith(part)]
 
 
@@ -87,6 +88,15 @@ def test_a_planted_fault_is_named(
     with pytest.raises(DataCheckFailed, match=f"{message}.*To mend") as caught:
         gate("splits", _checks(data, kind), data)
     assert caught.value.file in (str(file), None)
+
+
+def test_a_supervised_set_has_base_classes_only(data: Path, edit: Edit) -> None:
+    file = data / "lvis/classes.json"
+    edit(file, lambda content: [entry.update(split="base") for entry in content["classes"]])
+    assert gate("splits", _checks(data, "lvis", supervised=True), data)
+    edit(file, _class(0, "split", "novel"))
+    with pytest.raises(DataCheckFailed, match="only base classes are meant"):
+        gate("splits", _checks(data, "lvis", "lvis classes", supervised=True), data)
 
 
 @pytest.mark.parametrize("other", ["train/000000000002.jpg", "dev/000000000012.jpg"])

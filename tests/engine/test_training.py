@@ -50,6 +50,17 @@ class Slope(BaseModel):
         return {"loss_fit": self.frozen * error.square().mean(), "bias": error.mean().detach()}
 
 
+class Pair(BaseModel):
+    """Two weights from 0, whose gradients are always 3 and 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.three, self.four = (torch.nn.Parameter(torch.zeros(())) for _ in range(2))
+
+    def forward(self, inputs: list[Tensor], mode: str) -> dict[str, Tensor]:
+        return {"loss": 3 * self.three + 4 * self.four}
+
+
 class Constant(BaseModel):
     """Its gradient is 100 at every step."""
 
@@ -126,9 +137,11 @@ def test_adamw_steps_by_the_rate(fit: Train) -> None:
     assert model.weight.item() == pytest.approx(-0.3, rel=1e-4)
 
 
-def test_gradients_are_clipped_to_a_norm(fit: Train) -> None:
-    model = fit(Constant(), _schedule(iterations=1, clip_gradients=5.0))
-    assert model.weight.item() == pytest.approx(-0.5)
+@pytest.mark.parametrize(("per", "moved"), [("model", [-0.15, -0.2]), ("parameter", [-0.25, -0.25])])
+def test_gradients_are_clipped_to_a_norm(fit: Train, per: str, moved: list[float]) -> None:
+    """Gradients 3 and 4 have norm 5 together; clipped to 2.5 they are 1.5 and 2, or 2.5 each. The rate is 0.1."""
+    model = fit(Pair(), _schedule(iterations=1, clip_gradients={"norm": 2.5, "per": per}))
+    assert [model.three.item(), model.four.item()] == pytest.approx(moved)
 
 
 def test_frozen_weights_do_not_decay(fit: Train) -> None:

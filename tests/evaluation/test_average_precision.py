@@ -15,6 +15,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from regionclip.errors import InputError
+from regionclip.evaluation import average_precision
 from regionclip.evaluation.average_precision import AREAS, IouType, mean_precisions, precision_table
 
 SIDE = 200
@@ -115,6 +117,10 @@ def test_equals_pycocotools(
     truth, detections = world(objects, found * copies)
     table = precision_table(truth, detections, most, iou_type=iou_type)
     np.testing.assert_allclose(table, reference(truth, detections, most, iou_type), rtol=0, atol=1e-6)
+    # Classes are evaluated some at a time; LVIS has more of them than one time holds.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(average_precision, "CLASSES_AT_A_TIME", 1)
+        np.testing.assert_array_equal(precision_table(truth, detections, most, iou_type=iou_type), table)
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
@@ -175,3 +181,8 @@ def test_no_detections_and_no_objects() -> None:
         table = precision_table(truth, [], 100, iou_type=iou_type)
         assert table.shape == (10, 101, 4, len(AREAS))
         assert (table[:, :, 0, 0] == 0).all() and (table[:, :, 1:] == -1).all()
+
+
+def test_a_truth_without_classes_is_refused() -> None:
+    with pytest.raises(InputError, match="no class to evaluate"):
+        precision_table({"images": IMAGES, "categories": [], "annotations": []}, [], 100)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from regionclip.errors import InputError
+from regionclip.evaluation import average_precision
 from regionclip.evaluation.lvis import evaluate_lvis
 from regionclip.evaluation.masks import encode_masks
 
@@ -90,6 +91,11 @@ def test_the_official_loader_leaves_out_images_without_annotations(truth: dict[s
     assert (whole["apr"], official["apr"]) == (pytest.approx(1 / 3), pytest.approx(1 / 2))
     assert (whole["detections_left_out"], official["detections_left_out"]) == (0, 1)
     assert "official loader" in official["protocol"] and "official loader" not in whole["protocol"]
+
+
+def test_an_unknown_choice_of_images_is_refused(truth: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="key 'images': 'minival' is not known"):
+        evaluate_lvis(write(tmp_path / "a.json", truth), [], images="minival")
 
 
 def test_images_beyond_the_official_loaders_limit_are_counted(truth: dict[str, Any], tmp_path: Path) -> None:
@@ -174,9 +180,13 @@ def test_no_detections_give_zeros(truth: dict[str, Any], tmp_path: Path) -> None
     assert (result["ap"], result["apr"], result["apc"], result["detections"]) == (0.0, 0.0, 0.0, 0)
 
 
+@pytest.mark.parametrize("at_a_time", [3, 50])
 @pytest.mark.parametrize("case", REFERENCE["cases"])
-def test_equals_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
+def test_equals_the_lvis_api(
+    case: dict[str, Any], at_a_time: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Random worlds measured with lvis 0.5.3; -1 there is None here."""
+    monkeypatch.setattr(average_precision, "CLASSES_AT_A_TIME", at_a_time)
     result = evaluate_lvis(
         write(tmp_path / "a.json", case["truth"]), np.array(case["detections"]), case["max_detections"]
     )

@@ -45,6 +45,8 @@ def test_no_masks() -> None:
         ({"size": [5, 5], "counts": [25]}, "not a compressed RLE"),
         ({"size": [5, 6], "counts": "o0"}, r"size \[5, 6\], its picture \(5, 5\)"),
         ({"counts": "o0"}, r"size \[\]"),
+        ({"size": [5, 5], "counts": "zzzzzz"}, "cannot be decoded.*exceed the mask dimensions"),
+        ({"size": [5, 5], "counts": "P" * 18}, "cannot be decoded.*malformed"),
     ],
 )
 def test_what_is_no_rle_of_the_picture_is_refused(value: Any, message: str) -> None:

@@ -24,7 +24,7 @@ class Split:
 def truth(tmp_path: Path) -> Path:
     """Image 1: a red star, a light blue half moon. Image 2: a moon of no named colour. Image 3: empty."""
     things = [(1, 1, [0, 0, 10, 10], "red"), (1, 3, [20, 20, 10, 10], "light blue"), (2, 2, [0, 0, 10, 10], "green")]
-    path = tmp_path / "scenes_truth.json"
+    path = tmp_path / "truth.json"
     path.write_text(
         json.dumps(
             {

@@ -9,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from open_clip import image_transform
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.captions.coco import CocoCaptions
 from regionclip.errors import InputError
+from regionclip.evaluation.karpathy import KarpathyCaptions
 from regionclip.evaluation.retrieval import evaluate_retrieval, retrieval_recall
 from regionclip.evaluation.teacher import normalized
 from regionclip.files import write_json
@@ -130,3 +132,27 @@ def test_a_clip_on_a_coco_captions_file(clip_path: Path, tmp_path: Path) -> None
     assert result["image_to_text_r1"] == pytest.approx(1 / 3), "picture 0's five captions tie with picture 2's two"
     assert result["text_to_image_r1"] == pytest.approx(6 / 8)
     assert "3 images and 8 captions of captions.json" in result["protocol"]
+
+
+def test_open_clips_model_tokenizer_and_transform_fit(clip_path: Path, tmp_path: Path) -> None:
+    """The numbers are those of the features that open_clip gives picture by picture, caption by caption."""
+    rng = np.random.default_rng(1)
+    captions = ["a star", "a red moon", "two boats", "a ring", "the sea", "a kite"]
+    for number in range(6):
+        Image.fromarray(rng.integers(0, 256, (70, 90, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    file = tmp_path / "dataset_flickr30k.json"
+    records = [
+        {"filename": f"{number}.png", "split": "test", "sentences": [{"raw": caption}]}
+        for number, caption in enumerate(captions)
+    ]
+    write_json(file, {"images": records})
+    folder = ClipFolder.open(clip_path)
+    model, tokenizer = folder.model(), folder.tokenizer()
+    transform = image_transform(64, is_train=False)
+    result = evaluate_retrieval(model, tokenizer, transform, KarpathyCaptions(file, tmp_path), batch_size=4)
+    with torch.no_grad():
+        images = [model.encode_image(transform(Image.open(tmp_path / f"{n}.png"))[None]) for n in range(6)]
+        texts = [model.encode_text(tokenizer([caption])) for caption in captions]
+    alone = retrieval_recall(torch.cat(images), torch.cat(texts), torch.arange(6))
+    assert {key: result[key] for key in alone} == pytest.approx(alone)
+    assert result["image_to_text_r10"] == 1.0 > result["image_to_text_r1"]

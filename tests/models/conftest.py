@@ -1,14 +1,10 @@
-"""A CLIP small enough for tests, and the golden values of the official code."""
+"""A CLIP small enough for tests, and regions on its pictures."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from mmengine.structures import InstanceData
@@ -16,8 +12,6 @@ from open_clip.model import CLIP
 from torch import Tensor
 
 from regionclip.models.visual_weights import describe, part_configs
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -45,22 +39,6 @@ def clip() -> CLIP:
 def parts(clip: CLIP) -> dict[str, dict[str, Any]]:
     """Configs of the parts that hold ``clip``."""
     return part_configs(*describe(clip.visual))
-
-
-@pytest.fixture(scope="session")
-def recipe() -> ModuleType:
-    """The recipe that fills parameters and inputs of the golden runs from their names."""
-    spec = importlib.util.spec_from_file_location("recipe", GOLDEN / "recipe.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def golden() -> dict[str, np.ndarray]:
-    """Outputs of the official code; see ``tests/golden/README.md``."""
-    with np.load(GOLDEN / "rn50.npz") as arrays:
-        return dict(arrays)
 
 
 @pytest.fixture

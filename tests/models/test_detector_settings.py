@@ -28,8 +28,8 @@ def _build(clip_path: Path, settings: dict) -> BaseModel:
 def test_zero_shot_moves_no_box_and_weighs_by_objectness_where_there_is_one(
     clip_path: Path, params: Params, use_objectness: bool
 ) -> None:
-    changed = params.zero_shot.model_copy(update={"temperature": 0.02, "score_threshold": 0.03, "nms_iou": 0.4})
-    model = _build(clip_path, zero_shot_settings(changed, 12, 50, use_objectness=use_objectness))
+    changed = params.zero_shot.model_copy(update={"temperature": 0.02, "nms_iou": 0.4})
+    model = _build(clip_path, zero_shot_settings(changed, 12, 50, score_threshold=0.03, use_objectness=use_objectness))
     head, test = model.roi_head.bbox_head, model.roi_head.test_cfg
     assert not head.with_reg and head.num_classes == 12 and head.fc_cls.temperature == 0.02
     assert (test.score_thr, test.nms.iou_threshold, test.max_per_img) == (0.03, 0.4, 50)

@@ -89,3 +89,12 @@ def test_the_whole_head_equals_a_direct_computation(parts: dict) -> None:
 def test_refuses_an_unknown_mode(parts: dict) -> None:
     with pytest.raises(ValueError, match="product"):
         _head(parts, "product")
+
+
+def test_boxes_without_area_are_left_out(parts: dict) -> None:
+    """A box clipped to a line keeps its place among the best and is then dropped, as in Detectron2."""
+    boxes = torch.cat([BOXES, torch.tensor([[64.0, 10, 64, 30]])])
+    probs = torch.cat([PROBS, torch.tensor([[0.95, 0.04, 0.01]])])
+    cfg = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=2)
+    found = _head(parts, "sigmoid")._detect(InstanceData(bboxes=boxes, scores=probs), torch.full((4,), 3.0), cfg)
+    assert found.bboxes.tolist() == [BOXES[2].tolist()]

@@ -1,12 +1,24 @@
-"""Category ids of a data set's classes, found by name as the model's labels are."""
+"""Class lists of a data set's metainfo, and their category ids, found by name as the model's labels are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from regionclip.errors import InputError
 from regionclip.evaluation.truth import load_truth
 from regionclip.text.prompts import clean_lvis_name
+
+
+def classes_of(metainfo: Mapping[str, Any], key: str) -> Sequence[str]:
+    """Return ``classes``, ``base_classes`` or ``novel_classes`` of a data set's metainfo.
+
+    Raises:
+        InputError: It has none.
+    """
+    if key not in metainfo:
+        raise InputError("the data set does not say", key=f"metainfo.{key}", mend=f"give it {key} in metainfo")
+    return metainfo[key]
 
 
 def category_ids(ann_file: str, classes: Sequence[str]) -> list[int]:

@@ -11,6 +11,7 @@ from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IouType
 from regionclip.evaluation.coco import evaluate_coco_constrained
 from regionclip.evaluation.detections import Detection
+from regionclip.evaluation.mmdet_metrics.category_ids import classes_of
 from regionclip.evaluation.mmdet_metrics.detection_results_metric import DetectionResultsMetric
 
 
@@ -45,9 +46,9 @@ class ConstrainedOVCocoMetric(DetectionResultsMetric):
         """Measure COCO result dicts; see `evaluate_coco_constrained`.
 
         Raises:
-            InputError: The data set's classes are not those of the group.
+            InputError: The data set's classes are not those of the group, or it does not say which these are.
         """
-        names, members = (self.dataset_meta[key] for key in ("classes", f"{self.group}_classes"))
+        names, members = (classes_of(self.dataset_meta, key) for key in ("classes", f"{self.group}_classes"))
         if set(names) != set(members):
             raise InputError(
                 f"the model detects {len(names)} classes, the {self.group} ones are {len(members)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -12,7 +13,7 @@ from mmengine.logging import MMLogger
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IouType
 from regionclip.evaluation.detections import Detection, results_of_image
-from regionclip.evaluation.mmdet_metrics.category_ids import category_ids
+from regionclip.evaluation.mmdet_metrics.category_ids import category_ids, classes_of
 
 _NAMES = {"ap": "mAP", "ap50": "mAP_50", "ap75": "mAP_75", "aps": "mAP_s", "apm": "mAP_m", "apl": "mAP_l"}
 
@@ -81,9 +82,9 @@ class DetectionResultsMetric(BaseMetric):
                     numbers[f"{iou_type}_{self.spell(key)}"] = -1.0 if value is None else value
         return numbers
 
+    @abstractmethod
     def measure(self, detections: list[Detection], iou_type: IouType) -> dict[str, Any]:
         """Measure COCO result dicts; return a result of `regionclip.evaluation`."""
-        raise NotImplementedError
 
     def spell(self, key: str) -> str:
         """Spell the name of a number as MMDetection's own metric does."""
@@ -93,5 +94,5 @@ class DetectionResultsMetric(BaseMetric):
     def category_ids(self) -> list[int]:
         """The category id of every label; see `category_ids`."""
         if self._ids is None:
-            self._ids = category_ids(self.ann_file, self.dataset_meta["classes"])
+            self._ids = category_ids(self.ann_file, classes_of(self.dataset_meta, "classes"))
         return self._ids

@@ -16,9 +16,11 @@ from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
 from regionclip.evaluation.coco import evaluate_coco
 from regionclip.evaluation.lvis import evaluate_lvis
-from regionclip.evaluation.mmdet_metrics.category_ids import category_ids
+from regionclip.evaluation.mmdet_metrics.category_ids import category_ids, classes_of
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions
 from regionclip.evaluation.true_box_detections import SETTINGS, true_box_detections
+
+_META_KEYS = ("classes", "base_classes", "novel_classes")
 
 
 @METRICS.register_module()
@@ -67,7 +69,7 @@ class RegionClassificationMetric(BaseMetric):
                 ids, so that labels of data set and model would differ.
         """
         if not self._ids:
-            self._ids = category_ids(self.ann_file, self.dataset_meta["classes"])
+            self._ids = category_ids(self.ann_file, classes_of(self.dataset_meta, "classes"))
             if self._ids != sorted(self._ids):
                 raise InputError(
                     "the classes are not in the order of their category ids",
@@ -97,12 +99,17 @@ class RegionClassificationMetric(BaseMetric):
         Returns:
             ``[class_mean_]top{1,5}_{base,novel,all}`` and ap, ap50, ... of `evaluate_coco` or `evaluate_lvis`:
             fractions 0..1, -1 where there is nothing to measure.
+
+        Raises:
+            InputError: The data set does not say which classes are base and which novel.
         """
         scores, labels, detections = zip(*results, strict=True)
-        table, true, meta = np.concatenate(scores), np.concatenate(labels), self.dataset_meta
-        split = SimpleNamespace(base_names=meta["base_classes"], novel_names=meta["novel_classes"])
-        groups = {"base": split.base_names, "novel": split.novel_names, "all": meta["classes"]}
-        accuracy = classify_regions(table, true, meta["classes"], groups, self.recipe)
+        names, base, novel = (classes_of(self.dataset_meta, key) for key in _META_KEYS)
+        groups, split = (
+            {"base": base, "novel": novel, "all": names},
+            SimpleNamespace(base_names=base, novel_names=novel),
+        )
+        accuracy = classify_regions(np.concatenate(scores), np.concatenate(labels), names, groups, self.recipe)
         found, most = list(chain.from_iterable(detections)), SETTINGS[self.dataset][1]
         if self.dataset == "coco":
             precision = evaluate_coco(self.ann_file, found, split, most)

@@ -61,6 +61,12 @@ def test_a_model_of_all_classes_is_refused(file: Path, run_metric: Callable) -> 
         run_metric(config, {"classes": ("star", "moon", "ring"), **SPLIT}, [[detected(1), detected(2), detected(3)]])
 
 
+def test_a_data_set_that_does_not_name_the_group_is_refused(file: Path, run_metric: Callable) -> None:
+    config = {"type": "ConstrainedOVCocoMetric", "ann_file": str(file), "group": "novel"}
+    with pytest.raises(InputError, match="key 'metainfo.novel_classes': the data set does not say"):
+        run_metric(config, {"classes": ("moon",)}, [[detected(1), detected(2), detected(3)]])
+
+
 def generalised() -> list[BaseDataElement]:
     """Labels of star, moon, ring. The star and the moon have an alarm that outranks them; the ring's IoU is 0.8."""
     return [

@@ -1,5 +1,5 @@
-"""CC3M's captioned pictures in WebDataset shards with the regions that the teacher labelled."""
+"""CC3M's captioned pictures, in shards as img2dataset writes them, with the regions of the stage pseudo_labels."""
 
 _base_ = "./captions_coco.py"
 
-train_dataloader = dict(dataset=dict(captions="data/cc3m", images=None, store="data/pseudo_labels/cc3m_rn50"))
+train_dataloader = dict(dataset=dict(captions="datasets/cc3m", images=None))

@@ -1,4 +1,4 @@
-"""COCO's captioned pictures with the regions that the teacher labelled, 3 on each of 32 GPUs."""
+"""COCO's captioned pictures with the regions that the stage pseudo_labels made, 3 on each of 32 GPUs."""
 
 train_dataloader = dict(
     batch_size=3,
@@ -7,9 +7,9 @@ train_dataloader = dict(
     sampler=dict(type="ResumableSampler"),
     dataset=dict(
         type="ImageTextRegionDataset",
-        captions="data/coco/annotations/captions_train2017.json",
-        images="data/coco/train2017",
-        store="data/pseudo_labels/coco_rn50",
+        captions="datasets/coco/annotations/captions_train2017.json",
+        images="datasets/coco/train2017",
+        store="artifacts/pseudo_labels",
         # Only the vocabulary and the length of 77 tokens count, which all of OpenAI's CLIPs share.
         tokenizer="RN50",
         regions_per_image=100,
@@ -20,3 +20,4 @@ train_dataloader = dict(
         seed=0,
     ),
 )
+custom_hooks = [dict(type="VocabularyHook", bank="artifacts/text_bank/concepts.safetensors")]

@@ -4,7 +4,6 @@ _base_ = "./coco_ov.py"
 
 from regionclip.text.class_names import COCO_80  # noqa: E402
 
-all_classes = dict(_delete_=True, classes=COCO_80)
 train_pipeline = [
     _base_.load_image,
     _base_.load_boxes,
@@ -22,17 +21,17 @@ test_pipeline = [
 train_dataloader = dict(
     dataset=dict(
         metainfo=dict(_delete_=True, classes=COCO_80),
-        ann_file="annotations/instances_train2017.json",
+        ann_file="datasets/coco/annotations/instances_train2017.json",
         pipeline=train_pipeline,
     )
 )
 test_dataloader = dict(
     dataset=dict(
         metainfo=dict(_delete_=True, classes=COCO_80),
-        ann_file="annotations/instances_val2017.json",
+        ann_file="datasets/coco/annotations/instances_val2017.json",
         pipeline=test_pipeline,
     )
 )
 val_dataloader = test_dataloader
-test_evaluator = dict(type="CocoMetric", ann_file="data/coco/annotations/instances_val2017.json")
+test_evaluator = dict(type="CocoMetric", ann_file="datasets/coco/annotations/instances_val2017.json")
 val_evaluator = test_evaluator

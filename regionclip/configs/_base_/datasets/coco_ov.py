@@ -4,8 +4,6 @@ _base_ = "./pipelines.py"
 
 from regionclip.text.class_names import COCO_ALL65, COCO_BASE, COCO_NOVEL  # noqa: E402
 
-base_classes = dict(classes=COCO_BASE)
-all_classes = dict(classes=COCO_ALL65, base_classes=COCO_BASE, novel_classes=COCO_NOVEL)
 train_pipeline = [
     _base_.load_image,
     _base_.load_boxes,
@@ -28,10 +26,9 @@ train_dataloader = dict(
     batch_sampler=dict(type="AspectRatioBatchSampler"),
     dataset=dict(
         type="NamedBoxesDataset",
-        metainfo=base_classes,
-        data_root="data/coco/",
-        ann_file="annotations/ov_coco_train_base48.json",
-        data_prefix=dict(img="train2017/"),
+        metainfo=dict(classes=COCO_BASE),
+        ann_file="data/coco/annotations/ov_coco_train_base48.json",
+        data_prefix=dict(img="datasets/coco/train2017/"),
         filter_cfg=dict(filter_empty_gt=True, min_size=0),
         pipeline=train_pipeline,
     ),
@@ -44,16 +41,21 @@ test_dataloader = dict(
     sampler=dict(type="DefaultSampler", shuffle=False),
     dataset=dict(
         type="NamedBoxesDataset",
-        metainfo=all_classes,
-        data_root="data/coco/",
-        ann_file="annotations/ov_coco_val_all65.json",
-        data_prefix=dict(img="val2017/"),
+        metainfo=dict(classes=COCO_ALL65, base_classes=COCO_BASE, novel_classes=COCO_NOVEL),
+        ann_file="data/coco/annotations/ov_coco_val_all65.json",
+        data_prefix=dict(img="datasets/coco/val2017/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 val_dataloader = test_dataloader
-test_evaluator = dict(type="OVCocoMetric", ann_file="data/coco/annotations/ov_coco_val_all65.json", metric="bbox")
+test_evaluator = dict(
+    type="OVCocoMetric",
+    ann_file="data/coco/annotations/ov_coco_val_all65.json",
+    metric="bbox",
+    # COCO's own limits; MMDetection's default counts 1000 detections.
+    proposal_nums=(1, 10, 100),
+)
 val_evaluator = test_evaluator
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")

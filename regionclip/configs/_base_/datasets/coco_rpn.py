@@ -15,9 +15,8 @@ train_dataloader = dict(
     dataset=dict(
         type="NamedBoxesDataset",
         metainfo=dict(classes=COCO_BASE),
-        data_root="data/coco/",
-        ann_file="annotations/ov_coco_train_base48.json",
-        data_prefix=dict(img="train2017/"),
+        ann_file="data/coco/annotations/ov_coco_train_base48.json",
+        data_prefix=dict(img="datasets/coco/train2017/"),
         filter_cfg=dict(filter_empty_gt=True, min_size=0),
         pipeline=train_pipeline,
     ),
@@ -30,9 +29,8 @@ test_dataloader = dict(
     dataset=dict(
         type="NamedBoxesDataset",
         metainfo=dict(classes=COCO_ALL65),
-        data_root="data/coco/",
-        ann_file="annotations/ov_coco_val_all65.json",
-        data_prefix=dict(img="val2017/"),
+        ann_file="data/coco/annotations/ov_coco_val_all65.json",
+        data_prefix=dict(img="datasets/coco/val2017/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),

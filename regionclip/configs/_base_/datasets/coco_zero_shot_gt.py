@@ -19,12 +19,17 @@ test_dataloader = dict(
     dataset=dict(
         type="NamedBoxesDataset",
         metainfo=dict(classes=COCO_ALL65, base_classes=COCO_BASE, novel_classes=COCO_NOVEL),
-        data_root="data/coco/",
-        ann_file="annotations/ov_coco_val_all65.json",
-        data_prefix=dict(img="val2017/"),
+        ann_file="data/coco/annotations/ov_coco_val_all65.json",
+        data_prefix=dict(img="datasets/coco/val2017/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
-test_evaluator = dict(type="OVCocoMetric", ann_file="data/coco/annotations/ov_coco_val_all65.json", metric="bbox")
+test_evaluator = dict(
+    type="OVCocoMetric",
+    ann_file="data/coco/annotations/ov_coco_val_all65.json",
+    metric="bbox",
+    # COCO's own limits; MMDetection's default counts 1000 detections.
+    proposal_nums=(1, 10, 100),
+)
 test_cfg = dict(type="TestLoop")

@@ -20,7 +20,7 @@ train_dataloader = dict(
     dataset=dict(
         dataset=dict(
             metainfo=dict(classes=_base_.LVIS_ALL),
-            ann_file="data/lvis/annotations/lvis_v1_train.json",
+            ann_file="datasets/lvis/lvis_v1_train.json",
             pipeline=train_pipeline,
         )
     )

@@ -31,7 +31,7 @@ train_dataloader = dict(
             metainfo=dict(classes=_base_.LVIS_BASE),
             ann_file="data/lvis/annotations/lvis_v1_train_base866.json",
             # LVIS's pictures are COCO's; its addresses name the folder below.
-            data_prefix=dict(img="data/coco/"),
+            data_prefix=dict(img="datasets/coco/"),
             filter_cfg=dict(filter_empty_gt=True, min_size=0),
             pipeline=train_pipeline,
         ),
@@ -45,8 +45,8 @@ test_dataloader = dict(
     dataset=dict(
         type="NamedBoxesDataset",
         metainfo=dict(classes=_base_.LVIS_ALL),
-        ann_file="data/lvis/annotations/lvis_v1_val.json",
-        data_prefix=dict(img="data/coco/"),
+        ann_file="datasets/lvis/lvis_v1_val.json",
+        data_prefix=dict(img="datasets/coco/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),
@@ -54,9 +54,11 @@ test_dataloader = dict(
 val_dataloader = test_dataloader
 test_evaluator = dict(
     type="FederatedLVISMetric",
-    ann_file="data/lvis/annotations/lvis_v1_val.json",
+    ann_file="datasets/lvis/lvis_v1_val.json",
     metric=["bbox", "segm"],
     max_detections=300,
+    # As the official loader: pictures without annotations are left out.
+    images="labelled",
 )
 val_evaluator = test_evaluator
 val_cfg = dict(type="ValLoop")

@@ -17,13 +17,18 @@ test_dataloader = dict(
     dataset=dict(
         type="NamedBoxesDataset",
         metainfo=dict(classes=_base_.LVIS_ALL),
-        ann_file="data/lvis/annotations/lvis_v1_val.json",
-        data_prefix=dict(img="data/coco/"),
+        ann_file="datasets/lvis/lvis_v1_val.json",
+        data_prefix=dict(img="datasets/coco/"),
         test_mode=True,
         pipeline=test_pipeline,
     ),
 )
 test_evaluator = dict(
-    type="FederatedLVISMetric", ann_file="data/lvis/annotations/lvis_v1_val.json", metric="bbox", max_detections=300
+    type="FederatedLVISMetric",
+    ann_file="datasets/lvis/lvis_v1_val.json",
+    metric="bbox",
+    max_detections=300,
+    # As the official loader: pictures without annotations are left out.
+    images="labelled",
 )
 test_cfg = dict(type="TestLoop")

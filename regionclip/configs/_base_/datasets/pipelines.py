@@ -3,14 +3,16 @@
 load_image = dict(type="LoadImageFromFile", imdecode_backend="pillow")
 load_boxes = dict(type="LoadAnnotations", with_bbox=True)
 load_masks = dict(type="LoadAnnotations", with_bbox=True, with_mask=True)
+# The shorter side of each pair, unless the longer would pass max_size; rounded as Detectron2 does.
 random_resize_and_flip = [
     dict(
         type="RandomChoiceResize",
         scales=[(1333, 640), (1333, 672), (1333, 704), (1333, 736), (1333, 768), (1333, 800)],
-        keep_ratio=True,
+        resize_type="ResizeShortestEdge",
+        max_size=1333,
         backend="pillow",
     ),
     dict(type="RandomFlip", prob=0.5),
 ]
-resize = [dict(type="Resize", scale=(1333, 800), keep_ratio=True, backend="pillow")]
+resize = [dict(type="ResizeShortestEdge", scale=800, max_size=1333, backend="pillow")]
 pack = dict(type="PackDetInputs")

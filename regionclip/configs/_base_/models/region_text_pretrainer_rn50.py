@@ -1,9 +1,9 @@
-"""The region-text pretrainer of RN50, started from OpenAI's CLIP; the three losses of the paper at weight 1."""
+"""The region-text pretrainer of RN50, started from the teacher; the three losses of the paper at weight 1."""
 
 custom_imports = dict(imports=["regionclip.engine.components"], allow_failed_imports=False)
 model = dict(
     type="RegionTextPretrainer",
-    init_cfg=dict(type="CLIPPretrained", folder="weights/clip_rn50"),
+    init_cfg=dict(type="CLIPPretrained", folder="artifacts/teacher"),
     data_preprocessor=dict(
         type="DetDataPreprocessor",
         mean=[122.7709383, 116.7460125, 104.09373615],

@@ -7,7 +7,6 @@ rn50x4_parts = dict(
     attention_pool=dict(spacial_dim=9, embed_dim=2560, num_heads=40, output_dim=640),
 )
 rn50x4_pretrainer = dict(
-    init_cfg=dict(folder="weights/clip_rn50x4"),
     text_tower=dict(embed_dim=640, text_cfg=dict(width=640, heads=10)),
     **rn50x4_parts,
 )
