@@ -1,8 +1,8 @@
 """The demo's claim over several seeds: rebuilds the pipeline in a clone for each seed and tabulates the summaries.
 
-Run ``python -m benchmarks.demo_seeds`` (about 12 minutes a seed on two cores). A seed decides everything: the world, which
-LVIS classes are rare, every initialisation and every order. The hyperparameters were chosen on the development split of
-seed 0, which is not among the seeds reported. A summary that is there is not made again.
+Run ``python -m benchmarks.demo_seeds`` (about 12 minutes a seed on two cores). A seed decides everything: the world,
+which LVIS classes are rare, every initialisation and every order. The hyperparameters were chosen on the development
+split of seed 0, which is not among the seeds reported. A summary that is there is not made again.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Concepts(Section):
 
 
 class GradientClip(Section):
-    """Largest L2 norm of the gradients: of all of them together, or (as the paper's pretraining) of each parameter's."""
+    """Largest L2 norm of the gradients: of all together, or of each parameter's, as in the paper's pretraining."""
 
     norm: Rate
     per: Literal["model", "parameter"]
@@ -197,6 +197,7 @@ class Rpn(Section):
     backbone_weights: str | None
     dataset: Literal["coco", "lvis"]
     augmentation: Literal["multi_scale", "large_scale_jitter"]
+    repeat_threshold: Fraction | None
     anchor_scales: Annotated[list[Rate], Field(min_length=1)]
     pre_nms: Positive
     nms_iou: Fraction

@@ -10,6 +10,7 @@ from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
 from regionclip.data.annotation_files import picture_name
+from regionclip.errors import InputError
 from regionclip.text.prompts import clean_lvis_name
 
 
@@ -38,8 +39,28 @@ class NamedBoxesDataset(CocoDataset):
 
     COCOAPI = _AnyNamesCOCO
 
+    def load_data_list(self) -> list[dict]:
+        """Read the file.
+
+        Raises:
+            InputError: In training, the file lacks a class: the labels of all classes behind it would be shifted.
+        """
+        records = super().load_data_list()
+        if not self.test_mode and len(self.cat_ids) != len(self.metainfo["classes"]):
+            held = {clean_lvis_name(category["name"]) for category in self.coco.cats.values()}
+            missing = [name for name in self.metainfo["classes"] if name not in held]
+            raise InputError(
+                f"{len(missing)} classes are not among the categories, such as {missing[0]!r}"
+                if missing
+                else "a class name occurs twice among the categories",
+                file=self.ann_file,
+                key="categories",
+                mend="train on the classes that the file holds, spelled as it spells them",
+            )
+        return records
+
     def filter_data(self) -> list[dict]:
-        """Drop from training also the pictures that hold nothing but crowds, as Detectron2 does (regionclip.md 8, 14).
+        """Drop from training also the pictures that hold nothing but crowds, as Detectron2 does.
 
         `CocoDataset` keeps them, and all their proposals would be background.
         """

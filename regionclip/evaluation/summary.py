@@ -103,8 +103,8 @@ def _header(summary: Numbers) -> list[str]:
         f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
         "",
         f"Percent. All stages took {minutes:.1f} minutes. The teacher names {images} of whole images and {crops} of "
-        f"true crops right. The RPN's AR@100 on {dataset.upper()} is {base} (base) and {novel} (novel). The teacher kept {kept} of "
-        f"the regions; {right} of those on an object are named right.",
+        f"true crops right. The RPN's AR@100 on {dataset.upper()} is {base} (base) and {novel} (novel). The teacher "
+        f"kept {kept} of the regions; {right} of those on an object are named right.",
     ]
 
 

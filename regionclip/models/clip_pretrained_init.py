@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from mmdet.registry import MODELS
 from mmengine.registry import WEIGHT_INITIALIZERS
 from torch import nn
 
@@ -55,9 +55,6 @@ def _parts(module: nn.Module, clip: ClipFolder) -> tuple[nn.Module, nn.Module, n
         return module.student.backbone, module.student.res5, module.student.attention_pool
     if hasattr(module, "roi_head"):
         return module.backbone, module.roi_head.shared_head, module.roi_head.bbox_head.attention_pool
-    # The parts that an RPN lacks are built without memory, filled in name only and dropped.
+    # The parts that an RPN lacks are built and dropped.
     parts = part_configs(clip.model_cfg["vision_cfg"], clip.model_cfg["embed_dim"])
-    from mmdet.registry import MODELS
-
-    with torch.device("meta"):
-        return module.backbone, MODELS.build(parts["res5"]), MODELS.build(parts["attention_pool"])
+    return module.backbone, MODELS.build(parts["res5"]), MODELS.build(parts["attention_pool"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +11,40 @@ import pandas as pd
 import pyarrow as pa
 
 from regionclip.errors import InputError
-from regionclip.files import read_json
-from regionclip.regions.store_shard import CONTENTS, K_KEY, MEND, Regions, Shard
+from regionclip.regions.store_contents import MEND, read_contents
+from regionclip.regions.store_index import StoreIndex
+from regionclip.regions.store_shard import K_KEY, Regions, Shard
 from regionclip.regions.store_writer import RegionStoreWriter
 
 __all__ = ["RegionStore", "RegionStoreWriter", "Regions"]
+
+_OPEN_SHARDS = 256  # each holds a file descriptor, of which a process often has 1024
 
 
 class RegionStore:
     """Read-only random access by image id; values are views of the memory-mapped files.
 
-    A pickled store holds its path only and opens the folder again, so every loader worker has maps of its own.
+    Opening looks at the sizes of the files only; a shard is opened when an image of it is read, and `verify` reads
+    all bytes. A pickled store holds its path only and opens the folder again, so every loader worker has maps of its
+    own.
 
     Args:
         path: The folder that ``RegionStoreWriter`` wrote.
 
     Raises:
-        InputError: The folder is no store, or a shard is missing, truncated or of another schema.
+        InputError: The folder is no store, or a file of it is missing or truncated.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._shards = _open_shards(self.path)
-        texts = {key.decode(): value.decode() for key, value in self._shards[0].schema.metadata.items()}
+        self._entries, self._index_entry = read_contents(self.path)
+        self._index = StoreIndex(self.path / self._index_entry.file)
+        self._starts = np.cumsum([0] + [entry.rows for entry in self._entries])
+        self._cached_shard = lru_cache(_OPEN_SHARDS)(self._open_shard)
+        self.schema: pa.Schema = Shard(self.path / self._entries[0].file, self._entries[0].rows).schema
+        texts = {key.decode(): value.decode() for key, value in self.schema.metadata.items()}
         self.k = int(texts.pop(K_KEY))
         self.metadata: dict[str, str] = texts
-        self._starts = np.cumsum([0] + [shard.rows for shard in self._shards])
-        ids = pa.chunked_array([shard.image_ids for shard in self._shards])
-        self._index = pd.Index(ids.to_numpy())
-        if not self._index.is_unique:
-            twice = self._index[self._index.duplicated()][0]
-            raise InputError("the image is there twice", file=self.path, record=twice, mend=MEND)
 
     @classmethod
     def open(cls, path: str | Path) -> RegionStore:
@@ -50,54 +55,104 @@ class RegionStore:
         return RegionStore, (self.path,)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(self._starts[-1])
 
     def __contains__(self, image_id: object) -> bool:
-        return image_id in self._index
+        return self._index.place(image_id) is not None
 
     def __getitem__(self, image_id: int | str) -> Regions:
         """Return the regions of an image as read-only views.
 
         Raises:
-            InputError: The store has no such image.
+            InputError: The store has no such image, or its shard is broken.
         """
-        try:
-            position = self._index.get_loc(image_id)
-        except KeyError:
+        place = self._index.place(image_id)
+        if place is None:
             mend = "make the store again from the images that are used now"
-            raise InputError("the store has no such image", file=self.path, record=repr(image_id), mend=mend) from None
-        shard = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return self._shards[shard].regions(position - int(self._starts[shard]))
+            raise InputError("the store has no such image", file=self.path, record=repr(image_id), mend=mend)
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        shard, row = self._cached_shard(number), place - int(self._starts[number])
+        if shard.image_ids[row].as_py() != image_id:
+            raise InputError("the shard is not the one that was indexed", file=shard.path, record=image_id, mend=MEND)
+        return shard.regions(row)
+
+    def _open_shard(self, number: int) -> Shard:
+        entry = self._entries[number]
+        shard = Shard(self.path / entry.file, entry.rows)
+        if not shard.schema.equals(self.schema, check_metadata=True):
+            raise InputError("the schema differs from the first shard's", file=shard.path, mend=MEND)
+        return shard
+
+    def shards(self) -> Iterator[Shard]:
+        """Yield the shards in the order they were written; for passes over everything."""
+        return (self._open_shard(number) for number in range(len(self._entries)))
+
+    @property
+    def ids(self) -> pa.Array:
+        """The image ids in the order they were written, int64 or string, as a view of the index."""
+        return self._index.ids
 
     @property
     def image_ids(self) -> list[int | str]:
         """The image ids in the order they were written."""
-        return self._index.tolist()
+        return self.ids.to_pylist()
 
     @property
     def id_type(self) -> type[int] | type[str]:
         """The type of the image ids."""
-        return int if pd.api.types.is_integer_dtype(self._index.dtype) else str
+        return self._index.id_type
 
     @property
     def num_regions(self) -> int:
         """The number of regions of all images together."""
-        return sum(shard.num_regions for shard in self._shards)
+        return sum(entry.regions for entry in self._entries)
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of all files together, in bytes."""
+        return sum(entry.bytes for entry in (*self._entries, self._index_entry))
 
     def require(self, **metadata: str) -> None:
         """Refuse a store that was made from something else.
 
         Args:
-            **metadata: The keys and values that the store's metadata must have.
+            **metadata: The keys and values that the store's metadata must have, such as ``teacher_sha256``,
+                ``bank_sha256`` and ``rpn_sha256``.
 
         Raises:
-            InputError: A key is absent or its value differs.
+            InputError: A key is absent or its value differs; it names each of them.
         """
-        for key, wanted in metadata.items():
-            got = self.metadata.get(key)
-            if got != wanted:
-                problem = f"the store was made with {got!r}, wanted {wanted!r}"
-                raise InputError(problem, file=self.path, key=key, mend=MEND)
+        got = {key: self.metadata.get(key) for key in metadata}
+        other = [key for key, wanted in metadata.items() if got[key] != wanted]
+        if other:
+            problems = [f"the store was made with {key} {got[key]!r}, wanted {metadata[key]!r}" for key in other]
+            raise InputError("; ".join(problems), file=self.path, key=", ".join(other), mend=MEND)
+
+    def check_alike(self, other: RegionStore) -> None:
+        """Refuse another store that differs in what it was made from or in how it is written.
+
+        Raises:
+            InputError: It names the other store and the keys.
+        """
+        other.require(**self.metadata)
+        self.require(**other.metadata)
+        # Without an image the ids are of no kind.
+        names = [name for name in self.schema.names if name != "image_id" or (len(self) and len(other))]
+        if (self.k, [self.schema.field(name) for name in names]) != (
+            other.k, [other.schema.field(name) for name in names if name in other.schema.names]
+        ):  # fmt: skip
+            raise InputError(f"the columns differ from those of {self.path}", file=other.path, mend=MEND)
+
+    def verify(self) -> int:
+        """Compare the checksum of every file and return how many there are.
+
+        Raises:
+            InputError: A file's bytes changed; it names the file.
+        """
+        entries = [*self._entries, self._index_entry]
+        for entry in entries:
+            entry.check_bytes(self.path)
+        return len(entries)
 
     def to_pandas(self, limit: int | None = None) -> pd.DataFrame:
         """Return a table with one row a region, for checks and reports.
@@ -110,25 +165,9 @@ class RegionStore:
         """
         tables: list[pd.DataFrame] = []
         rows = 0
-        for shard in self._shards:
+        for shard in self.shards():
             if limit is not None and rows >= limit and tables:
                 break
             tables.append(shard.table())
             rows += len(tables[-1])
         return pd.concat(tables, ignore_index=True).iloc[:limit]
-
-
-def _open_shards(path: Path) -> list[Shard]:
-    contents = read_json(path / CONTENTS)
-    try:
-        listed = [(path / item["file"], int(item["rows"])) for item in contents["shards"]]
-    except (KeyError, TypeError, ValueError) as error:
-        problem = f"not the contents of a region store ({error!r})"
-        raise InputError(problem, file=path / CONTENTS, mend=MEND) from None
-    shards = [Shard(file, rows) for file, rows in listed]
-    if not shards:
-        raise InputError("the store lists no shard", file=path / CONTENTS, mend=MEND)
-    for shard in shards:
-        if not shard.schema.equals(shards[0].schema, check_metadata=True):
-            raise InputError("the schema differs from the first shard's", file=shard.path, mend=MEND)
-    return shards

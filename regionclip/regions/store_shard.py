@@ -11,10 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from regionclip.errors import InputError
+from regionclip.regions.store_contents import CONTENTS, MEND
 
-CONTENTS = "store.json"  # lists the shards with their rows; all else is in the shards' schema
 K_KEY = "concepts_per_region"
-MEND = "run the stage that writes the store again"
 
 
 class Regions(NamedTuple):
@@ -23,7 +22,7 @@ class Regions(NamedTuple):
     Attributes:
         boxes: float32 [n, 4], xyxy in pixels of the original image.
         objectness: float32 [n], raw logits.
-        concept_index: int32 [n, k], indices into the concept pool, best first; None when k = 0.
+        concept_index: uint16 or int32 [n, k], indices into the concept pool, best first; None when k = 0.
         concept_prob: float16 or float32 [n, k], the teacher's probabilities; None when k = 0.
     """
 
@@ -33,11 +32,13 @@ class Regions(NamedTuple):
     concept_prob: np.ndarray | None = None
 
 
-def shard_schema(metadata: dict[str, str], id_type: pa.DataType, k: int, prob_type: pa.DataType) -> pa.Schema:
+def shard_schema(
+    metadata: dict[str, str], id_type: pa.DataType, k: int, index_type: pa.DataType, prob_type: pa.DataType
+) -> pa.Schema:
     """Return the schema of every shard of a store: one row an image, flat lists, the metadata in key order."""
     fields = [("image_id", id_type), ("boxes", pa.list_(pa.float32())), ("objectness", pa.list_(pa.float32()))]
     if k:
-        fields += [("concept_index", pa.list_(pa.int32())), ("concept_prob", pa.list_(prob_type))]
+        fields += [("concept_index", pa.list_(index_type)), ("concept_prob", pa.list_(prob_type))]
     return pa.schema(fields, metadata=dict(sorted({**metadata, K_KEY: str(k)}.items())))
 
 
@@ -58,13 +59,13 @@ class Shard:
 
     Args:
         path: The Arrow IPC file.
-        rows: The number of images it must have.
+        rows: The number of images it must have; None takes any.
 
     Raises:
         InputError: The file is absent, truncated, or has another number of rows.
     """
 
-    def __init__(self, path: Path, rows: int) -> None:
+    def __init__(self, path: Path, rows: int | None = None) -> None:
         self.path = path
         try:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -75,11 +76,11 @@ class Shard:
         except (pa.ArrowException, OSError, IndexError) as error:
             raise InputError(f"the shard cannot be read ({error})", file=path, mend=MEND) from None
         self.schema: pa.Schema = batch.schema
-        if batch.num_rows != rows or K_KEY.encode() not in (self.schema.metadata or {}):
+        if rows not in (None, batch.num_rows) or K_KEY.encode() not in (self.schema.metadata or {}):
             raise InputError(
                 f"not the shard that {CONTENTS} lists ({batch.num_rows} rows, wanted {rows})", file=path, mend=MEND
             )
-        self.rows = rows
+        self.rows = batch.num_rows
         self.image_ids: pa.Array = batch.column("image_id")
         lists = {name: batch.column(name) for name in self.schema.names[1:]}
         self._values = {name: column.values.to_numpy(zero_copy_only=True) for name, column in lists.items()}
@@ -107,14 +108,23 @@ class Shard:
         index, prob = (self._values[n][k * start : k * stop].reshape(-1, k) for n in ("concept_index", "concept_prob"))
         return Regions(boxes, objectness, index, prob)
 
+    @property
+    def counts(self) -> np.ndarray:
+        """The number of regions of each image, int32 [rows]."""
+        return np.diff(self._offsets)
+
+    def all_regions(self) -> Regions:
+        """Return the regions of all images of the shard behind each other, as read-only views."""
+        return self._views(0, self.num_regions)
+
     def regions(self, row: int) -> Regions:
         """Return the regions of the image in a row, as read-only views."""
         return self._views(int(self._offsets[row]), int(self._offsets[row + 1]))
 
     def table(self) -> pd.DataFrame:
         """Return one row a region: image_id, x1, y1, x2, y2, objectness, and top_concept, top_prob when k > 0."""
-        regions = self._views(0, self.num_regions)
-        ids = np.repeat(self.image_ids.to_numpy(zero_copy_only=False), np.diff(self._offsets))
+        regions = self.all_regions()
+        ids = np.repeat(self.image_ids.to_numpy(zero_copy_only=False), self.counts)
         columns = {"image_id": ids, **dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))}
         columns["objectness"] = regions.objectness
         if regions.concept_index is not None and regions.concept_prob is not None:

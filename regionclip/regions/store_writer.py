@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -10,21 +11,30 @@ import numpy as np
 import pyarrow as pa
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, write_json
-from regionclip.regions.store_shard import CONTENTS, Regions, shard_schema, write_shard
+from regionclip.files import atomic_dir, atomic_path
+from regionclip.regions.store_contents import Entry
+from regionclip.regions.store_files import finish_store, link_file, shard_name, whole_shards
+from regionclip.regions.store_shard import Regions, shard_schema, write_shard
 
 
 class RegionStoreWriter:
     """Writes a region store; nothing is at ``path`` until the ``with`` block has succeeded.
 
-    Equal input gives equal bytes.
+    Equal input gives equal bytes. With ``partial`` a writing that was killed goes on behind its last whole shard:
+    ``image_id in writer`` tells which images are written, the caller gives the others in the same order, and the bytes
+    are those of an uninterrupted writing.
 
     Args:
         path: The folder to write; one that is there is replaced.
         metadata: What the store was made from (teacher, bank and RPN hashes, temperature, view, ...).
         k: Concepts per region; 0 writes boxes and objectness only.
-        shard_rows: Images per shard.
+        shard_rows: Images per shard. A shard is built in memory and is what a killed writing loses at most.
         prob_dtype: ``float32``, or ``float16`` to halve the space of the probabilities.
+        concepts: Size of the concept pool: indices are checked against it, and up to 65,536 take two bytes, not four.
+        partial: Folder that keeps the whole shards of an unfinished writing; None keeps nothing.
+
+    Raises:
+        InputError: ``partial`` holds shards that were made from something else.
     """
 
     def __init__(
@@ -32,20 +42,34 @@ class RegionStoreWriter:
         path: str | Path,
         metadata: dict[str, str],
         k: int = 0,
-        shard_rows: int = 1024,
+        shard_rows: int = 8192,
         prob_dtype: str = "float32",
+        concepts: int | None = None,
+        partial: str | Path | None = None,
     ) -> None:
         self.path, self.metadata, self.k, self.shard_rows = Path(path), metadata, k, shard_rows
+        self.concepts, self.partial = concepts, Path(partial) if partial else None
         self._prob_dtype = np.dtype(prob_dtype)
+        self._index_dtype = np.dtype(np.uint16 if concepts is not None and concepts <= 2**16 else np.int32)
         self._id_type: pa.DataType | None = None
-        self._seen: set[int | str] = set()
+        self._seen: dict[int | str, None] = {}  # in the order of the shards
         self._ids: list[int | str] = []
         self._rows: list[Regions] = []
-        self._shards: list[dict[str, object]] = []
+        self._shards: list[Entry] = []
         self._stack = ExitStack()
 
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._seen
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
     def __enter__(self) -> RegionStoreWriter:
-        self._folder = self._stack.enter_context(atomic_dir(self.path))
+        if self.partial is None:
+            self._folder = self._stack.enter_context(atomic_dir(self.path))
+        else:
+            self._folder = self.partial
+            self._adopt()
         return self
 
     def __exit__(
@@ -57,10 +81,28 @@ class RegionStoreWriter:
                 return None
             return stack.__exit__(kind, error, trace)
 
+    def _adopt(self) -> None:
+        for shard in whole_shards(self._folder, self.shard_rows):
+            if not shard.schema.equals(self._schema(shard.image_ids.type), check_metadata=True):
+                problem = "the unfinished store was made from something else"
+                raise InputError(problem, file=shard.path, mend=f"delete the folder {self._folder}")
+            self._id_type = shard.image_ids.type
+            self._seen |= dict.fromkeys(shard.image_ids.to_pylist())
+            self._shards.append(Entry.of(shard.path, shard.rows, shard.num_regions))
+
     def _finish(self) -> None:
         if self._ids or not self._shards:
             self._flush()
-        write_json(self._folder / CONTENTS, {"shards": self._shards})
+        finish_store(self._folder, self._shards, list(self._seen), self._id_type or pa.int64())
+        if self.partial is not None:
+            with atomic_dir(self.path) as folder:
+                for file in self.partial.iterdir():
+                    link_file(file, folder / file.name)
+            shutil.rmtree(self.partial)
+
+    def _schema(self, id_type: pa.DataType) -> pa.Schema:
+        types = (pa.from_numpy_dtype(dtype) for dtype in (self._index_dtype, self._prob_dtype))
+        return shard_schema(self.metadata, id_type, self.k, *types)
 
     def add(
         self,
@@ -102,7 +144,7 @@ class RegionStoreWriter:
         if value in self._seen:
             self._refuse(value, "image_id", "the image was added before")
         self._id_type = id_type
-        self._seen.add(value)
+        self._seen[value] = None
         return value
 
     def _check(self, image_id: int | str, row: Regions) -> None:
@@ -121,6 +163,8 @@ class RegionStoreWriter:
         if row.concept_index is not None and row.concept_prob is not None:
             if row.concept_index.dtype.kind not in "iu" or (row.concept_index < 0).any():
                 self._refuse(image_id, "concept_index", "not all are integers from 0 on")
+            if self.concepts is not None and (row.concept_index >= self.concepts).any():
+                self._refuse(image_id, "concept_index", f"an index outside the {self.concepts} concepts")
             if (row.concept_prob < 0).any() or (row.concept_prob > 1 + 1e-3).any():
                 self._refuse(image_id, "concept_prob", "a probability outside 0..1")
 
@@ -129,8 +173,9 @@ class RegionStoreWriter:
         raise InputError(problem, file=self.path, record=image_id, key=key, mend=mend)
 
     def _flush(self) -> None:
-        schema = shard_schema(self.metadata, self._id_type or pa.int64(), self.k, pa.from_numpy_dtype(self._prob_dtype))
-        name = f"{len(self._shards):05d}.arrow"
-        write_shard(self._folder / name, schema, self._ids, self._rows)
-        self._shards.append({"file": name, "rows": len(self._ids)})
+        path = self._folder / shard_name(len(self._shards))
+        with atomic_path(path) as beside:
+            write_shard(beside, self._schema(self._id_type or pa.int64()), self._ids, self._rows)
+        regions = sum(len(row.boxes) for row in self._rows)
+        self._shards.append(Entry.of(path, len(self._ids), regions))
         self._ids, self._rows = [], []

@@ -11,8 +11,11 @@ from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_tree, write_json
 from regionclip.stages.imported import say_not_needed
-from regionclip.text.concepts import ConceptPool, count_concepts, coverage
+from regionclip.text.concepts import ConceptPool
+from regionclip.text.counting import count_concepts
+from regionclip.text.coverage import coverage, write_table
 from regionclip.text.parser import build_parser
+from regionclip.text.spelling import mend_spellings, write_misspellings
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
@@ -23,7 +26,9 @@ _WORTH_PROCESSES = 50_000_000
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/concepts/concepts.csv and .json, and coverage.json: which class names the pool holds."""
+    """Write artifacts/concepts: concepts.csv and .json (the pool), misspellings.csv (what was merged), coverage.json
+    and .csv (which class names the pool holds, under which spelling, how often).
+    """
     if context.params.pretrain.weights:
         with atomic_dir(OUT):
             return say_not_needed("concepts", "pretrain.weights is given")
@@ -33,24 +38,31 @@ def run(context: StageContext) -> dict[str, Any]:
     images = open_captioned_images(captions, pictures)
     workers = runtime.workers() if captions.stat().st_size > _WORTH_PROCESSES else 0
     counts = count_concepts(images.iter_captions(), parser, workers)
+    misspellings = mend_spellings(counts)
     source = {str(captions): sha256_tree(captions)}
     pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, source)
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
         raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
     pool.save(OUT / "concepts.csv")
-    covered = {dataset: _coverage(pool, dataset) for dataset in data_sets()}
+    write_misspellings(misspellings, OUT / "misspellings.csv")
+    covered = {dataset: _coverage(pool, dataset, counts) for dataset in data_sets()}
     write_json(OUT / "coverage.json", covered)
+    write_table(covered, OUT / "coverage.csv")
     return {
         "concepts": len(pool),
         "vocabulary": len(counts),
         "mentions": counts.total(),
         "kept_mentions": sum(pool.counts),
+        "misspellings": len(misspellings),
+        "misspelled_mentions": sum(misspelling.mentions for misspelling in misspellings),
         "captions_skipped": images.skipped.total(),
         **{f"covered_{name}_{part}": covered[name][part]["fraction"] for name in covered for part in ("base", "novel")},
     }
 
 
-def _coverage(pool: ConceptPool, dataset: str) -> dict[str, dict]:
+def _coverage(pool: ConceptPool, dataset: str, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     classes = load_classes(dataset)
-    return {"base": coverage(pool, classes.base_names), "novel": coverage(pool, classes.novel_names)}
+    everywhere = Spellings(counts)
+    groups = {"base": classes.base_names, "novel": classes.novel_names}
+    return {group: coverage(pool, names, counts) for group, names in groups.items()}

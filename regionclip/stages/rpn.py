@@ -52,7 +52,7 @@ def _train(context: StageContext, model: BaseModel) -> tuple[str, ...]:
     assert_no_novel(scenes.annotations, Path("data") / rpn.dataset / "classes.json")
     jitter = params.detection.max_size if rpn.augmentation == "large_scale_jitter" else None
     pipeline = train_pipeline(params.detection, None, large_scale_jitter=jitter)
-    boxes = boxes_dataset(scenes, names, pipeline, training=True)
+    boxes = boxes_dataset(scenes, names, pipeline, training=True, repeat_threshold=rpn.repeat_threshold)
     stream = StreamDataset(boxes, params.seed)
     train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)
     return names

@@ -1,68 +1,15 @@
-"""Counts concepts over captions and keeps the pool: the names that regions may be matched to."""
+"""The pool of concepts: the names that regions may be matched to, and its files."""
 
 from __future__ import annotations
 
-import multiprocessing
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from regionclip.errors import InputError
 from regionclip.files import atomic_path, read_json, sha256_file, write_json
-from regionclip.text.parser import ConceptParser
 
-_BATCH = 4096
 _MEND = "run the stage `concepts` again"
-
-
-def count_concepts(captions: Iterable[str], parser: ConceptParser, workers: int = 0) -> Counter[str]:
-    """Count the mentions of each concept.
-
-    Captions are streamed, so memory grows with the vocabulary and not with the captions.
-
-    Args:
-        captions: The captions.
-        parser: What reads them.
-        workers: Processes that parse; below 2 this process does. The counts are the same.
-    """
-    batches = _batches(captions)
-    if workers < 2:
-        total: Counter[str] = Counter()
-        for batch in batches:
-            total.update(_count(parser, batch))
-        return total
-    # Processes are spawned, not forked: the caller may have threads of torch or Arrow.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return _count_in_pool(batches, parser, pool, waiting=2 * workers)
-
-
-def _count_in_pool(
-    batches: Iterator[list[str]], parser: ConceptParser, pool: ProcessPoolExecutor, waiting: int
-) -> Counter[str]:
-    total: Counter[str] = Counter()
-    running: deque[Future[Counter[str]]] = deque()
-    for batch in batches:
-        # `pool.map` would read all captions ahead of the workers.
-        if len(running) == waiting:
-            total.update(running.popleft().result())
-        running.append(pool.submit(_count, parser, batch))
-    for future in running:
-        total.update(future.result())
-    return total
-
-
-def _count(parser: ConceptParser, captions: list[str]) -> Counter[str]:
-    return Counter(concept for caption in captions for concept in parser.parse(caption))
-
-
-def _batches(captions: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(captions)
-    while batch := list(islice(iterator, _BATCH)):
-        yield batch
 
 
 @dataclass(frozen=True)
@@ -150,24 +97,3 @@ def _read_rows(path: Path) -> list[tuple[str, int]]:
     if not rows:
         raise InputError("it holds no concept", file=path, mend="lower concepts.minimum_count or give more captions")
     return rows
-
-
-def coverage(pool: ConceptPool, class_names: Iterable[str]) -> dict[str, Any]:
-    """Report which class names are concepts.
-
-    A name counts as found as it is, or with its last word as the dictionary has it ("skis" as "ski").
-
-    Returns:
-        ``classes``, ``found`` (numbers), ``fraction`` and ``counts`` (mentions by class name, 0 where absent).
-    """
-    from regionclip.text.words import lemma
-
-    by_name = dict(zip(pool.concepts, pool.counts, strict=True))
-    counts: dict[str, int] = {}
-    for name in class_names:
-        *start, head = name.lower().split(" ")
-        single = " ".join([*start, lemma(head, "NOUN")])
-        counts[name] = by_name.get(name.lower(), by_name.get(single, 0))
-    found = sum(count > 0 for count in counts.values())
-    fraction = found / len(counts) if counts else 0.0
-    return {"classes": len(counts), "found": found, "fraction": fraction, "counts": counts}

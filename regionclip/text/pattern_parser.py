@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from importlib.metadata import version
 
 from textblob.en import parser as _tagger
@@ -13,6 +14,12 @@ from regionclip.text.words import clean_caption, is_concept, lemma, readings
 
 # Negations and contractions are tokens of their own; words keep inner hyphens until `_split_hyphens`.
 _TOKEN = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:-[^\W_]+)*|[^\s]")
+
+_MARK = ":"  # the tag of a dash
+# "Pneumonoultramicroscopicsilicovolcanoconiosis" has 45 letters.
+_LONGEST_WORD = 45
+# Kept in the version of the parser; raised when the same caption gives other concepts than before.
+_RULES = 2
 
 
 class PatternParser:
@@ -27,7 +34,8 @@ class PatternParser:
     def __init__(self, modifiers: Collection[str] = ("compound",)) -> None:
         self._compound = "compound" in modifiers
         self._adjective = "adjective" in modifiers
-        self.version = f"pattern textblob {version('textblob')} lemminflect {version('lemminflect')}"
+        libraries = " ".join(f"{name} {version(name)}" for name in ("textblob", "lemminflect"))
+        self.version = f"pattern rules {_RULES} {libraries}"
 
     def parse(self, caption: str) -> list[str]:
         """Return the concepts of one caption; see `regionclip.text.parser.ConceptParser`."""
@@ -49,7 +57,19 @@ class PatternParser:
 
 def _tag(text: str) -> Tagged:
     words = [part for token in _TOKEN.findall(text) for part in _split_hyphens(token)]
-    return [(word, tag) for word, tag in _tagger.find_tags(words)]
+    return [(word, _tag_word(word)) for word in words]
+
+
+@lru_cache(maxsize=1 << 16)
+def _tag_word(word: str) -> str:
+    """Return the tag of a lower-case word; TextBlob's tagger looks at no neighbours.
+
+    It takes what it does not know for a noun; emoji and other signs, and what is too long for a word, are marks here.
+    """
+    if len(word) > _LONGEST_WORD:
+        return _MARK
+    tag = _tagger.find_tags([word])[0][1]
+    return _MARK if tag.startswith("NN") and not word[0].isalnum() else tag
 
 
 def _split_hyphens(token: str) -> list[str]:

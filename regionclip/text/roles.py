@@ -81,8 +81,7 @@ def _adjective_tag(word: str, roles: list[str], after: Tagged) -> str:
 
 
 def _after_determiner(roles: list[str]) -> bool:
-    before = "".join(roles).rstrip(ADJECTIVE + JOINT)
-    return before.endswith(DETERMINER)
+    return next((role for role in reversed(roles) if role not in {ADJECTIVE, JOINT}), None) == DETERMINER
 
 
 def _verb_tag(i: int, tagged: Tagged, roles: list[str]) -> str:
@@ -122,8 +121,9 @@ def _plural_fits(i: int, tagged: Tagged, roles: list[str]) -> bool:
     """Say whether a verb in -s may be a plural: "two teddy bears", "leaves on a tree", "a branch of leaves"."""
     if roles[-1:] != [NOUN]:
         return i == 0 or _preposition(tagged[i - 1]) or tagged[i - 1][1].startswith("VB")
-    start = len("".join(roles).rstrip(NOUN + ADJECTIVE + JOINT)) - 1
-    if start < 0 or roles[start] != DETERMINER:
+    phrase = {NOUN, ADJECTIVE, JOINT}
+    start = next((place for place in range(len(roles) - 1, -1, -1) if roles[place] not in phrase), None)
+    if start is None or roles[start] != DETERMINER:
         return False
     word, tag = tagged[start]
     return word in _PLURAL_DETERMINERS or (tag == "CD" and word not in {"one", "1"})

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from functools import lru_cache
+from html import unescape
 
+from ftfy import fix_encoding
 from lemminflect import getAllLemmas, getLemma
 from textblob.en.inflect import singularize
 
@@ -17,19 +18,34 @@ STOP_WORDS = frozenset(
     everything nobody nothing none 's m 1930""".split()  # noqa: SIM905
 )
 
-_ADDRESS = re.compile(r"\S*(?:://|www\.)\S*")
-_QUOTES = str.maketrans({"\u2018": "'", "\u2019": "'", "\u02bc": "'", "`": "'"})
+_MARKS = {"\u2018": "'", "\u2019": "'", "\u02bc": "'", "`": "'", "_": " "}
+
+
+class _Characters(dict[int, str]):
+    """Table for `str.translate`: control, unassigned and separating characters are blanks. It fills as it is used."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = " " if unicodedata.category(char)[0] in "CZ" else char
+        return self[code]
+
+
+_CHARACTERS = _Characters({ord(char): mark for char, mark in _MARKS.items()})
 
 
 def clean_caption(caption: str) -> str:
     """Return the caption in lower case, NFKC form, without web addresses, control or invisible characters.
 
-    >>> clean_caption("A\\u200bRED  star\\n")
-    'a red star'
+    As CLIP's tokenizer does, HTML entities are resolved, twice, and UTF-8 that was read as Latin-1 is mended.
+
+    >>> clean_caption("A\\u200bRED  star\\n &amp; a caf\\u00c3\\u00a9")
+    'a red star & a caf\u00e9'
     """
-    text = unicodedata.normalize("NFKC", caption).translate(_QUOTES)
-    text = "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
-    return " ".join(_ADDRESS.sub(" ", text).lower().split())
+    text = unescape(unescape(caption)) if "&" in caption else caption
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", fix_encoding(text).replace("\u2122", " "))
+    words = text.translate(_CHARACTERS).lower().split()
+    return " ".join(word for word in words if "://" not in word and "www." not in word)
 
 
 @lru_cache(maxsize=1 << 16)

@@ -16,6 +16,7 @@ import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmde
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import CheckpointLoader
 
 from regionclip.engine import mmdet_tools
 from regionclip.errors import InputError
@@ -52,7 +53,7 @@ def test_train_then_test(experiment: Callable[..., Config], tmp_path: Path, monk
     (numbers,) = (tmp_path / "test").glob("*/*.json")
     assert "coco/novel_ap50" in json.loads(numbers.read_text())
 
-    checkpoint = torch.load(weights, weights_only=False)  # written by this very test
+    checkpoint = CheckpointLoader.load_checkpoint(str(weights))
     del checkpoint["state_dict"]["roi_head.shared_head.layer4.0.conv1.weight"]
     torch.save(checkpoint, tmp_path / "lacking.pth")
     with pytest.raises(InputError, match=r"lacking\.pth, key 'roi_head\.shared_head\.layer4\.0\.conv1\.weight'"):

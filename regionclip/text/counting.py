@@ -1,0 +1,66 @@
+"""Counts the mentions of each concept over a stream of captions, in as many processes as wanted."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+
+from regionclip.text.parser import ConceptParser
+
+_BATCH = 8192
+_parser: ConceptParser
+"""The parser of a helper process; unset in the process that counts."""
+
+
+def count_concepts(captions: Iterable[str], parser: ConceptParser, workers: int = 0) -> Counter[str]:
+    """Count the mentions of each concept.
+
+    Captions are streamed, so memory grows with the vocabulary and not with the captions.
+
+    Args:
+        captions: The captions.
+        parser: What reads them.
+        workers: Processes that parse; below 2 this process does. The counts are the same.
+    """
+    batches = _batches(captions)
+    total: Counter[str] = Counter()
+    if workers < 2:
+        for batch in batches:
+            total.update(_count(batch, parser))
+        return total
+    # Processes are spawned, not forked: the caller may have threads of torch or Arrow.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_set_parser, initargs=(parser,)) as pool:
+        for counted in _in_order(batches, pool, waiting=2 * workers):
+            total.update(counted)
+    return total
+
+
+def _in_order(batches: Iterator[list[str]], pool: ProcessPoolExecutor, waiting: int) -> Iterator[Counter[str]]:
+    """Yield the counts of the batches; at most ``waiting`` are read ahead (`pool.map` would read all captions)."""
+    running: deque[Future[Counter[str]]] = deque()
+    for batch in batches:
+        if len(running) == waiting:
+            yield running.popleft().result()
+        running.append(pool.submit(_count, batch))
+    while running:
+        yield running.popleft().result()
+
+
+def _set_parser(parser: ConceptParser) -> None:
+    global _parser
+    _parser = parser
+
+
+def _count(captions: list[str], parser: ConceptParser | None = None) -> Counter[str]:
+    parse = (parser or _parser).parse
+    return Counter(concept for caption in captions for concept in parse(caption))
+
+
+def _batches(captions: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(captions)
+    while batch := list(islice(iterator, _BATCH)):
+        yield batch
