@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from regionclip.errors import InputError
 
@@ -45,14 +45,35 @@ class DemoWorld(Section):
     lvis_frequency_factor: Rate
 
 
+class OwnClasses(Section):
+    """Names of a data set's own classes, as its annotation files spell them; without ``novel`` all are base."""
+
+    base: Annotated[list[str], Field(min_length=1)]
+    novel: list[str]
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [*self.base, *self.novel]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"each name stands once in base or in novel; more than once: {', '.join(twice)}")
+        return self
+
+
 class CocoFiles(Section):
-    """COCO's own files. ``open_vocabulary``: 48 base and 17 novel classes; ``supervised``: all 80 are base."""
+    """COCO's own files, or a data set in their form.
+
+    ``open_vocabulary``: COCO's 48 base and 17 novel classes; ``supervised``: all 80 are base; or names of other classes.
+    """
 
     instances_train: str
     instances_val: str
     images_train: str
     images_val: str
-    classes: Literal["open_vocabulary", "supervised"]
+    classes: Annotated[
+        Annotated[Literal["open_vocabulary", "supervised"], Tag("coco")] | Annotated[OwnClasses, Tag("own")],
+        Discriminator(lambda value: "own" if isinstance(value, (dict, OwnClasses)) else "coco"),
+    ]
 
 
 class LvisFiles(Section):
@@ -153,9 +174,12 @@ class ClipArchitecture(Section):
 
 
 class Teacher(Section):
-    """The CLIP that labels regions: trained here (demo), or an open_clip ResNet by name and weights file."""
+    """The CLIP that labels regions: trained here (demo), an open_clip ResNet by name and weights file, or a CLIP folder.
 
-    source: Literal["train", "open_clip"]
+    A CLIP folder is what open_clip reads as ``local-dir:``; ``weights`` names it.
+    """
+
+    source: Literal["train", "open_clip", "folder"]
     model: str | None = None
     weights: str | None = None
     architecture: ClipArchitecture | None = None
@@ -163,7 +187,8 @@ class Teacher(Section):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        wanted = {"train": ("architecture", "schedule"), "open_clip": ("model", "weights")}[self.source]
+        needs = {"train": ("architecture", "schedule"), "open_clip": ("model", "weights"), "folder": ("weights",)}
+        wanted = needs[self.source]
         missing = [key for key in wanted if getattr(self, key) is None]
         if missing:
             raise ValueError(f"source '{self.source}' needs the keys {', '.join(missing)}")

@@ -1,8 +1,9 @@
-"""COCO's splits from its annotation files: 48 base and 17 novel classes, or all 80 as base."""
+"""Splits of COCO (48 base and 17 novel classes, or all 80 as base) and of other data sets in its form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from regionclip.errors import InputError
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
 
 if TYPE_CHECKING:
-    from regionclip.params import CocoFiles
+    from regionclip.params import CocoFiles, OwnClasses
 
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = dict(zip(COCO_80, (number for number in range(1, 91) if number not in _UNUSED_IDS), strict=True))
@@ -36,9 +37,21 @@ _KEYS = {
     "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
     "categories": ("id", "name"),
 }
+# Area and iscrowd, which many tools leave out, follow from the box.
+OWN_KEYS = _KEYS | {"annotations": ("id", "image_id", "category_id", "bbox")}
+"""Keys that the records of a user's own annotation file must have."""
 
 
 def coco_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train": of COCO, or of the user's own data where ``files.classes`` names its classes.
+
+    Raises:
+        InputError: See `_official_splits` and `_own_splits`.
+    """
+    return _official_splits(files) if isinstance(files.classes, str) else _own_splits(files, files.classes)
+
+
+def _official_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with COCO's category ids.
 
     Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
@@ -60,13 +73,82 @@ def coco_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
         yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
 
 
-def coco_class_list(categories: list[Json], classes: ClassSplit) -> list[Json]:
+def _own_splits(files: CocoFiles, classes: OwnClasses) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train" with the category ids of the validation file.
+
+    Categories are told by name, so the two files may number and order them as they like; those that ``classes`` does
+    not name go, with their boxes. "train" keeps the boxes of base classes, and with novel classes only the images that
+    have one: on the others an unlabelled novel object would be learned as background. "val" keeps every image.
+
+    Raises:
+        InputError: A file is broken, or lacks classes or boxes of its split.
+    """
+    val_ids: dict[str, int] = {}
+    for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
+        path = Path(getattr(files, f"instances_{split}"))
+        content = _with_areas(read_annotations(path, OWN_KEYS))
+        _require_names(content, names, path)
+        own_ids = {category["name"]: category["id"] for category in content["categories"]}
+        val_ids = val_ids or own_ids
+        kept = keep_categories(
+            content, {own_ids[name] for name in names}, keep_empty=split == "val" or not classes.novel
+        )
+        kept = _renumbered(kept, {own_ids[name]: val_ids[name] for name in names})
+        written = without_empty_boxes(kept) if split == "train" else kept
+        yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
+
+
+def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) -> list[Json]:
     """Return the entries of classes.json for the categories of "val"."""
-    novel = COCO_NOVEL if classes == "open_vocabulary" else ()
+    official = COCO_NOVEL if classes == "open_vocabulary" else ()
+    novel = official if isinstance(classes, str) else classes.novel
     entries = [
         {"id": c["id"], "name": c["name"], "split": "novel" if c["name"] in novel else "base"} for c in categories
     ]
     return sorted(entries, key=lambda entry: entry["id"])
+
+
+def _with_areas(content: Json) -> Json:
+    """Add what a box alone gives: its area, and that it is one object."""
+    annotations = [
+        {"area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0} | a if len(a["bbox"]) == 4 else a
+        for a in content["annotations"]
+    ]
+    return content | {"annotations": annotations}
+
+
+def _renumbered(content: Json, new_ids: dict[int, int]) -> Json:
+    """Give categories other ids, and their order."""
+    categories = [category | {"id": new_ids[category["id"]]} for category in content["categories"]]
+    return content | {
+        "annotations": [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]],
+        "categories": sorted(categories, key=lambda category: category["id"]),
+    }
+
+
+def _require_names(content: Json, names: Collection[str], path: Path) -> None:
+    """Raise unless the file lists every class; a name that differs only in its spelling is shown."""
+    present = {category["name"] for category in content["categories"]}
+    missing = [name for name in names if name not in present]
+    if missing:
+        near = difflib.get_close_matches(_plain(missing[0]), {_plain(name): name for name in present}, n=1)
+        meant = [name for name in present if near and _plain(name) == near[0]]
+        raise InputError(
+            f"the file lists no class {listed(missing)}",
+            file=path,
+            key="categories",
+            mend=f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}",
+        )
+    boxed = names_with_boxes(content)
+    if not boxed.intersection(names):
+        raise InputError(
+            f"there is no box of {listed(names)}", file=path, key="annotations", mend="give a file with their boxes"
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name without what spellings differ in: case, underscores, hyphens, parentheses."""
+    return " ".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
 def _with_coco_categories(content: Json, path: Path) -> Json:
@@ -82,8 +164,9 @@ def _with_coco_categories(content: Json, path: Path) -> Json:
         | {"id": COCO_IDS[category["name"]], "name": category["name"]}
         for category in content["categories"]
     ]
+    annotations = [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]]
     return content | {
-        "annotations": [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]],
+        "annotations": annotations,
         "categories": sorted(categories, key=lambda category: category["id"]),
     }
 

@@ -38,11 +38,13 @@ def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFi
         InputError: An annotation file does not fit its split, or pictures are not where they should be.
     """
     derive, class_list = _DERIVE[name]
+    chosen = files.classes if isinstance(files.classes, str) else files.classes.model_dump()
+    file_names = REAL_FILES[name][files.classes if isinstance(files.classes, str) else "own"]
     counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
     with atomic_dir(root / name) as folder:
         for part in derive(files):
             _require_pictures(part)
-            result = Path("annotations") / f"{REAL_FILES[name][files.classes][part.name]}.json"
+            result = Path("annotations") / f"{file_names[part.name]}.json"
             write_json(folder / result, part.content, indent=None)
             counts |= part.counts()
             sources[part.name] = {"file": part.source.name, "sha256": sha256_file(part.source)}
@@ -53,7 +55,7 @@ def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFi
         write_json(folder / "classes.json", {"dataset": name, "classes": classes})
         write_json(folder / PICTURES, pictures)
         sums |= {file: sha256_file(folder / file) for file in ("classes.json", PICTURES)}
-        about = {"source": "files", "classes": files.classes, "counts": counts, "sources": sources, "sha256": sums}
+        about = {"source": "files", "classes": chosen, "counts": counts, "sources": sources, "sha256": sums}
         write_json(folder / "manifest.json", about)
     return counts
 

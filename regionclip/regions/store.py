@@ -128,21 +128,6 @@ class RegionStore:
             problems = [f"the store was made with {key} {got[key]!r}, wanted {metadata[key]!r}" for key in other]
             raise InputError("; ".join(problems), file=self.path, key=", ".join(other), mend=MEND)
 
-    def check_alike(self, other: RegionStore) -> None:
-        """Refuse another store that differs in what it was made from or in how it is written.
-
-        Raises:
-            InputError: It names the other store and the keys.
-        """
-        other.require(**self.metadata)
-        self.require(**other.metadata)
-        # Without an image the ids are of no kind.
-        names = [name for name in self.schema.names if name != "image_id" or (len(self) and len(other))]
-        if (self.k, [self.schema.field(name) for name in names]) != (
-            other.k, [other.schema.field(name) for name in names if name in other.schema.names]
-        ):  # fmt: skip
-            raise InputError(f"the columns differ from those of {self.path}", file=other.path, mend=MEND)
-
     def verify(self) -> int:
         """Compare the checksum of every file and return how many there are.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir
 from regionclip.regions.store import RegionStore
-from regionclip.regions.store_contents import Entry, read_contents
+from regionclip.regions.store_contents import MEND, Entry, read_contents
 from regionclip.regions.store_files import finish_store, link_file, shard_name
 
 
@@ -29,10 +29,10 @@ def merge_stores(parts: Sequence[str | Path], path: str | Path) -> RegionStore:
     if not parts:
         raise InputError("no store to merge", file=path, mend="give at least one")
     stores = [RegionStore.open(part) for part in parts]
-    # A store without images has one empty shard and ids of no kind.
+    # A store without images has one empty shard.
     filled = [store for store in stores if len(store)] or stores[:1]
     for store in stores:
-        filled[0].check_alike(store)
+        _check_alike(filled[0], store)
     owners: dict[int | str, Path] = {}
     for store in filled:
         for image_id in store.image_ids:
@@ -44,6 +44,15 @@ def merge_stores(parts: Sequence[str | Path], path: str | Path) -> RegionStore:
         shards = _link_shards([store.path for store in filled], folder)
         finish_store(folder, shards, list(owners), filled[0].ids.type)
     return RegionStore.open(path)
+
+
+def _check_alike(first: RegionStore, other: RegionStore) -> None:
+    other.require(**first.metadata)
+    first.require(**other.metadata)
+    # The ids of a store without images are of no kind.
+    start = 0 if len(other) else 1
+    if list(first.schema)[start:] != list(other.schema)[start:]:
+        raise InputError(f"the columns differ from those of {first.path}", file=other.path, mend=MEND)
 
 
 def _link_shards(parts: Sequence[Path], folder: Path) -> list[Entry]:

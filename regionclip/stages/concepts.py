@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def run(context: StageContext) -> dict[str, Any]:
     parser = build_parser(params.parser, params.modifiers)
     captions, pictures = captioned_scenes()
     images = open_captioned_images(captions, pictures)
-    workers = runtime.workers() if captions.stat().st_size > _WORTH_PROCESSES else 0
+    workers = runtime.workers() if _size(captions) > _WORTH_PROCESSES else 0
     counts = count_concepts(images.iter_captions(), parser, workers)
     misspellings = mend_spellings(counts)
     source = {str(captions): sha256_tree(captions)}
@@ -44,11 +45,12 @@ def run(context: StageContext) -> dict[str, Any]:
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
         raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
-    pool.save(OUT / "concepts.csv")
-    write_misspellings(misspellings, OUT / "misspellings.csv")
-    covered = {dataset: _coverage(pool, dataset, counts) for dataset in data_sets()}
-    write_json(OUT / "coverage.json", covered)
-    write_table(covered, OUT / "coverage.csv")
+    covered = {dataset: _coverage(dataset, counts, params.minimum_count) for dataset in data_sets()}
+    with atomic_dir(OUT) as folder:
+        pool.save(folder / "concepts.csv")
+        write_misspellings(misspellings, folder / "misspellings.csv")
+        write_json(folder / "coverage.json", covered)
+        write_table(covered, folder / "coverage.csv")
     return {
         "concepts": len(pool),
         "vocabulary": len(counts),
@@ -61,8 +63,13 @@ def run(context: StageContext) -> dict[str, Any]:
     }
 
 
-def _coverage(pool: ConceptPool, dataset: str, counts: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder of shards."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _coverage(dataset: str, counts: Mapping[str, int], minimum_count: int) -> dict[str, dict[str, Any]]:
     classes = load_classes(dataset)
-    everywhere = Spellings(counts)
     groups = {"base": classes.base_names, "novel": classes.novel_names}
-    return {group: coverage(pool, names, counts) for group, names in groups.items()}
+    return {group: coverage(names, counts, minimum_count) for group, names in groups.items()}

@@ -10,6 +10,7 @@ import torch
 
 from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
 from regionclip.checkpoints.containers import Container, read_container
+from regionclip.checkpoints.importing import clip_weights
 from regionclip.data.pairs import PairsDataset
 from regionclip.engine.training import train
 from regionclip.errors import InputError
@@ -27,7 +28,7 @@ def run(context: StageContext) -> None:
     if teacher.source == "train":
         model_cfg, state = _train(context)
     else:
-        model_cfg, state = _import(teacher)
+        model_cfg, state = _import(teacher) if teacher.source == "open_clip" else clip_weights(teacher.weights)
         leave_empty(HISTORY)
     save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
 

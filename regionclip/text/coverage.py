@@ -3,74 +3,78 @@
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lemminflect import getInflection
 
 from regionclip.files import atomic_path
-from regionclip.text.concepts import ConceptPool
 from regionclip.text.words import lemma
 
 IN_POOL, TOO_RARE, ABSENT = "in the pool", "too rare", "absent"
-_SEPARATORS = re.compile(r"[\s_-]+")
 
 
-class Spellings:
-    """Finds a name among concepts however it is spelled.
+def coverage(class_names: Iterable[str], counts: Mapping[str, int], minimum_count: int) -> dict[str, Any]:
+    """Report which class names are concepts.
 
-    Case, blanks, hyphens and underscores make no difference ("surf board", "surf-board", "surfboard"), nor does the
-    number of the last word ("skis", "ski"). Other words for the same thing are not found.
-
-    Args:
-        counts: Mentions of each concept.
-    """
-
-    def __init__(self, counts: Mapping[str, int]) -> None:
-        self._counts = counts
-        self._by_letters: dict[str, list[str]] = {}
-        for concept in counts:
-            self._by_letters.setdefault(_letters(concept), []).append(concept)
-
-    def find(self, name: str) -> dict[str, int]:
-        """Return the concepts that spell a name and their mentions, by falling mentions."""
-        *start, head = _SEPARATORS.split(name.strip().lower())
-        heads = {head, lemma(head, "NOUN"), *getInflection(head, "NNS")}
-        letters = sorted({"".join([*start, form]) for form in heads})
-        found = {concept: self._counts[concept] for key in letters for concept in self._by_letters.get(key, [])}
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-
-
-def coverage(pool: ConceptPool, class_names: Iterable[str], vocabulary: Mapping[str, int]) -> dict[str, Any]:
-    """Report which class names are concepts; see `Spellings` for what counts as the same name.
+    A concept spells a name whatever its case, blanks, hyphens and underscores ("surf board", "surf-board",
+    "surfboard"), and whatever the number of the last word ("skis", "ski"). Other words for the same thing do not.
 
     Args:
-        pool: The concept pool.
         class_names: Names of the classes.
-        vocabulary: Mentions of all concepts, those too rare for the pool among them.
+        counts: Mentions of all concepts, those too rare for the pool among them.
+        minimum_count: Mentions that a concept of the pool has at least.
 
     Returns:
         ``classes``, ``found`` (numbers) and ``fraction``; by class name ``counts`` (mentions in the pool, of all
-        spellings; 0 where absent) and ``spellings`` (mentions of each spelling in the pool); ``too_rare`` (mentions of
-        the classes that captions name too seldom for the pool) and ``absent`` (the classes that no caption names).
+        spellings; 0 where absent) and ``spellings`` (mentions of each spelling in the pool, most frequent first);
+        ``too_rare`` (mentions of the classes that captions name too seldom for the pool) and ``absent`` (the classes
+        that no caption names).
     """
-    names = list(class_names)
-    in_pool = Spellings(dict(zip(pool.concepts, pool.counts, strict=True)))
-    spellings = {name: in_pool.find(name) for name in names}
-    everywhere = Spellings(vocabulary)
-    mentions = {name: sum(everywhere.find(name).values()) for name in names if not spellings[name]}
-    found = len(names) - len(mentions)
-    return {
-        "classes": len(names),
-        "found": found,
-        "fraction": found / len(names) if names else 0.0,
-        "counts": {name: sum(spellings[name].values()) for name in names},
-        "spellings": spellings,
-        "too_rare": {name: count for name, count in mentions.items() if count},
-        "absent": [name for name, count in mentions.items() if not count],
+    mentions = _spellings(class_names, counts)
+    in_pool = {
+        name: {spelling: count for spelling, count in found.items() if count >= minimum_count}
+        for name, found in mentions.items()
     }
+    missing = {name: sum(mentions[name].values()) for name, found in in_pool.items() if not found}
+    found = len(in_pool) - len(missing)
+    return {
+        "classes": len(in_pool),
+        "found": found,
+        "fraction": found / len(in_pool) if in_pool else 0.0,
+        "counts": {name: sum(spelled.values()) for name, spelled in in_pool.items()},
+        "spellings": in_pool,
+        "too_rare": {name: count for name, count in missing.items() if count},
+        "absent": [name for name, count in missing.items() if not count],
+    }
+
+
+def _spellings(class_names: Iterable[str], counts: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Find the concepts that spell each name. The classes are indexed: there may be millions of concepts."""
+    names = list(class_names)
+    by_letters: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        for letters in _forms(name):
+            by_letters[letters].append(name)
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    for concept, count in counts.items():
+        for name in by_letters.get(_letters(concept), ()):
+            found[name][concept] = count
+    return {
+        name: dict(sorted(spelled.items(), key=lambda item: (-item[1], item[0]))) for name, spelled in found.items()
+    }
+
+
+def _forms(name: str) -> set[str]:
+    """Return the letters of a name as it is, in the singular and in the plural."""
+    *start, head = name.lower().replace("_", " ").replace("-", " ").split() or [""]
+    return {"".join([*start, form]) for form in {head, lemma(head, "NOUN"), *getInflection(head, "NNS")}}
+
+
+def _letters(concept: str) -> str:
+    return concept.replace(" ", "").replace("-", "")
 
 
 def write_table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]], path: str | Path) -> None:
@@ -89,7 +93,7 @@ def write_table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]], path: st
                 table.writerows([dataset, group, *row] for row in _rows(report))
 
 
-def _rows(report: Mapping[str, Any]) -> Iterable[tuple[str, str, int, str]]:
+def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
     for name, count in report["counts"].items():
         if count:
             spelled = "; ".join(f"{spelling} {times}" for spelling, times in report["spellings"][name].items())
@@ -97,7 +101,3 @@ def _rows(report: Mapping[str, Any]) -> Iterable[tuple[str, str, int, str]]:
         else:
             rare = report["too_rare"].get(name, 0)
             yield name, TOO_RARE if rare else ABSENT, rare, ""
-
-
-def _letters(name: str) -> str:
-    return _SEPARATORS.sub("", name.lower())

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.errors import InputError
-from regionclip.files import sha256_tree, write_json
+from regionclip.files import read_json, sha256_tree, write_json
 from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.store_shard import Shard
 
 BOXES = np.array([[1, 2, 3, 5], [0, 0, 10, 10.5]], np.float32)
 LOGITS = np.array([2.5, -1.0], np.float32)
@@ -174,14 +175,15 @@ def test_missing_image_is_named(tmp_path):
 
 
 def test_store_of_another_teacher_is_refused(tmp_path):
-    """``require`` names the key, what the store has and what was wanted."""
+    """``require`` names each key that differs, what the store has and what was wanted."""
     store = write(tmp_path / "s", {1: (BOXES, LOGITS)})
     store.require(teacher="abc", view="roi")
     with pytest.raises(InputError, match="'abc', wanted 'xyz'") as caught:
         store.require(teacher="xyz")
     assert caught.value.key == "teacher"
-    with pytest.raises(InputError, match="None"):
-        store.require(bank="b")
+    with pytest.raises(InputError, match="view 'roi', wanted 'crop'; .* with bank None, wanted 'b'") as caught:
+        store.require(teacher="abc", view="crop", bank="b")
+    assert caught.value.key == "view, bank"
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.9])
@@ -215,8 +217,69 @@ def test_broken_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match="shard does not exist"):
         RegionStore.open(tmp_path / "a")
     (tmp_path / "b" / "00001.arrow").rename(second)
-    with pytest.raises(InputError, match="schema differs"):
+    with pytest.raises(InputError, match=r"00001\.arrow: the shard has \d+ bytes"):
         RegionStore.open(tmp_path / "a")
     second.write_bytes((tmp_path / "a" / "00000.arrow").read_bytes())
-    with pytest.raises(InputError, match="there twice"):
+    with pytest.raises(InputError, match=r"00001\.arrow, record 1: the shard is not the one that was indexed"):
+        RegionStore.open(tmp_path / "a")[1]
+    write_json(tmp_path / "a" / "store.json", {"shards": [], "index": read_json(tmp_path / "a/store.json")["index"]})
+    with pytest.raises(InputError, match="lists no shard"):
         RegionStore.open(tmp_path / "a")
+
+
+def test_shard_of_another_store_is_refused_when_it_is_read(tmp_path):
+    """A shard of the same size from a store of another teacher is refused by its schema, and by the checksum."""
+    for name, teacher in (("a", "abc"), ("b", "xyz")):
+        with RegionStoreWriter(tmp_path / name, {"teacher": teacher}, shard_rows=1) as writer:
+            for image_id in (1, 2):
+                writer.add(image_id, BOXES, LOGITS)
+    second = tmp_path / "a" / "00001.arrow"
+    second.write_bytes((tmp_path / "b" / "00001.arrow").read_bytes())
+    store = RegionStore.open(tmp_path / "a")
+    assert len(store[1].boxes) == 2
+    with pytest.raises(InputError, match="schema differs"):
+        store[2]
+
+
+def test_verify_names_the_shard_whose_bytes_changed(tmp_path):
+    """One changed bit of a box is found, in the right file; an untouched store has three files that are right."""
+    store = write(tmp_path / "s", {i: (BOXES, LOGITS) for i in range(8)}, shard_rows=4)
+    assert store.verify() == 3
+    shard = tmp_path / "s" / "00001.arrow"
+    data = bytearray(shard.read_bytes())
+    data[data.index(LOGITS.tobytes())] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(InputError, match="bytes changed") as caught:
+        RegionStore.open(tmp_path / "s").verify()
+    assert caught.value.file == shard
+
+
+def test_indices_take_two_bytes_when_the_pool_allows(tmp_path):
+    """A pool of 65,536 concepts is indexed in uint16, a larger one in int32; an index outside is refused."""
+    labels = np.array([[2**16 - 1], [0]]), np.array([[0.5], [0.25]])
+    for concepts, wanted in ((2**16, "uint16"), (2**16 + 1, "int32")):
+        store = write(tmp_path / "s", {7: (BOXES, LOGITS, *labels)}, k=1, concepts=concepts)
+        assert store[7].concept_index.dtype.name == wanted and store[7].concept_index.tolist() == [[65535], [0]]
+    with pytest.raises(InputError, match="outside the 65535 concepts"):
+        write(tmp_path / "s", {7: (BOXES, LOGITS, *labels)}, k=1, concepts=2**16 - 1)
+
+
+def test_opening_reads_no_shard_but_the_first(tmp_path, monkeypatch):
+    """However many shards there are, opening a store and asking for an id opens the first only."""
+    write(tmp_path / "s", {f"image {i}": (BOXES, LOGITS) for i in range(50)}, shard_rows=1)
+    opened = []
+    monkeypatch.setattr(
+        "regionclip.regions.store.Shard", lambda path, rows: opened.append(path.name) or Shard(path, rows)
+    )
+    store = RegionStore.open(tmp_path / "s")
+    assert "image 41" in store and len(store) == 50 and opened == ["00000.arrow"]
+    assert len(store["image 41"].boxes) == 2 and opened == ["00000.arrow", "00041.arrow"]
+
+
+def test_strings_with_one_key_are_told_apart(tmp_path, monkeypatch):
+    """Ids whose hashes collide are each found, and one that is not there is not."""
+    monkeypatch.setattr("regionclip.regions.store_index.id_key", lambda image_id: len(image_id))
+    store = write(tmp_path / "s", {"ab": (BOXES, LOGITS), "c": (BOXES[:1], LOGITS[:1]), "cd": (BOXES + 1, LOGITS)})
+    np.testing.assert_array_equal(store["cd"].boxes, BOXES + 1)
+    np.testing.assert_array_equal(store["ab"].boxes, BOXES)
+    assert "xy" not in store and 2 not in store

@@ -44,6 +44,14 @@ def test_imported_teacher_is_the_file(clip: ClipFolder) -> None:
     assert all(torch.equal(value, state[key]) for key, value in clip.state_dict().items())
 
 
+def test_a_clip_folder_is_taken_as_it_is(clip: ClipFolder, clip_path: Path) -> None:
+    section = Teacher(source="folder", weights=str(clip_path))
+    teacher.run(SimpleNamespace(params=SimpleNamespace(teacher=section), digest="1" * 64))
+    imported = ClipFolder.open("artifacts/teacher")
+    assert imported.model_cfg == clip.model_cfg and Path(teacher.HISTORY).read_text() == ""
+    assert all(torch.equal(value, imported.state_dict()[key]) for key, value in clip.state_dict().items())
+
+
 def test_unknown_model_is_named_with_those_that_are_known(clip: ClipFolder) -> None:
     with pytest.raises(InputError, match="no model 'RN51'.*name one of .*RN50x4") as caught:
         teacher.run(_context("RN51", clip.weights))

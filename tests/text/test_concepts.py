@@ -1,44 +1,22 @@
-"""Concept counts and the pool: hand counts, order, threshold, files that are refused."""
+"""The concept pool: order, threshold, the official text format, files that are refused."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from regionclip.errors import InputError
-from regionclip.text.concepts import ConceptPool, count_concepts, coverage
-from regionclip.text.pattern_parser import PatternParser
+from regionclip.text.concepts import ConceptPool
 
-CAPTIONS = ["two red stars", "a star and a ring", "", "the ring, a stop sign"]
 COUNTS = Counter({"star": 2, "red star": 1, "ring": 2, "stop sign": 1})
-
-
-@pytest.fixture
-def parser() -> PatternParser:
-    return PatternParser(["compound", "adjective"])
 
 
 def _pool(**changes: object) -> ConceptPool:
     values = {"parser": "pattern", "minimum_count": 1, "sources": {"captions.json": "ab"}} | changes
     return ConceptPool.from_counts(COUNTS, **values)
-
-
-def test_mentions_are_counted(parser: PatternParser) -> None:
-    assert count_concepts(iter(CAPTIONS), parser) == COUNTS
-
-
-def test_processes_give_the_same_counts() -> None:
-    """Words instead of concepts: a worker that loads the lexicon takes seconds to start."""
-    words = SimpleNamespace(parse=str.split, version="words")
-    assert count_concepts(iter(["a star", "a b"] * 25_000), words, workers=2) == {
-        "a": 50_000,
-        "star": 25_000,
-        "b": 25_000,
-    }
 
 
 def test_the_pool_is_sorted_by_falling_count_then_name_and_cut() -> None:
@@ -85,14 +63,3 @@ def test_a_missing_file_or_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "concepts.json").write_text('{"parser": "pattern"}')
     with pytest.raises(InputError, match="concepts.json, key 'minimum_count'"):
         ConceptPool.load(file)
-
-
-def test_coverage_finds_names_as_they_are_and_in_the_singular() -> None:
-    pool = ConceptPool(("star", "ski", "red star"), (9, 5, 2), "pattern", 1)
-    report = coverage(pool, ["star", "skis", "Red star", "boat"])
-    assert report == {
-        "classes": 4,
-        "found": 3,
-        "fraction": 0.75,
-        "counts": {"star": 9, "skis": 5, "Red star": 2, "boat": 0},
-    }

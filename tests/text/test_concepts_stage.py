@@ -47,7 +47,36 @@ def test_the_pool_and_its_coverage_are_written(project: Path) -> None:
     coverage = read_json("artifacts/concepts/coverage.json")
     assert coverage["coco"]["base"]["counts"] == {"star": 2} and coverage["coco"]["novel"]["fraction"] == 0.0
     assert coverage["lvis"]["base"]["counts"] == {"red star": 2} and coverage["lvis"]["novel"]["found"] == 0
+    assert Path("artifacts/concepts/coverage.csv").read_text().splitlines()[1:] == [
+        "coco,base,star,in the pool,2,star 2",
+        "coco,novel,ring,absent,0,",
+        "lvis,base,red star,in the pool,2,red star 2",
+        "lvis,novel,blue boat,absent,0,",
+    ]
     assert (metrics["concepts"], metrics["mentions"], metrics["captions_skipped"]) == (4, 6, 0)
+    assert (metrics["misspellings"], metrics["misspelled_mentions"]) == (0, 0)
+
+
+def test_misspellings_are_merged_counted_and_listed(project: Path) -> None:
+    captions = json.loads(Path("data/scenes/captions.json").read_text())
+    captions["annotations"] = [
+        {"id": i, "image_id": 0, "caption": "a skatebord" if i < 2 else "a skateboard"} for i in range(202)
+    ]
+    Path("data/scenes/captions.json").write_text(json.dumps(captions))
+    metrics = concepts.run(_context(1))
+    assert Path("artifacts/concepts/concepts.csv").read_text() == "skateboard,202\n"
+    assert Path("artifacts/concepts/misspellings.csv").read_text().splitlines()[1:] == ["skatebord,skateboard,2"]
+    assert (metrics["misspellings"], metrics["misspelled_mentions"]) == (1, 2)
+
+
+def test_shards_are_weighed_by_their_files(project: Path) -> None:
+    """A folder's own size says nothing of the shards in it; processes start by the bytes of the files."""
+    shards = project / "shards"
+    (shards / "sub").mkdir(parents=True)
+    (shards / "00000.tar").write_bytes(b"x" * 1000)
+    (shards / "sub" / "00001.tar").write_bytes(b"x" * 500)
+    assert concepts._size(shards) == 1500
+    assert concepts._size(shards / "00000.tar") == 1000
 
 
 def test_the_minimum_count_cuts(project: Path) -> None:

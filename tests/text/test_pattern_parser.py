@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regionclip.text.pattern_parser import PatternParser
+from textblob.en import lexicon
+from textblob.en import parser as tagger
+
+from regionclip.text.pattern_parser import PatternParser, _tag_word
 from regionclip.text.words import clean_caption, lemma
 
 PAPER = PatternParser(["compound"])
@@ -90,6 +94,17 @@ def test_words_that_the_lexicon_misreads_are_read_from_their_place(caption: str,
         ("a\u200bstar\x00 and\ta\nRING", ["star", "ring"]),
         ("\u201ca moon\u201d \u2013 the cat\u2019s moon", ["moon", "moon"]),
         ("cafe\u0301 table", ["caf\xe9 table"]),
+        ("a dog \U0001f436", ["dog"]),
+        ("a dog \u2764\ufe0f the cat \u2605", ["dog", "cat"]),
+        ("a \U0001f469\u200d\U0001f680 astronaut", ["astronaut"]),
+        ("dog ~ cat | moon", ["dog", "cat", "moon"]),
+        ("salt &amp;amp; &quot;pepper&quot;", ["salt", "pepper"]),
+        ("a caf\xc3\xa9 table", ["caf\xe9 table"]),
+        ("a caf\xe9 table", ["caf\xe9 table"]),
+        ("Nike\u2122 shoes", ["nike shoe"]),
+        ("a dog_house", ["dog house"]),
+        ("a lone surrogate \ud83d star", ["surrogate", "star"]),
+        (f"a {'x' * 46} star", ["star"]),
         ("", []),
         (" \n ", []),
         ("?!", []),
@@ -124,6 +139,43 @@ def test_any_text_gives_clean_lower_case_concepts(caption: str) -> None:
     for concept in DEMO.parse(caption):
         assert concept == concept.lower() == clean_caption(concept)
         assert "," not in concept and "\n" not in concept
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "x",
+        "a ",
+        "red ",
+        "red , ",
+        "stars ",
+        "the star and ",
+        "these rides ",
+        "\U0001f436",
+        "a-",
+        "&",
+        "\xc3\xa9",
+        "n't",
+        "://",
+    ],
+)
+def test_captions_of_10000_characters_take_no_second(pattern: str) -> None:
+    """Whatever repeats, the time is linear: a caption of ten words takes a tenth of a millisecond."""
+    caption = (pattern * 10_000)[:10_000]
+    start = time.perf_counter()
+    PAPER.parse(caption)
+    assert time.perf_counter() - start < 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.sampled_from(sorted(lexicon)).map(str.lower), max_size=12)
+    | st.lists(st.text("abdegilnsty", min_size=1))
+)
+def test_words_tagged_one_by_one_are_what_the_tagger_says_of_the_sentence(words: list[str]) -> None:
+    """The tags are kept by word, which is exact because the tagger looks at no neighbours."""
+    whole = [(word, tag) for word, tag in tagger.find_tags(words) if word[:1].isalnum() and len(word) <= 45]
+    assert whole == [(word, _tag_word(word)) for word in words if word[:1].isalnum() and len(word) <= 45]
 
 
 def test_a_parser_can_go_to_another_process() -> None:

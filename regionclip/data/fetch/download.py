@@ -11,7 +11,7 @@ import requests
 
 from regionclip.errors import InputError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16  # what a broken connection loses at most
 _TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
 _PASSING = {429, 500, 502, 503, 504}  # statuses that pass by themselves
 _TRIES = 6
@@ -27,14 +27,8 @@ _PASSING_ERRORS = (_Passing, requests.ConnectionError, requests.Timeout, request
 
 
 def part_of(target: Path) -> Path:
-    """Return the file that holds what has been fetched of ``target`` so far."""
+    """Return the file that holds what has been fetched of ``target``."""
     return target.with_name(f"{target.name}.part")
-
-
-def settle(target: Path) -> None:
-    """Give the fetched part its name."""
-    _tag_of(part_of(target)).unlink(missing_ok=True)
-    part_of(target).replace(target)
 
 
 def discard(target: Path) -> None:
@@ -61,6 +55,8 @@ def download(url: str, target: Path, size: int | None, report: Report, pause: fl
             fetched stays.
     """
     part, failures = part_of(target), 0
+    if _size(part) == size:
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     with requests.Session() as session:
         while True:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from regionclip.data.fetch.download import discard, download, part_of, settle
+from regionclip.data.fetch.download import discard, download, part_of
 from regionclip.data.fetch.record import look, read_record, write_record
 from regionclip.data.fetch.sources import SOURCES, Archive
 from regionclip.data.fetch.unpacking import unpack
@@ -52,42 +52,38 @@ def _fetch(archive: Archive, root: Path, mirror: str | None) -> str:
     found = look(root, archive)
     if found.state == "there":
         return f"there already ({found.detail})"
-    local = _local(archive, root, mirror)
-    if local is None and archive.url is None:
+    local = None if mirror is None or "://" in mirror else Path(mirror) / archive.name
+    if archive.url is None and (local is None or not local.is_file()):
         return (
             f"not public. Ask for it at {archive.ask_at}, then give the folder that holds it as --mirror, "
             f"or unpack it to {root / next(iter(archive.gives))}"
         )
-    before = read_record(root).get(archive.name)
-    if local is not None:
-        _unpack(archive, local, root, _verified(archive, local, before))
-        return f"verified and unpacked from {local}"
-    url = archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}"
+    if local is None:
+        return _from_address(archive, root, archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}")
+    if not local.is_file():
+        raise InputError("the mirror lacks the file", file=local, mend="put it there, or leave out --mirror")
+    _unpack(archive, local, root, _verified(archive, local, root))
+    return f"verified and unpacked from {local}"
+
+
+def _from_address(archive: Archive, root: Path, url: str) -> str:
+    # The part keeps its name until it is unpacked: a stop at any point goes on from there.
     target = root / archive.name
     _download(archive, target, url)
     try:
-        sha256 = _verified(archive, part_of(target), before)
+        sha256 = _verified(archive, part_of(target), root)
     except InputError:
         discard(target)
         raise
-    settle(target)
-    _unpack(archive, target, root, sha256)
-    target.unlink()
+    try:
+        _unpack(archive, part_of(target), root, sha256)
+    except InputError:
+        # A disk that is full is no reason to fetch 19 gigabytes again; bytes that nothing vouches for are.
+        if archive.checksum is None:
+            discard(target)
+        raise
+    discard(target)
     return f"fetched from {url}, verified and unpacked"
-
-
-def _local(archive: Archive, root: Path, mirror: str | None) -> Path | None:
-    """Return the archive where it is on disk: below the root (a stop before it was unpacked), or in a mirror folder."""
-    if (root / archive.name).is_file():
-        return root / archive.name
-    if mirror is None or "://" in mirror:
-        return None
-    local = Path(mirror) / archive.name
-    if local.is_file():
-        return local
-    if archive.url is not None:
-        raise InputError("the mirror lacks the file", file=local, mend="put it there, or leave out --mirror")
-    return None
 
 
 def _download(archive: Archive, target: Path, url: str) -> None:
@@ -97,9 +93,9 @@ def _download(archive: Archive, target: Path, url: str) -> None:
         download(url, target, archive.size, lambda done, total: progress.update(task, completed=done, total=total))
 
 
-def _verified(archive: Archive, file: Path, before: dict | None) -> str:
+def _verified(archive: Archive, file: Path, root: Path) -> str:
     """Return the SHA-256 of an archive that has the size and checksums that are known of it."""
-    size = file.stat().st_size
+    size, before = file.stat().st_size, read_record(root).get(archive.name)
     if archive.size not in (None, size):
         raise InputError(f"{size} bytes, not {archive.size}", file=file, mend="fetch it again")
     kind, _, wanted = (archive.checksum or "").partition(":")
