@@ -63,7 +63,7 @@ class OwnClasses(Section):
 class CocoFiles(Section):
     """COCO's own files, or a data set in their form.
 
-    ``open_vocabulary``: COCO's 48 base and 17 novel classes; ``supervised``: all 80 are base; or names of other classes.
+    ``open_vocabulary``: COCO's 48 base and 17 novel classes; ``supervised``: all 80 are base; or own names.
     """
 
     instances_train: str
@@ -202,11 +202,15 @@ class TextBanks(Section):
 
 
 class Detection(Section):
-    """Picture sizes of the detectors, in pixels."""
+    """Picture sizes of the detectors, in pixels, and how many pictures a test takes at a time.
+
+    Pictures of several sizes are padded to one, which changes features near the border; the paper's tests take one.
+    """
 
     train_short_sides: Annotated[list[Positive], Field(min_length=1)]
     test_short_side: Positive
     max_size: Positive
+    test_batch: Positive
     test_proposals: Positive
 
 

@@ -17,15 +17,14 @@ if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
 
 
-def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int = 8) -> Iterator[DetDataSample]:
+def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) -> Iterator[DetDataSample]:
     """Yield the predictions for each picture, in order, on the CPU, boxes in original pixels.
 
     Args:
         model: An MMDetection detector.
         dataset: Gives ``inputs`` and ``data_samples``.
         title: Shown by the progress bar.
-        batch_size: Pictures at a time. Pictures of several sizes are padded, which changes features near the border
-            a little; the official code tests one picture at a time.
+        batch_size: Pictures at a time, padded to one size.
     """
     model = model.to(runtime.device(), memory_format=torch.channels_last).eval()
     loader = DataLoader(dataset, batch_size=batch_size, num_workers=runtime.workers(), collate_fn=pseudo_collate)

@@ -60,7 +60,7 @@ def detect(
     pictures = boxes_dataset(
         detection_set(dataset, split), tuple(known), test_pipeline(sizes, proposals), training=False
     )
-    return detections_from_samples(predict(model, pictures, title=title), tuple(known.values()))
+    return detections_from_samples(predict(model, pictures, title=title, batch_size=sizes.test_batch), tuple(known.values()))
 
 
 def measure(
@@ -132,7 +132,9 @@ def true_box_top1(
     )
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
     labels, scores = [], []
-    for batch in DataLoader(pictures, batch_size=8, num_workers=runtime.workers(), collate_fn=pseudo_collate):
+    for batch in DataLoader(
+        pictures, batch_size=sizes.test_batch, num_workers=runtime.workers(), collate_fn=pseudo_collate
+    ):
         data = preprocessor(batch, False)
         features = encoder.forward_features(data["inputs"])
         regions = encoder.encode(features, [sample.proposals.bboxes for sample in data["data_samples"]])

@@ -31,7 +31,7 @@ def label_regions(
     matcher: ConceptMatcher,
     pictures: Dataset,
     top_k: int,
-    batch_size: int = 8,
+    batch_size: int,
 ) -> Iterator[tuple[int | str, Regions]]:
     """Yield the labelled regions of each picture, in order.
 

@@ -25,7 +25,9 @@ def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:
     return boxes[solid][order], logits[solid][order]
 
 
-def store_proposals(rpn: BaseModel, pictures: Dataset, path: Path, metadata: dict[str, str]) -> dict[int, np.ndarray]:
+def store_proposals(
+    rpn: BaseModel, pictures: Dataset, path: Path, metadata: dict[str, str], batch_size: int
+) -> dict[int, np.ndarray]:
     """Write the proposals of all pictures to a region store.
 
     Args:
@@ -33,13 +35,14 @@ def store_proposals(rpn: BaseModel, pictures: Dataset, path: Path, metadata: dic
         pictures: Data set of a test pipeline without proposals.
         path: Folder of the store.
         metadata: What made the proposals.
+        batch_size: Pictures at a time.
 
     Returns:
         Boxes of each picture by image id, best first.
     """
     boxes_by_image = {}
     with RegionStoreWriter(path, metadata) as writer:
-        for sample in predict(rpn, pictures, title=f"proposals {path.name}"):
+        for sample in predict(rpn, pictures, title=f"proposals {path.name}", batch_size=batch_size):
             boxes, logits = valid_regions(sample)
             writer.add(sample.img_id, boxes, logits)
             boxes_by_image[sample.img_id] = boxes

@@ -53,7 +53,8 @@ def run(context: StageContext) -> dict[str, Any]:
         "threshold": str(params.threshold),
     }
     with RegionStoreWriter(OUT, metadata, k=min(params.top_k, len(bank.names))) as writer:
-        for image_id, regions in label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k):
+        batch, proposer = context.params.detection.test_batch, _proposer(context, clip)
+        for image_id, regions in label_regions(proposer, teacher, matcher, pictures, params.top_k, batch):
             writer.add(image_id, *regions)
     return _measure(bank, params.threshold)
 

@@ -60,12 +60,12 @@ def _train(context: StageContext, model: BaseModel) -> tuple[str, ...]:
 
 def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, Any]:
     """Store the proposals of a data set's pictures; return their average recall on each held-out split."""
-    classes, recall = load_classes(dataset), {}
+    classes, sizes, recall = load_classes(dataset), context.params.detection, {}
     groups = {group: classes.ids_of(names) for group, names in classes.groups.items()}
     for split in splits(dataset):
         scenes = detection_set(dataset, split)
-        pictures = boxes_dataset(scenes, classes.names, test_pipeline(context.params.detection, None), training=False)
-        proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata)
+        pictures = boxes_dataset(scenes, classes.names, test_pipeline(sizes, None), training=False)
+        proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata, sizes.test_batch)
         if split != "train":
             truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
             recall[split] = average_recall(truth, proposals, groups)

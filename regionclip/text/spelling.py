@@ -38,7 +38,7 @@ def mend_spellings(counts: Counter[str]) -> list[Misspelling]:
 
     A word is taken for a misspelling only if all of this holds:
 
-    - it has six letters or more, all ASCII, and no dictionary here knows it: neither lemminflect's word classes nor the
+    - it has six letters or more, and no dictionary here knows it: neither lemminflect's word classes nor the
       tagger's lexicon, which has names too;
     - one edit makes a noun of the dictionary: a letter left out, added, or changed places with its neighbour, or a
       vowel written for another. The first and the last letter stay, so that no ending is taken for an error;
@@ -75,7 +75,7 @@ def _right_spellings(words: Mapping[str, int]) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for noun, mentions in words.items():
         # An edit may take a letter away, so a noun has one letter less than the shortest misspelling at least.
-        if mentions < _RATIO or len(noun) < _SHORTEST - 1 or "NOUN" not in readings(noun):
+        if mentions < _RATIO or len(noun) < _SHORTEST - 1 or not noun.isalpha() or "NOUN" not in readings(noun):
             continue
         for spelling in _one_edit(noun) & words.keys():
             if words[spelling] * _RATIO <= mentions and _may_be_wrong(spelling):
@@ -84,9 +84,9 @@ def _right_spellings(words: Mapping[str, int]) -> dict[str, str]:
 
 
 def _may_be_wrong(word: str) -> bool:
-    if len(word) < _SHORTEST or not (word.isascii() and word.isalpha()):
+    if len(word) < _SHORTEST or readings(word):
         return False
-    return not readings(word) and not any(form in lexicon for form in (word, word.capitalize(), word.upper()))
+    return not any(form in lexicon for form in (word, word.capitalize(), word.upper()))
 
 
 def _one_edit(word: str) -> set[str]:

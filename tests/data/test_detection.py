@@ -24,7 +24,7 @@ from regionclip.files import read_json, write_json
 from regionclip.params import Detection
 from regionclip.regions.store import RegionStoreWriter
 
-SIZES = Detection(train_short_sides=[48], test_short_side=48, max_size=200, test_proposals=2)
+SIZES = Detection(train_short_sides=[48], test_short_side=48, max_size=200, test_batch=8, test_proposals=2)
 WIDTH, HEIGHT = 32, 24
 # Ids are neither dense nor in the order of the file; picture 5 has no box, and "kite" is no class.
 COCO = [{"id": 9, "name": "star"}, {"id": 2, "name": "stop sign"}, {"id": 4, "name": "kite"}]

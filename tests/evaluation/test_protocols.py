@@ -25,7 +25,7 @@ from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Detection, ZeroShot
 from regionclip.text.text_bank import TextBank
 
-SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_proposals=5)
+SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_batch=8, test_proposals=5)
 THRESHOLDS = {name: {"gt": 0.0, "rpn": 0.0} for name in ("coco", "lvis")}
 ZERO_SHOT = ZeroShot(temperature=0.01, score_mode="sigmoid", score_threshold=THRESHOLDS, nms_iou=0.5)
 CLASSES = {2: ("boat", "base"), 5: ("ring", "novel"), 9: ("star", "base")}
@@ -127,7 +127,7 @@ def test_the_metric_of_one_forward_pass_equals_both_ways_apart(clip: ClipFolder,
     file = str(detection_set("coco", "val").annotations)
     metric = RegionClassificationMetric(file, "coco", "'a {}'")
     metric.dataset_meta = {"classes": names, "base_classes": ("boat", "star"), "novel_classes": ("ring",)}
-    for sample in predict(without_nms, pictures, title="test"):
+    for sample in predict(without_nms, pictures, title="test", batch_size=8):
         metric.process(None, [sample.to_dict()])
     result = metric.evaluate(len(pictures))
     apart = measure("coco", "val", detect(detector, "coco", "val", SIZES, "truth", exchanged, "test"))

@@ -20,7 +20,7 @@ from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.proposals import valid_regions
 from regionclip.regions.views import RegionTeacher
 
-SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_proposals=5)
+SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_batch=8, test_proposals=5)
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +63,8 @@ def test_boxes_are_the_rpns_in_original_pixels(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3))
-    expected = {sample.img_id: valid_regions(sample) for sample in predict(rpn, pictures, title="test")}
+    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8))
+    expected = {sample.img_id: valid_regions(sample) for sample in predict(rpn, pictures, title="test", batch_size=8)}
     assert list(labelled) == [1, 2]
     for image_id, (width, height) in {1: (64, 48), 2: (48, 60)}.items():
         regions, (boxes, logits) = labelled[image_id], expected[image_id]
@@ -97,7 +97,7 @@ def test_no_more_concepts_than_there_are(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=20):
+    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=20, batch_size=8):
         assert regions.concept_index.shape == regions.concept_prob.shape == (5, 7)
         np.testing.assert_allclose(regions.concept_prob.sum(axis=1), 1, rtol=1e-5)
 
@@ -108,5 +108,5 @@ def test_picture_without_a_proposal_has_empty_regions(
     rpn.test_cfg.rpn.min_bbox_size = 10_000
     rpn.bbox_head.test_cfg.min_bbox_size = 10_000
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3):
+    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8):
         assert regions.boxes.shape == (0, 4) and regions.concept_index.shape == regions.concept_prob.shape == (0, 3)

@@ -68,7 +68,7 @@ class Proposer(BaseModel):
 def test_store_holds_every_picture_and_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
-    boxes = store_proposals(Proposer(), Pictures(), tmp_path / "store", {"rpn_sha256": "abc"})
+    boxes = store_proposals(Proposer(), Pictures(), tmp_path / "store", {"rpn_sha256": "abc"}, 8)
     store = RegionStore.open(tmp_path / "store")
     assert store.image_ids == list(boxes) == [11, 12, 13] and store.metadata == {"rpn_sha256": "abc"}
     assert store[13].boxes.tolist() == boxes[13].tolist() == [[0, 0, 2, 1], [0, 0, 1, 1]]

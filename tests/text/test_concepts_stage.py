@@ -36,7 +36,8 @@ def _write(path: Path, content: object) -> None:
 
 def _context(minimum_count: int) -> SimpleNamespace:
     params = SimpleNamespace(parser="pattern", modifiers=["compound", "adjective"], minimum_count=minimum_count)
-    return SimpleNamespace(params=SimpleNamespace(concepts=params))
+    pretrain = SimpleNamespace(weights=None)
+    return SimpleNamespace(params=SimpleNamespace(concepts=params, pretrain=pretrain))
 
 
 def test_the_pool_and_its_coverage_are_written(project: Path) -> None:

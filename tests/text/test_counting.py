@@ -61,7 +61,7 @@ def test_captions_are_not_read_far_ahead_of_the_processes(monkeypatch: pytest.Mo
 
     def batches() -> Iterator[list[str]]:
         nonlocal read
-        for read in range(1, 21):  # noqa: B007
+        for read in range(1, 21):
             yield [f"w{read}"]
 
     class Pool:

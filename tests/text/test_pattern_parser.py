@@ -8,7 +8,6 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from textblob.en import lexicon
 from textblob.en import parser as tagger
 
@@ -103,7 +102,7 @@ def test_words_that_the_lexicon_misreads_are_read_from_their_place(caption: str,
         ("a caf\xe9 table", ["caf\xe9 table"]),
         ("Nike\u2122 shoes", ["nike shoe"]),
         ("a dog_house", ["dog house"]),
-        ("a lone surrogate \ud83d star", ["surrogate", "star"]),
+        ("a ring \ud83d and a star", ["ring", "star"]),
         (f"a {'x' * 46} star", ["star"]),
         ("", []),
         (" \n ", []),

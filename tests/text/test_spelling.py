@@ -37,14 +37,13 @@ def test_at_less_than_a_hundred_times_it_is_another_word() -> None:
     ("rare", "frequent", "why"),
     [
         ("chaise", "chase", "the dictionary knows it"),
-        ("marvin", "marlin", "a consonant for another; also the tagger's lexicon knows the name"),
-        ("merlyn", "merlin", "the last letters"),
+        ("barnard", "barnyard", "the tagger's lexicon knows the name"),
+        ("surfnoard", "surfboard", "a consonant for another"),
         ("giraff", "giraffe", "the last letter is missing"),
         ("mbrella", "umbrella", "the first letter is missing"),
         ("bycicle", "bicycle", "two edits"),
-        ("vasse", "vase", "too short"),
-        ("caf\xe9ss", "cafess", "not ASCII"),
-        ("zzyzzzx", "zzyzzx", "the frequent one is no noun of the dictionary"),
+        ("vaase", "vase", "too short"),
+        ("obamma", "obama", "the frequent one is in no dictionary"),
         ("quickkly", "quickly", "the frequent one is no noun"),
     ],
 )
@@ -79,7 +78,7 @@ def test_two_misspelled_words_of_a_concept_are_both_merged_and_listed_by_falling
         st.integers(1, 100_000),
     )
 )
-def test_no_mention_is_lost_and_a_second_pass_merges_only_what_the_first_made_frequent(counts: dict[str, int]) -> None:
+def test_no_mention_is_lost_and_no_merged_spelling_is_left(counts: dict[str, int]) -> None:
     mended = Counter(counts)
     merged = mend_spellings(mended)
     assert mended.total() == sum(counts.values())

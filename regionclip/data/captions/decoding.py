@@ -7,22 +7,25 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from regionclip.data.captions.span import ImageSpan
 from regionclip.errors import InputError
 
 
-def decode_image(image: bytes | str | Path, name: str | Path | None = None) -> Image.Image:
+def decode_image(image: bytes | str | Path | ImageSpan, name: str | Path | None = None) -> Image.Image:
     """Decode an image to RGB, turned as its EXIF orientation says (as MMDetection's loader and the official code do).
 
     Args:
-        image: The image's file or its bytes.
+        image: The image's file, its place in a larger file, or its bytes.
         name: What to call it in an error; default: the file.
 
     Raises:
         InputError: The file is absent, is no image, or is cut short.
     """
-    name = name if name is not None else "image bytes" if isinstance(image, bytes) else image
+    if name is None:
+        name = "image bytes" if isinstance(image, bytes) else image.file if isinstance(image, ImageSpan) else image
     try:
-        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+        content = image.read() if isinstance(image, ImageSpan) else image
+        with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError:
         raise InputError("the image does not exist", file=name, mend="put it there, or take its record out") from None

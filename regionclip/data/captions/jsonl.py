@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.captions.base import CaptionedImage, CaptionedImages
+from regionclip.data.captions.base import CaptionedImages
+from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 
 
@@ -17,27 +19,37 @@ class JsonLinesCaptions(CaptionedImages):
     Args:
         path: The file; blank lines are counted and left out.
         images: The folder that names of images start from.
+        rejects: See `CaptionedImages`.
     """
 
-    def __init__(self, path: Path, images: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, images: Path, rejects: Rejects | None = None) -> None:
+        super().__init__(path, rejects)
         self.images = images
 
     def _read(self) -> Iterator[CaptionedImage]:
-        with self.path.open(encoding="utf-8") as lines:
+        # Bytes, so that one line in another encoding does not end the reading.
+        with self.path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     self.skipped["blank line"] += 1
                     continue
-                name, captions, key = self._parse(line, f"line {number}")
-                kept = self._clean(captions, self.path, f"line {number}", key)
-                if kept:
+                record = f"line {number}"
+                try:
+                    name, captions, key = self._parse(line, record)
+                except InputError as error:
+                    self._set_aside(error)
+                    continue
+                kept = self._clean(captions, self.path, record, key)
+                if kept and self._is_there(self.images / name, self.path, record, "image"):
                     yield CaptionedImage(name, self.images / name, kept)
 
-    def _parse(self, line: str, record: str) -> tuple[str, list[Any], str]:
+    def _parse(self, line: bytes, record: str) -> tuple[str, list[Any], str]:
         """Return the image's name, its captions and the key that they stand under."""
         try:
-            content = json.loads(line)
+            content = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            problem = f"not UTF-8 ({error.reason} at byte {error.start})"
+            raise InputError(problem, file=self.path, record=record, mend="write the file as UTF-8") from None
         except json.JSONDecodeError as error:
             raise InputError(
                 f"not JSON ({error})", file=self.path, record=record, mend="mend or delete the line"
