@@ -12,11 +12,10 @@ import pandas as pd
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.contracts.tables import INTEGER, LIST, NUMBER, TEXT, boxes_array, read_object, records_table
+from regionclip.data.quarantine import BORDER
 
 Kind = Literal["coco", "lvis"]
 
-# COCO rounds its boxes to 1/100 pixel, and some leave the image by a fraction of a pixel.
-BORDER = 1.0
 _SIDES = {"over_left": "left", "over_top": "upper", "over_right": "right", "over_bottom": "lower"}
 _AGAIN = "mend the annotation file, or run the stage that wrote it again"
 

@@ -1,21 +1,28 @@
-"""Contract of captions: COCO captions JSON and WebDataset shards."""
+"""Contract of captions: COCO captions JSON, WebDataset shards, and whatever a reader of captioned images reads."""
 
 from __future__ import annotations
 
 import tarfile
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from regionclip.contracts.boxes import size_expectations
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.contracts.images import look
 from regionclip.contracts.tables import INTEGER, TEXT, read_object, records_table
+from regionclip.data.caption_faults import caption_fault
+from regionclip.data.image_files import Looked, look, look_at_files
 from regionclip.errors import DataCheckFailed
 
-LONGEST = 1000  # characters; CLIP reads about 300
+if TYPE_CHECKING:
+    from regionclip.data.captions import CaptionedImages
+
+FEWEST_WORDS, MOST_WORDS = 2, 50  # CLIP reads 77 tokens, about 60 words
+_ENGLISH = r"(?i)\b(a|an|the|of|in|on|at|with|and|to|is|are|by|for|from|near|two|his|her|its)\b"
+_EMPTY = {"caption": None, "has_image": False, "error": None, "sha256": None, "likeness": None}
 _AGAIN = "mend the caption, drop its image, or run the stage that wrote it again"
 _IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
 
@@ -25,7 +32,7 @@ class CaptionTables(NamedTuple):
 
     Attributes:
         images: file, id, name, width, height, captions (how many).
-        captions: file, id, image_id, caption, image_known.
+        captions: file, id, image_id, caption, image_known, fault, words.
     """
 
     images: pd.DataFrame
@@ -46,7 +53,16 @@ def read_caption_tables(file: str | Path) -> CaptionTables:
     captions = records_table(content, "annotations", file, {"id": INTEGER, "image_id": INTEGER, "caption": TEXT})
     counts = captions["image_id"].value_counts()
     images = images.assign(captions=counts.reindex(images["id"], fill_value=0).to_numpy())
-    return CaptionTables(images, captions.assign(image_known=captions["image_id"].isin(images["id"])))
+    return CaptionTables(images, with_faults(captions.assign(image_known=captions["image_id"].isin(images["id"]))))
+
+
+def with_faults(captions: pd.DataFrame) -> pd.DataFrame:
+    """Add what is wrong with each caption, and its number of words."""
+    texts = captions["caption"].fillna("")
+    return captions.assign(
+        fault=captions["caption"].map(caption_fault, na_action="ignore").astype(object),
+        words=texts.str.split().str.len(),
+    )
 
 
 def caption_checks(name: str, tables: CaptionTables) -> list[Check]:
@@ -54,7 +70,9 @@ def caption_checks(name: str, tables: CaptionTables) -> list[Check]:
     images = [
         *size_expectations(),
         gxe.ExpectColumnValuesToBeBetween(
-            column="captions", min_value=1, meta=said("an image has no caption", "caption the image, or drop it")
+            column="captions",
+            min_value=1,
+            meta=said("an image has no caption", "caption the image, or drop it"),
         ),
     ]
     captions = [
@@ -63,7 +81,7 @@ def caption_checks(name: str, tables: CaptionTables) -> list[Check]:
         gxe.ExpectColumnValuesToBeInSet(
             column="image_known", value_set=[True], meta=said("there is no such image", _AGAIN, "image_id")
         ),
-        *_text_expectations(),
+        *_text_expectations(0),
     ]
     return [
         Check(gx.ExpectationSuite(name=f"{name} images", expectations=images), tables.images, ("file", "id")),
@@ -75,7 +93,8 @@ def read_shards(folder: str | Path, limit: int = 10_000) -> pd.DataFrame:
     """Read the first ``limit`` captioned images of the tar shards in a folder.
 
     Returns:
-        One row a key: file (the tar), key, caption (None without a .txt), has_image, error (why it does not decode).
+        One row a key: file (the tar), key, caption (None without a .txt), has_image, error (why it does not decode),
+        sha256 and likeness (of the image), and what `with_faults` adds.
 
     Raises:
         DataCheckFailed: The folder holds no shard, or a shard is no tar file or cut short.
@@ -91,35 +110,98 @@ def read_shards(folder: str | Path, limit: int = 10_000) -> pd.DataFrame:
         except (tarfile.TarError, EOFError, OSError) as error:
             problem = f"not a tar file, or cut short ({error})"
             raise DataCheckFailed(problem, file=shard, mend="fetch or write the shard again") from None
-    return pd.DataFrame(rows.values(), columns=["file", "key", "caption", "has_image", "error"])
+    return with_faults(pd.DataFrame(rows.values(), columns=["file", "key", *_EMPTY]))
 
 
-def shard_check(name: str, table: pd.DataFrame) -> Check:
-    """Return the check of what `read_shards` read."""
+def read_captioned(source: CaptionedImages, limit: int | None, workers: int = 2) -> pd.DataFrame:
+    """Read captioned images as the stages after this one do, and look at their files.
+
+    Args:
+        source: With its ``rejects`` it sets bad records aside.
+        limit: At most so many images, from the first on; None: all.
+        workers: Threads that read and decode.
+
+    Returns:
+        The columns of `read_shards`, one row a caption; file is the image's, or what it lies in.
+
+    Raises:
+        InputError: The source cannot be read, or sets too much aside.
+    """
+    records = list(islice(source, limit))
+    source.check_limit(len(records))
+    paths = [record.image for record in records if isinstance(record.image, Path)]
+    seen = dict(zip(paths, look_at_files(paths, workers), strict=True))
+    rows = []
+    for record in records:
+        span = None if isinstance(record.image, Path) else record.image
+        looked = seen[record.image] if span is None else look(span.read())
+        place = {"file": str(span.file if span else record.image), "key": record.key}
+        rows += [{**place, "caption": caption, **_image_columns(looked)} for caption in record.captions]
+    return with_faults(pd.DataFrame(rows, columns=["file", "key", *_EMPTY]))
+
+
+def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Check:
+    """Return the check of what `read_shards` or `read_captioned` read.
+
+    Args:
+        name: Of the suite.
+        table: What was read.
+        tolerance: Fraction of bad images or captions that readers set aside; more is an error.
+    """
+    mostly = 1 - tolerance
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the shards are empty", _AGAIN)),
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("there is no captioned image", _AGAIN)),
         gxe.ExpectColumnValuesToBeInSet(
-            column="has_image", value_set=[True], meta=said("there is no image", _AGAIN, "jpg")
+            column="has_image", value_set=[True], mostly=mostly, meta=said("there is no image", _AGAIN, "jpg")
         ),
-        gxe.ExpectColumnValuesToNotBeNull(column="caption", meta=said("there is no caption", _AGAIN, "txt")),
+        gxe.ExpectColumnValuesToNotBeNull(
+            column="caption", mostly=mostly, meta=said("there is no caption", _AGAIN, "txt")
+        ),
         gxe.ExpectColumnValuesToBeNull(
-            column="error", meta=said("the image does not decode", "write the shard again", "jpg")
+            column="error", mostly=mostly, meta=said("the image does not decode", "write it again", "jpg")
         ),
-        *_text_expectations(),
+        *_text_expectations(tolerance),
     ]
-    return Check(gx.ExpectationSuite(name=f"{name} shards", expectations=expectations), table, ("file", "key"))
+    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "key"))
 
 
-def _text_expectations() -> list[Any]:
-    return [
-        gxe.ExpectColumnValuesToMatchRegex(column="caption", regex=r"\S", meta=said("the caption is empty", _AGAIN)),
+def _image_columns(looked: Looked) -> dict[str, Any]:
+    return {
+        "has_image": looked.sha256 is not None,
+        "error": looked.error,
+        "sha256": looked.sha256,
+        "likeness": looked.likeness,
+    }
+
+
+def _text_expectations(tolerance: float) -> list[Any]:
+    """Expect fit captions; warn of what is fit but may not be what CLIP and the parser read: length and language."""
+    warnings = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="words",
+            min_value=FEWEST_WORDS,
+            max_value=MOST_WORDS,
+            severity=WARNING,
+            meta=said(f"the caption has not {FEWEST_WORDS} to {MOST_WORDS} words", "CLIP reads 77 tokens", "caption"),
+        ),
         gxe.ExpectColumnValuesToMatchRegex(
-            column="caption", regex="[A-Za-z]", meta=said("the caption has no Latin letter, so is not English", _AGAIN)
+            column="caption",
+            regex="[A-Za-z]",
+            severity=WARNING,
+            meta=said("the caption has no Latin letter, so is not English", "translate it, or drop it"),
         ),
-        gxe.ExpectColumnValueLengthsToBeBetween(
-            column="caption", max_value=LONGEST, meta=said(f"the caption has more than {LONGEST} characters", _AGAIN)
+        gxe.ExpectColumnValuesToMatchRegex(
+            column="caption",
+            regex=_ENGLISH,
+            mostly=0.5,
+            severity=WARNING,
+            meta=said("most captions have none of the commonest English words", "the concept parser reads English"),
         ),
     ]
+    fit = gxe.ExpectColumnValuesToBeNull(
+        column="fault", mostly=1 - tolerance, meta=said("the caption is not fit to learn from", _AGAIN, "caption")
+    )
+    return [fit, *warnings]
 
 
 def _read_shard(shard: Path, rows: dict[tuple[str, str], dict[str, Any]], limit: int) -> None:
@@ -129,12 +211,12 @@ def _read_shard(shard: Path, rows: dict[tuple[str, str], dict[str, Any]], limit:
             place = (str(shard), key)
             if place not in rows and len(rows) >= limit:
                 return
-            empty = {"file": str(shard), "key": key, "caption": None, "has_image": False, "error": None}
-            row = rows.setdefault(place, empty)
+            row = rows.setdefault(place, {**_EMPTY, "file": str(shard), "key": key})
             if extension == "txt":
                 row["caption"] = _content(tar, member).decode("utf-8", errors="replace")
             elif extension in _IMAGES:
-                row |= {"has_image": True, "error": look(_content(tar, member)).error}
+                looked = look(_content(tar, member))
+                row |= _image_columns(looked)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

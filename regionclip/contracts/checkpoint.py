@@ -1,8 +1,8 @@
-"""Runs suites over tables as Great Expectations checkpoints, reports what was found and stops on a failure."""
+"""Runs suites over tables as Great Expectations checkpoints, reports what was found and stops on an error."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gx import gx, quiet_context
+from regionclip.contracts.data_docs import build_data_docs
+from regionclip.contracts.gx import EphemeralDataContext, gx, quiet_context
 from regionclip.errors import DataCheckFailed
 from regionclip.files import write_json
+from regionclip.tracking.mlflow_run import current_tracker
 
-REPORTS = Path("reports/checks")
+REPORTS = Path("reports")
+ERROR, WARNING = "error", "warning"
 _SAMPLE = 5
 
 
@@ -23,7 +26,8 @@ class Check:
     """A suite and the table that it is about.
 
     Attributes:
-        suite: The expectations; its name is the artefact. Each expectation's ``meta`` has ``problem`` and ``mend``.
+        suite: The expectations; its name is the artefact. Each expectation's ``meta`` has ``problem`` and ``mend``; one
+            with ``severity="warning"`` is counted and shown where it is not met, and stops nothing.
         table: One row a record.
         record: Columns that name a record to a person: ``file``, then what finds it in there.
     """
@@ -37,14 +41,58 @@ def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Run each check as a checkpoint.
 
     Returns:
-        One dict an expectation: artefact, expectation, column, success, observed, unexpected (count), records (a
-        sample of the unexpected ones), key, problem, mend.
+        One dict an expectation: artefact, expectation, column, severity ("error" or "warning"), success, observed,
+        unexpected (count), records (a sample of the unexpected ones), key, problem, mend.
+    """
+    return _run(quiet_context(), checks)
+
+
+def gate(
+    stage: str, checks: Sequence[Check], reports: Path = REPORTS, pages: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Run the checks of a stage; write and log REPORTS/checks/STAGE.json and REPORTS/data_docs/STAGE in any case.
+
+    Args:
+        stage: Names the report.
+        checks: See `Check`.
+        reports: Folder of the reports.
+        pages: More pages of the Data Docs: title -> HTML.
+
+    Returns:
+        The results; see `run_checks`.
+
+    Raises:
+        DataCheckFailed: An expectation whose severity is "error" is not met; the message names file, record, key and
+            mend of the first one.
     """
     context = quiet_context()
+    results = _run(context, checks)
+    errors, warnings = ([r for r in results if not r["success"] and r["severity"] == kind] for kind in (ERROR, WARNING))
+    report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
+    counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
+    write_json(report, {"success": not errors, **counts, "results": results})
+    build_data_docs(context, data_docs, f"Data Docs of {stage}", results, pages or {})
+    if tracker := current_tracker():
+        tracker.log_artifact(report)
+        tracker.log_artifact(data_docs)
+        if errors:
+            # A stage that passes gives its counts itself, among its metrics.
+            tracker.log_metrics(counts)
+    if errors:
+        raise _failure(errors, report)
+    return results
+
+
+def counts_of(results: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return how many expectations a passed gate had and how many of them were warnings, for a stage's metrics."""
+    return {"expectations": len(results), "warnings": sum(not result["success"] for result in results)}
+
+
+def _run(context: EphemeralDataContext, checks: Sequence[Check]) -> list[dict[str, Any]]:
     source = context.data_sources.add_pandas("tables")
     results: list[dict[str, Any]] = []
-    for number, check in enumerate(checks):
-        name = f"{number} {check.suite.name}"
+    for check in checks:
+        name = check.suite.name
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
         suite = context.suites.add(check.suite)
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
@@ -64,24 +112,6 @@ def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
         found = [result for validated in run.run_results.values() for result in validated.results]
         found.sort(key=lambda result: order[result.expectation_config.id])
         results += [_plain_result(check, result) for result in found]
-    return results
-
-
-def gate(stage: str, checks: Sequence[Check], reports: Path = REPORTS) -> list[dict[str, Any]]:
-    """Run the checks of a stage and write REPORTS/STAGE.json, whatever they find.
-
-    Returns:
-        The results; see `run_checks`.
-
-    Raises:
-        DataCheckFailed: An expectation failed; the message names file, record, key and mend of the first one.
-    """
-    results = run_checks(checks)
-    failed = [result for result in results if not result["success"]]
-    report = reports / f"{stage}.json"
-    write_json(report, {"success": not failed, "expectations": len(results), "failed": len(failed), "results": results})
-    if failed:
-        raise _failure(failed, report)
     return results
 
 
@@ -114,6 +144,7 @@ def _plain_result(check: Check, result: Any) -> dict[str, Any]:
         "artefact": check.suite.name,
         "expectation": config.type,
         "column": column,
+        "severity": WARNING if config.severity == WARNING else ERROR,
         "success": bool(result.success),
         "observed": _plain(found.get("observed_value")),
         "unexpected": int(found.get("unexpected_count", 0)),

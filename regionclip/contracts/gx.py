@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 # Read when the package is imported.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -12,13 +13,16 @@ import great_expectations.expectations as gxe
 from great_expectations.data_context import EphemeralDataContext
 from great_expectations.data_context.types.base import ProgressBarsConfig
 
-__all__ = ["gx", "gxe", "quiet_context", "said"]
+__all__ = ["EphemeralDataContext", "gx", "gxe", "quiet_context", "said"]
 
 
 def quiet_context() -> EphemeralDataContext:
     """Return a context that lives in memory and draws no progress bars."""
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    # The site that it comes with is in a temporary folder that nothing would remove.
+    site = context.variables.data_docs_sites.pop("local_site")
+    shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)
     return context
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.regions import count_check, region_expectations, region_table
 
-_BORDER = 0.1  # pixels; boxes are clipped in the resized image and scaled back in float32
-_LARGEST = float(np.finfo(np.float32).max)
+_BINS = 20  # of the confidence histogram
+_LARGEST_SHARE = 0.5  # of one concept among the kept regions, above which the labels say little
 _AGAIN = "run the stage `pseudo_labels` again"
 
 
@@ -43,55 +44,49 @@ def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame
         images: One row an image that the store must hold: id, width, height (pixels).
         demands: Pool size and limits.
     """
-    sizes = images.drop_duplicates("id").set_index("id").reindex(regions["image_id"])
-    table = regions.assign(
-        file=str(store),
-        region=regions.groupby("image_id").cumcount(),
-        image_width=sizes["width"].to_numpy(np.float64),
-        over_left=-regions["x1"],
-        over_top=-regions["y1"],
-        over_right=regions["x2"].to_numpy(np.float64) - sizes["width"].to_numpy(np.float64),
-        over_bottom=regions["y2"].to_numpy(np.float64) - sizes["height"].to_numpy(np.float64),
-        box_width=regions["x2"] - regions["x1"],
-        box_height=regions["y2"] - regions["y1"],
-        kept=(regions["top_prob"] > demands.threshold).astype(np.float64),
-    )
-    counts = regions["image_id"].value_counts()
-    by_image = images[["id"]].assign(file=str(store), regions=counts.reindex(images["id"], fill_value=0).to_numpy())
-    suites: dict[str, tuple[list[Any], pd.DataFrame, tuple[str, ...]]] = {
-        "regions": (_region_expectations(demands), table, ("file", "image_id", "region")),
-        "images": (_image_expectations(demands), by_image, ("file", "id")),
-    }
+    kept = (regions["top_prob"] > demands.threshold).astype(np.float64)
+    table = region_table(str(store), regions, images).assign(kept=kept)
+    suite = gx.ExpectationSuite(name="pseudo label regions", expectations=_region_expectations(demands))
     return [
-        Check(gx.ExpectationSuite(name=f"pseudo label {part}", expectations=expectations), rows, record)
-        for part, (expectations, rows, record) in suites.items()
+        Check(suite, table, ("file", "image_id", "region")),
+        count_check(
+            "pseudo label images", str(store), regions, images, demands.max_regions, "lower pseudo_labels.proposals"
+        ),
+        _concept_check(store, label_profile(regions, demands.threshold)["concepts"]),
     ]
+
+
+def label_profile(regions: pd.DataFrame, threshold: float) -> dict[str, Any]:
+    """Return the histograms of a store of pseudo labels.
+
+    Returns:
+        ``confidence``: regions by the teacher's probability, in 20 equal bins of 0 to 1; ``concepts``: index of a
+        concept -> kept regions with it, most frequent first.
+    """
+    confidence, _ = np.histogram(regions["top_prob"].clip(0, 1), bins=_BINS, range=(0, 1))
+    kept = regions.loc[regions["top_prob"] > threshold, "top_concept"]
+    counts = kept.value_counts(sort=False).sort_index().sort_values(ascending=False, kind="stable")
+    return {"confidence": confidence.tolist(), "concepts": {int(index): int(n) for index, n in counts.items()}}
+
+
+def _concept_check(store: Path, concepts: dict[int, int]) -> Check:
+    table = pd.DataFrame({"file": str(store), "concept": list(concepts), "regions": list(concepts.values())})
+    table = table.assign(share=table["regions"] / max(table["regions"].sum(), 1))
+    problem = f"more than {_LARGEST_SHARE:.0%} of the kept regions have one concept"
+    expectation = gxe.ExpectColumnValuesToBeBetween(
+        column="share",
+        max_value=_LARGEST_SHARE,
+        severity=WARNING,
+        meta=said(problem, "look at the teacher: it may see one thing everywhere"),
+    )
+    suite = gx.ExpectationSuite(name="pseudo label concepts", expectations=[expectation])
+    return Check(suite, table, ("file", "concept", "regions"))
 
 
 def _region_expectations(demands: Demands) -> list[Any]:
     kept = f"too few regions are above the threshold {demands.threshold:g}"
     return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the store holds no region", _AGAIN)),
-        gxe.ExpectColumnValuesToNotBeNull(column="image_width", meta=said("the image is not among the scenes", _AGAIN)),
-        *(
-            gxe.ExpectColumnValuesToNotBeNull(column=column, meta=said("not a number", _AGAIN))
-            for column in ("x1", "y1", "x2", "y2", "objectness", "top_concept", "top_prob")
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column, max_value=_BORDER, meta=said("the box leaves the image", _AGAIN)
-            )
-            for column in ("over_left", "over_top", "over_right", "over_bottom")
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column, min_value=0, strict_min=True, meta=said("the box is empty", _AGAIN)
-            )
-            for column in ("box_width", "box_height")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="objectness", min_value=-_LARGEST, max_value=_LARGEST, meta=said("the logit is not finite", _AGAIN)
-        ),
+        *region_expectations(_AGAIN, ("top_concept", "top_prob")),
         gxe.ExpectColumnValuesToBeBetween(
             column="top_prob", min_value=0, max_value=1, meta=said("not a probability", _AGAIN)
         ),
@@ -105,16 +100,5 @@ def _region_expectations(demands: Demands) -> list[Any]:
             column="kept",
             min_value=demands.min_kept_fraction,
             meta=said(kept, "train the teacher longer, or lower check_pseudo_labels.min_kept_fraction"),
-        ),
-    ]
-
-
-def _image_expectations(demands: Demands) -> list[Any]:
-    return [
-        gxe.ExpectColumnValuesToBeBetween(column="regions", min_value=1, meta=said("a scene has no region", _AGAIN)),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="regions",
-            max_value=demands.max_regions,
-            meta=said(f"a scene has more than {demands.max_regions} regions", "lower pseudo_labels.proposals"),
         ),
     ]

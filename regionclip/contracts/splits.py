@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables, Kind
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.contracts.tables import INTEGER, TEXT, read_object, records_table
 from regionclip.text.prompts import clean_lvis_name
 
 TRAIN = "train"
+LARGEST_SHARE = 0.5  # of one class; person has 0.4 of COCO's base boxes
 _AGAIN = "make the splits again"
 
 
@@ -55,6 +56,7 @@ def split_checks(
         _class_check(name, kind, classes, supervised),
         _category_check(name, classes, splits),
         _novel_box_check(name, classes, splits[TRAIN]),
+        _balance_check(name, classes, splits[TRAIN]),
         _twin_check(name, files),
     ]
 
@@ -124,6 +126,31 @@ def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Chec
     )
     suite = gx.ExpectationSuite(name=f"{name} training boxes", expectations=[expectation])
     return Check(suite, table, ("file", "id", "category_name"))
+
+
+def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
+    """Warn of base classes without a training box, and of one that has most of them."""
+    base = classes[classes["split"] == "base"]
+    boxes = train.annotations["category_id"].value_counts().reindex(base["id"].tolist(), fill_value=0).to_numpy()
+    table = base[["file", "id", "name"]].assign(boxes=boxes, share=boxes / max(boxes.sum(), 1))
+    largest = max(LARGEST_SHARE, 2 / max(len(base), 1))
+    expectations = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="boxes",
+            min_value=1,
+            severity=WARNING,
+            meta=said("a base class has no training box", "label some, or call the class novel", "category_id"),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="share",
+            max_value=largest,
+            severity=WARNING,
+            meta=said(f"one class has more than {largest:.0%} of the boxes", "label more of the others", "category_id"),
+        ),
+    ]
+    return Check(
+        gx.ExpectationSuite(name=f"{name} class balance", expectations=expectations), table, ("file", "id", "name")
+    )
 
 
 def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:

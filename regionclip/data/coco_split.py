@@ -86,8 +86,9 @@ def _own_splits(files: CocoFiles, classes: OwnClasses) -> Iterator[DerivedSplit]
     val_ids: dict[str, int] = {}
     for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
         path = Path(getattr(files, f"instances_{split}"))
-        content = _with_areas(read_annotations(path, OWN_KEYS))
-        _require_names(content, names, path)
+        content = _with_areas(read_annotations(path, OWN_KEYS), path)
+        for group in (classes.base, classes.novel if split == "val" else []):
+            require_names(content, group, path)
         own_ids = {category["name"]: category["id"] for category in content["categories"]}
         val_ids = val_ids or own_ids
         kept = keep_categories(
@@ -108,12 +109,20 @@ def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) ->
     return sorted(entries, key=lambda entry: entry["id"])
 
 
-def _with_areas(content: Json) -> Json:
+def _with_areas(content: Json, path: Path) -> Json:
     """Add what a box alone gives: its area, and that it is one object."""
-    annotations = [
-        {"area": a["bbox"][2] * a["bbox"][3], "iscrowd": 0} | a if len(a["bbox"]) == 4 else a
-        for a in content["annotations"]
-    ]
+    annotations = []
+    for annotation in content["annotations"]:
+        box = annotation["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+            raise InputError(
+                f"no list of four numbers: {box!r}",
+                file=path,
+                record=f"annotation {annotation['id']}",
+                key="bbox",
+                mend="write [x, y, width, height] in pixels",
+            )
+        annotations.append({"area": box[2] * box[3], "iscrowd": 0} | annotation)
     return content | {"annotations": annotations}
 
 
@@ -126,12 +135,16 @@ def _renumbered(content: Json, new_ids: dict[int, int]) -> Json:
     }
 
 
-def _require_names(content: Json, names: Collection[str], path: Path) -> None:
-    """Raise unless the file lists every class; a name that differs only in its spelling is shown."""
+def require_names(content: Json, names: Collection[str], path: Path) -> None:
+    """Check that an annotation file has the classes; a name that differs only in its spelling is shown.
+
+    Raises:
+        InputError: A name is not among the categories, or there is no box of any of them.
+    """
     present = {category["name"] for category in content["categories"]}
     missing = [name for name in names if name not in present]
     if missing:
-        near = difflib.get_close_matches(_plain(missing[0]), {_plain(name): name for name in present}, n=1)
+        near = difflib.get_close_matches(_plain(missing[0]), {_plain(name) for name in present}, n=1, cutoff=0.8)
         meant = [name for name in present if near and _plain(name) == near[0]]
         raise InputError(
             f"the file lists no class {listed(missing)}",
@@ -139,8 +152,7 @@ def _require_names(content: Json, names: Collection[str], path: Path) -> None:
             key="categories",
             mend=f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}",
         )
-    boxed = names_with_boxes(content)
-    if not boxed.intersection(names):
+    if names and not names_with_boxes(content).intersection(names):
         raise InputError(
             f"there is no box of {listed(names)}", file=path, key="annotations", mend="give a file with their boxes"
         )

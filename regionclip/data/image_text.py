@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from typing import Any, Literal
 import mmcv
 import numpy as np
 import open_clip
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from mmengine.structures import InstanceData
 from PIL import Image
@@ -22,7 +25,9 @@ import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmde
 from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 
-from regionclip.data.captions import CaptionedImage, CaptionedImages, decode_image, open_captioned_images
+from regionclip.data.captions import CaptionedImages, ImageSpan, decode_image, open_captioned_images
+from regionclip.data.captions.table import INTEGER
+from regionclip.data.rejects import Rejects
 from regionclip.data.stream import ShuffledStream
 from regionclip.errors import InputError
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
@@ -40,8 +45,8 @@ class ImageTextRegionDataset(Dataset):
     position. Captions are not adapted to the flip, as in the official code.
 
     Args:
-        captions: COCO captions JSON, JSON Lines or WebDataset shards; see `open_captioned_images`. Images from shards
-            are held in memory, undecoded.
+        captions: COCO captions JSON, JSON Lines, WebDataset shards or official TSV; see `open_captioned_images`. Images
+            are read when they are wanted, from wherever they lie in a shard.
         store: Folder of the region store, with k > 0; its ids are the keys of the captioned images.
         tokenizer: Maps a list of B strings to int64 (B, L); or a name for ``open_clip.get_tokenizer``, such as
             ``local-dir:FOLDER``.
@@ -52,9 +57,10 @@ class ImageTextRegionDataset(Dataset):
         flip_prob: Probability of a horizontal flip.
         images: Folder that file names start from; see `open_captioned_images`.
         interpolation: Pillow's filter; the official pretraining uses bicubic.
+        rejects: Takes the bad records of the captions; None: they are errors.
 
     Raises:
-        InputError: The store has no labels, or holds none of the images.
+        InputError: The store has no labels, or holds none of the images; the captions are broken.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class ImageTextRegionDataset(Dataset):
         flip_prob: float = 0.5,
         images: str | Path | None = None,
         interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+        rejects: Rejects | None = None,
     ) -> None:
         self.store = RegionStore.open(store)
         if not self.store.k:
@@ -76,34 +83,37 @@ class ImageTextRegionDataset(Dataset):
         self.tokenizer = open_clip.get_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
         self.regions_per_image, self.scales, self.max_size = regions_per_image, tuple(scales), max_size
         self.flip_prob, self.interpolation = flip_prob, _RESAMPLING[interpolation]
-        self.images = self._join(open_captioned_images(captions, images))
-        self.stream = ShuffledStream(len(self.images), seed)
+        source = open_captioned_images(captions, images, rejects)
+        self.table = source.table()
+        self.rows = self._join(source)
+        self.stream = ShuffledStream(len(self.rows), seed)
 
-    def _join(self, source: CaptionedImages) -> list[tuple[int | str, CaptionedImage]]:
-        """Return ids and captioned images that the store holds; say how many it lacks and what the source left out."""
-        everything = [(self._image_id(record, source.path), record) for record in source]
-        joined = [(image_id, record) for image_id, record in everything if image_id in self.store]
-        lacking = [image_id for image_id, _ in everything if image_id not in self.store]
-        if not joined:
+    def _join(self, source: CaptionedImages) -> np.ndarray:
+        """Return the rows that the store holds; say how many it lacks and what the source left out."""
+        ids = self._image_ids(source.path)
+        held = pc.is_in(ids, value_set=self.store.ids).to_numpy(zero_copy_only=False)
+        rows, lacking = np.flatnonzero(held), np.flatnonzero(~held)
+        if not len(rows):
             mend = "make the store from these images"
             raise InputError(
                 f"the store {self.store.path} holds none of the {len(lacking)} images", file=source.path, mend=mend
             )
         notes = [f"{count} x {reason}" for reason, count in sorted(source.skipped.items())]
-        if lacking:
-            notes.append(
-                f"{len(lacking)} of {len(everything)} images not in {self.store.path}, the first {lacking[0]!r}"
-            )
+        if len(lacking):
+            first = ids[int(lacking[0])].as_py()
+            notes.append(f"{len(lacking)} of {len(ids)} images not in {self.store.path}, the first {first!r}")
         if notes:
             _log.warning("%s: left out %s", source.path, "; ".join(notes))
-        return joined
+        return rows
 
-    def _image_id(self, record: CaptionedImage, path: Path) -> int | str:
-        try:
-            return self.store.id_type(record.key)
-        except ValueError:
+    def _image_ids(self, path: Path) -> pa.Array | pa.ChunkedArray:
+        """Return the keys of all records in the type of the store's ids."""
+        ids = self.table.ids if self.store.id_type is int else self.table.keys
+        if self.store.id_type is int and pa.types.is_string(ids.type):
             problem = f"the image's key is no integer, as the ids of {self.store.path} are"
-            raise InputError(problem, file=path, record=record.key, mend="make the store from these images") from None
+            key = next(key for key in ids.to_pylist() if not re.match(INTEGER, key))
+            raise InputError(problem, file=path, record=key, mend="make the store from these images")
+        return ids
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -111,7 +121,7 @@ class ImageTextRegionDataset(Dataset):
         return dict(self.store.metadata)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.rows)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         """Return one image.
@@ -124,13 +134,15 @@ class ImageTextRegionDataset(Dataset):
         """
         epoch, index = self.stream.locate(position)
         rng = self.stream.rng(epoch, index)
-        image_id, record = self.images[index]
+        record = self.table[int(self.rows[index])]
+        image_id = self.store.id_type(record.key)
         short, flip = int(rng.choice(self.scales)), bool(rng.random() < self.flip_prob)
         caption = record.captions[rng.integers(len(record.captions))]
         regions = self.store[image_id]
         chosen = sample_regions(len(regions.boxes), self.regions_per_image, rng)
 
-        path = str(record.image) if isinstance(record.image, Path) else record.key
+        inside = isinstance(record.image, ImageSpan)
+        path = f"{record.image.file}/{record.key}" if inside else str(record.image)
         image = decode_image(record.image, path)
         size, resized = image.size, self._resized(image, short)
         scale = resized.shape[1] / size[0], resized.shape[0] / size[1]

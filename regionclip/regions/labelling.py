@@ -12,6 +12,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from regionclip import runtime
+from regionclip.errors import InputError
 from regionclip.models.assembly import clip_preprocessor
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.proposals import valid_regions
@@ -32,6 +33,7 @@ def label_regions(
     pictures: Dataset,
     top_k: int,
     batch_size: int,
+    reject: Callable[[InputError], None],
 ) -> Iterator[tuple[int | str, Regions]]:
     """Yield the labelled regions of each picture, in order.
 
@@ -43,6 +45,7 @@ def label_regions(
         pictures: Gives ``inputs`` and ``data_samples``.
         top_k: Concepts kept a region.
         batch_size: Pictures at a time.
+        reject: Takes the error of a picture that cannot be read; the others go on.
 
     Yields:
         Image id, and boxes float32 (N, 4) xyxy in original pixels, objectness logits float32 (N,), concept_index
@@ -50,14 +53,36 @@ def label_regions(
     """
     device = runtime.device()
     teacher, normalise = teacher.to(device), clip_preprocessor().to(device)
-    loader = DataLoader(pictures, batch_size=batch_size, num_workers=runtime.workers(), collate_fn=pseudo_collate)
-    for batch in track(loader, description="pseudo labels"):
+    loader = DataLoader(_Tolerant(pictures), batch_size=batch_size, num_workers=runtime.workers(), collate_fn=list)
+    for records in track(loader, description="pseudo labels"):
+        for error in (record for record in records if isinstance(record, InputError)):
+            reject(error)
+        sound = [record for record in records if not isinstance(record, InputError)]
+        if not sound:
+            continue
+        batch = pseudo_collate(sound)
         # The official RPNs see pictures in another normalisation than CLIP.
         images = normalise(batch, False)["inputs"]
         for image, sample in zip(images, propose(batch), strict=True):
             boxes, objectness = valid_regions(sample.cpu())
             index, probs = _match(image, sample.scale_factor, boxes, teacher, matcher, top_k)
             yield sample.img_id, Regions(boxes, objectness, index, probs)
+
+
+class _Tolerant(Dataset):
+    """Gives the error in the place of a picture that cannot be read."""
+
+    def __init__(self, pictures: Dataset) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | InputError:
+        try:
+            return self.pictures[index]
+        except InputError as error:
+            return error
 
 
 def _match(

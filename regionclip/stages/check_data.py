@@ -2,71 +2,127 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from regionclip import runtime
 from regionclip.contracts.boxes import box_checks, join_tables, read_box_tables
-from regionclip.contracts.captions import caption_checks, read_caption_tables, read_shards, shard_check
-from regionclip.contracts.checkpoint import Check, gate
+from regionclip.contracts.captions import (
+    caption_checks,
+    captioned_check,
+    read_caption_tables,
+    read_captioned,
+    read_shards,
+)
+from regionclip.contracts.checkpoint import Check, counts_of, gate
+from regionclip.contracts.drift import box_profile, drift_check
 from regionclip.contracts.images import image_file_check, image_files_table
-from regionclip.contracts.splits import read_classes, split_checks
+from regionclip.contracts.quarantine_page import quarantine_page, read_rejected
+from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
+from regionclip.contracts.splits import TRAIN, read_classes, split_checks
+from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import DatasetName, captioned_scenes, data_sets, detection_set, splits
+from regionclip.data.rejects import SUFFIX, Rejects
+from regionclip.files import write_json
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-DATA = Path("data")
+DATA, BOX_PROFILE = Path("data"), Path("reports/checks/box_profile.json")
+MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the readers meet the others
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Check pairs, scenes, coco and lvis; write reports/checks/check_data.json.
+@dataclass
+class _Part:
+    """What one set gives: its checks, its pictures, and the profiles of its boxes."""
+
+    checks: list[Check]
+    pictures: list[Pictures]
+    profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def run(context: StageContext) -> dict[str, Any]:
+    """Check pairs, scenes, coco and lvis; write reports/checks/check_data.json and box_profile.json, and Data Docs.
 
     Raises:
         DataCheckFailed: A file breaks its contract (exit code 3).
     """
-    demo = context.params.data.source == "demo"
-    parts = [_pair_checks()] if demo else []
-    parts += [_caption_checks()] if not context.params.pretrain.weights else []
-    parts += [_detection_checks(dataset, _supervised(context, dataset)) for dataset in data_sets(DATA)]
-    results = gate("check_data", [check for checks, _ in parts for check in checks])
-    return {"expectations": len(results), "images": sum(count for _, count in parts)}
+    params = context.params
+    demo, parts = params.data.source == "demo", []
+    if demo:
+        parts.append(_pairs())
+    if not params.pretrain.weights:
+        # Real captions stay as they are, and their readers set bad ones aside; boxes were cleaned when written.
+        parts.append(_scenes() if demo else _captioned(params.quarantine.max_fraction))
+    boxes = {dataset: _detection(dataset, _supervised(context, dataset)) for dataset in data_sets(DATA)}
+    parts += boxes.values()
+    pictures = [picture for part in parts for picture in part.pictures]
+    rejected = read_rejected(DATA)
+    shared = shared_picture_check(pictures, known=frozenset() if demo else frozenset({"lvis"}))
+    write_json(BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
+    checks = [check for part in parts for check in part.checks]
+    results = gate("check_data", [*checks, shared], pages={"Quarantine": quarantine_page(rejected)})
+    counted = sum(len(picture.table) for picture in pictures)
+    return {**counts_of(results), "images": counted, "rejected": len(rejected)}
 
 
-def _pair_checks() -> tuple[list[Check], int]:
-    pairs = pd.concat([read_shards(DATA / "pairs" / split) for split in ("train", "val")], ignore_index=True)
-    return [shard_check("pairs", pairs)], len(pairs)
+def _pairs() -> _Part:
+    tables = {split: read_shards(DATA / "pairs" / split) for split in ("train", "val")}
+    check = captioned_check("pairs", pd.concat(tables.values(), ignore_index=True))
+    return _Part([check], [_of_shards("pairs", split, table) for split, table in tables.items()])
 
 
-def _caption_checks() -> tuple[list[Check], int]:
-    """Check the captioned scenes: a COCO captions file with every picture, or the first images of tar shards."""
+def _scenes() -> _Part:
+    """Check the demo world's captioned scenes."""
     captions, pictures = captioned_scenes(DATA)
-    if captions.suffix != ".json":
-        table = read_shards(captions)
-        return [shard_check("scenes", table)], len(table)
     scenes = read_caption_tables(captions)
     files = image_files_table(scenes.images, pictures, runtime.workers())
-    return [*caption_checks("scenes", scenes), image_file_check("scenes", files)], len(files)
+    checks = [*caption_checks("scenes", scenes), image_file_check("scenes", files)]
+    return _Part(checks, [Pictures("scenes", TRAIN, files, trained=True)])
+
+
+def _captioned(limit: float) -> _Part:
+    """Check real captioned images: all of a JSON, or the first of tar shards and other large files."""
+    captions, pictures = captioned_scenes(DATA)
+    with Rejects(DATA / f"scenes{SUFFIX}", limit) as rejects:
+        source = open_captioned_images(captions, pictures, rejects)
+        table = read_captioned(source, None if captions.suffix == ".json" else MOST_CAPTIONED, runtime.workers())
+    images = table.drop_duplicates(["file", "key"])
+    return _Part([captioned_check("scenes", table, limit)], [_of_shards("scenes", TRAIN, images)])
+
+
+def _of_shards(name: str, split: str, table: pd.DataFrame) -> Pictures:
+    # A key names a picture in its shard, as a file name does in its folder.
+    named = table.assign(file=table["file"] + "/" + table["key"], id=table["key"])
+    return Pictures(name, split, named, trained=split == TRAIN)
 
 
 def _supervised(context: StageContext, dataset: DatasetName) -> bool:
+    """Whether every class is base: so it is chosen, or the user names no novel ones."""
     data = context.params.data
-    return data.source == "files" and getattr(data.files, dataset).classes == "supervised"
+    if data.source != "files":
+        return False
+    classes = getattr(data.files, dataset).classes
+    return classes == "supervised" if isinstance(classes, str) else not classes.novel
 
 
-def _detection_checks(dataset: DatasetName, supervised: bool) -> tuple[list[Check], int]:
+def _detection(dataset: DatasetName, supervised: bool) -> _Part:
     sets = {split: detection_set(dataset, split, DATA) for split in splits(dataset, DATA)}
     tables = {split: read_box_tables(where.annotations, dataset) for split, where in sets.items()}
     files = {
         split: image_files_table(tables[split].images, where.images, runtime.workers()) for split, where in sets.items()
     }
     classes = read_classes(DATA / dataset / "classes.json", dataset)
-    everything = pd.concat(files.values(), ignore_index=True)
+    base = classes.loc[classes["split"] == "base", "id"].tolist()
+    profiles = {split: box_profile(table, base) for split, table in tables.items()}
     checks = [
         *box_checks(dataset, join_tables(tables.values()), dataset),
         *split_checks(dataset, dataset, classes, tables, files, supervised=supervised),
-        image_file_check(dataset, everything),
+        image_file_check(dataset, pd.concat(files.values(), ignore_index=True)),
+        drift_check(dataset, TRAIN, profiles),
     ]
-    return checks, len(everything)
+    pictures = [Pictures(dataset, split, table, trained=split == TRAIN) for split, table in files.items()]
+    return _Part(checks, pictures, profiles)

@@ -1,49 +1,137 @@
-"""Stage check_pseudo_labels: the gate before pretraining."""
+"""Stage check_pseudo_labels: the gate before pretraining, on everything that pretraining and transfer read."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regionclip.contracts.captions import read_caption_tables
-from regionclip.contracts.checkpoint import gate
-from regionclip.contracts.pseudo_labels import Demands, pseudo_label_checks
-from regionclip.data.layout import captioned_scenes
+import pandas as pd
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.training_state import read
+from regionclip.contracts.checkpoint import Check, counts_of, gate
+from regionclip.contracts.image_sizes import header_sizes, listed_sizes
+from regionclip.contracts.proposals import proposal_checks
+from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
+from regionclip.contracts.rpn import recall_check, rpn_class_check
+from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
+from regionclip.data.captions import open_captioned_images
+from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
+from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
+from regionclip.files import read_json, write_json
 from regionclip.regions.store import RegionStore
-from regionclip.stages.imported import say_not_needed
 from regionclip.text.concepts import ConceptPool
+from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
 STORE, CONCEPTS = Path("artifacts/pseudo_labels"), Path("artifacts/concepts/concepts.csv")
+RPN, PROPOSALS, BANKS = Path("artifacts/rpn/rpn.pth"), Path("artifacts/proposals"), Path("artifacts/text_bank")
+TEACHER, RECALL = Path("artifacts/teacher"), Path("reports/metrics/rpn.json")
+LABEL_PROFILE = Path("reports/checks/label_profile.json")
 MOST_REGIONS = 5_000_000  # of a larger store the first ones are checked; a table of them takes about 1 GB
+MOST_PROPOSALS = 300_000  # of each split; a fault of the RPN shows in each image
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Check artifacts/pseudo_labels; write reports/checks/check_pseudo_labels.json.
+    """Check RPN, proposals, text banks, concept pool and pseudo labels; write reports/checks/check_pseudo_labels.json
+    and label_profile.json (histograms of confidence and concepts), and Data Docs.
 
     Raises:
-        InputError: The store does not say its threshold.
-        DataCheckFailed: The store breaks its contract (exit code 3).
+        InputError: The store of pseudo labels does not say its threshold.
+        DataCheckFailed: An artefact breaks its contract (exit code 3).
     """
+    checks = [*_rpn_checks(context), *_proposal_checks(context.params.rpn.proposals)]
+    metrics: dict[str, Any] = {}
     if context.params.pretrain.weights:
-        gate("check_pseudo_labels", [])
-        return say_not_needed("check_pseudo_labels", "pretrain.weights is given")
-    params = context.params.check_pseudo_labels
-    store = RegionStore.open(STORE)
+        checks += _bank_checks(None)
+        write_json(LABEL_PROFILE, {})
+    else:
+        pool = ConceptPool.load(CONCEPTS)
+        labels, metrics = _label_checks(context, pool)
+        checks += [concept_check(CONCEPTS, pool), *_bank_checks(pool), *labels]
+    return {**counts_of(gate("check_pseudo_labels", checks)), **metrics}
+
+
+def _rpn_checks(context: StageContext) -> list[Check]:
+    novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
+    classes = read(RPN)[1].get("classes", ())
+    floor = context.params.check_pseudo_labels.min_proposal_recall
+    return [
+        rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
+        recall_check(RECALL, read_json(RECALL), floor),
+    ]
+
+
+def _proposal_checks(most: int) -> list[Check]:
+    checks = []
+    for dataset in data_sets():
+        for split in splits(dataset):
+            store = RegionStore.open(PROPOSALS / f"{dataset}_{split}")
+            regions, images = (
+                _first_regions(store, MOST_PROPOSALS),
+                listed_sizes(detection_set(dataset, split).annotations),
+            )
+            if len(regions) < store.num_regions:
+                images = images[images["id"].isin(regions["image_id"])]
+            checks += proposal_checks(store.path, regions, images, most)
+    return checks
+
+
+def _bank_checks(pool: ConceptPool | None) -> list[Check]:
+    names = {dataset: load_classes(dataset).names for dataset in data_sets()}
+    if pool is not None:
+        names["concepts"] = pool.concepts
+    width, files = (
+        ClipFolder.open(TEACHER).model_cfg["embed_dim"],
+        {name: BANKS / f"{name}.safetensors" for name in names},
+    )
+    return [bank_check(file, TextBank.load(file), names[name], width) for name, file in files.items()]
+
+
+def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check], dict[str, Any]]:
+    """Return the checks of the pseudo labels and what is measured of them; write their histograms."""
+    params, store = context.params.check_pseudo_labels, RegionStore.open(STORE)
+    threshold = _threshold(store)
+    demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions)
+    regions = _first_regions(store, MOST_REGIONS)
+    images = _scene_sizes(context, store, regions)
+    profile = label_profile(regions, threshold)
+    named = {pool.concepts[index]: count for index, count in profile["concepts"].items() if 0 <= index < len(pool)}
+    novel = {dataset: overlap_with_novel(pool, load_classes(dataset).novel_names) for dataset in data_sets()}
+    write_json(LABEL_PROFILE, {"confidence": profile["confidence"], "concepts": named, "novel_in_pool": novel})
+    kept = float((regions["top_prob"] > threshold).mean()) if len(regions) else 0.0
+    counts = {"regions": len(regions), "images": len(images), "kept_fraction": kept}
+    return pseudo_label_checks(STORE, regions, images, demands), {**counts, "concepts_seen": len(named)}
+
+
+def _scene_sizes(context: StageContext, store: RegionStore, regions: pd.DataFrame) -> pd.DataFrame:
+    """Return the sizes of the captioned images that the regions must cover: all, or those of the first regions."""
+    captions, pictures = captioned_scenes()
+    covered = set(regions["image_id"]) if len(regions) < store.num_regions else None
+    if context.params.data.source == "demo":
+        images = listed_sizes(captions)
+        return images if covered is None else images[images["id"].isin(covered)]
+    with Rejects(Path("data") / f"scenes{SUFFIX}", context.params.quarantine.max_fraction) as rejects:
+        records = open_captioned_images(captions, pictures, rejects)
+        wanted = (record for record in records if covered is None or store.id_type(record.key) in covered)
+        return header_sizes(wanted, store.id_type)
+
+
+def _first_regions(store: RegionStore, most: int) -> pd.DataFrame:
+    """Return the first regions of a store, whole images only."""
+    regions = store.to_pandas(limit=most)
+    if len(regions) < store.num_regions:
+        # The last image may be cut.
+        regions = regions[regions["image_id"] != regions["image_id"].iloc[-1]]
+    return regions
+
+
+def _threshold(store: RegionStore) -> float:
     try:
-        threshold = float(store.metadata["threshold"])
+        return float(store.metadata["threshold"])
     except (KeyError, ValueError):
         mend = "run the stage `pseudo_labels` again"
         raise InputError("the key is missing or no number", file=STORE, key="threshold", mend=mend) from None
-    demands = Demands(len(ConceptPool.load(CONCEPTS)), threshold, params.min_kept_fraction, params.max_regions)
-    regions, images = store.to_pandas(limit=MOST_REGIONS), read_caption_tables(captioned_scenes()[0]).images
-    if len(regions) < store.num_regions:
-        # The last image may be cut, and those after it were not read.
-        regions = regions[regions["image_id"] != regions["image_id"].iloc[-1]]
-        images = images[images["id"].isin(regions["image_id"])]
-    results = gate("check_pseudo_labels", pseudo_label_checks(STORE, regions, images, demands))
-    kept = next(result["observed"] for result in results if result["column"] == "kept")
-    return {"expectations": len(results), "regions": len(regions), "images": len(images), "kept_fraction": kept}

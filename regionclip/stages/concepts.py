@@ -12,6 +12,7 @@ from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_tree, write_json
 from regionclip.stages.imported import say_not_needed
+from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.counting import count_concepts
 from regionclip.text.coverage import coverage, write_table
@@ -36,9 +37,10 @@ def run(context: StageContext) -> dict[str, Any]:
     params = context.params.concepts
     parser = build_parser(params.parser, params.modifiers)
     captions, pictures = captioned_scenes()
-    images = open_captioned_images(captions, pictures)
     workers = runtime.workers() if _size(captions) > _WORTH_PROCESSES else 0
-    counts = count_concepts(images.iter_captions(), parser, workers)
+    with set_aside(context, "concepts") as rejects:
+        images = open_captioned_images(captions, pictures, rejects)
+        counts = count_concepts(images.iter_captions(), parser, workers)
     misspellings = mend_spellings(counts)
     source = {str(captions): sha256_tree(captions)}
     pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, source)

@@ -15,6 +15,7 @@ from regionclip.models.assembly import build_pretrainer
 from regionclip.params import Pretrain
 from regionclip.regions.store import RegionStore
 from regionclip.stages.imported import leave_empty
+from regionclip.stages.rejected import set_aside
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
@@ -44,22 +45,24 @@ def _train(context: StageContext) -> None:
     params, seed = context.params.pretrain, context.params.seed
     clip, bank, store = ClipFolder.open(TEACHER), TextBank.load(BANK), RegionStore.open(STORE)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
-    store.require(bank_sha256=bank.sha256)
+    store.require(bank_sha256=bank.sha256, teacher_sha256=clip.weights_sha256)
     model = build_pretrainer(clip, _losses(params), params.threshold, params.frozen_stages)
     model.set_concepts(bank.embeddings)
     captions, pictures = captioned_scenes()
-    dataset = ImageTextRegionDataset(
-        captions=captions,
-        images=pictures,
-        store=STORE,
-        tokenizer=clip.tokenizer(),
-        regions_per_image=params.regions_per_image,
-        scales=params.scales,
-        max_size=params.max_size,
-        interpolation=params.interpolation,
-        flip_prob=0.5,
-        seed=seed,
-    )
+    with set_aside(context, "pretrain") as rejects:
+        dataset = ImageTextRegionDataset(
+            captions=captions,
+            images=pictures,
+            store=STORE,
+            tokenizer=clip.tokenizer(),
+            regions_per_image=params.regions_per_image,
+            scales=params.scales,
+            max_size=params.max_size,
+            interpolation=params.interpolation,
+            flip_prob=0.5,
+            seed=seed,
+            rejects=rejects,
+        )
     trained = train(
         model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, history=HISTORY
     )

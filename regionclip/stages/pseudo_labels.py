@@ -10,8 +10,10 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import open_captioned_images
+from regionclip.data.captions.span import ImageSpan
 from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import PicturesDataset
+from regionclip.data.rejects import Rejects
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
 from regionclip.files import atomic_dir, sha256_file
 from regionclip.models.assembly import build_rpn
@@ -19,8 +21,10 @@ from regionclip.regions.labelling import Proposer, label_regions
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.random_regions import RandomRegions
 from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.store_summary import summarise
 from regionclip.regions.views import RegionTeacher
 from regionclip.stages.imported import say_not_needed
+from regionclip.stages.rejected import set_aside
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
@@ -42,8 +46,6 @@ def run(context: StageContext) -> dict[str, Any]:
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
     matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
-    images = [(int(record.key), record.image) for record in open_captioned_images(*captioned_scenes())]
-    pictures = PicturesDataset(images, context.params.detection)
     metadata = {
         "teacher_sha256": clip.weights_sha256,
         "bank_sha256": bank.sha256,
@@ -52,11 +54,25 @@ def run(context: StageContext) -> dict[str, Any]:
         "temperature": str(params.temperature),
         "threshold": str(params.threshold),
     }
-    with RegionStoreWriter(OUT, metadata, k=min(params.top_k, len(bank.names))) as writer:
-        batch, proposer = context.params.detection.test_batch, _proposer(context, clip)
-        for image_id, regions in label_regions(proposer, teacher, matcher, pictures, params.top_k, batch):
+    k, batch = min(params.top_k, len(bank.names)), context.params.detection.test_batch
+    with (
+        RegionStoreWriter(OUT, metadata, k=k, concepts=len(bank.names), partial=context.scratch / "store") as writer,
+        set_aside(context, "pseudo_labels") as rejects,
+    ):
+        everything = _pictures(rejects)
+        left = [picture for picture in everything if picture[0] not in writer]
+        pictures, proposer = PicturesDataset(left, context.params.detection), _proposer(context, clip)
+        for image_id, regions in label_regions(proposer, teacher, matcher, pictures, params.top_k, batch, rejects.add):
             writer.add(image_id, *regions)
-    return _measure(bank, params.threshold)
+        rejects.check(len(rejects), len(everything), captioned_scenes()[0])
+    return _measure(bank, params.threshold) | {"rejected": len(rejects)}
+
+
+def _pictures(rejects: Rejects) -> list[tuple[int | str, Path | ImageSpan]]:
+    """Return id and place of each captioned image that can be read; the gate on data has listed the others."""
+    source = open_captioned_images(*captioned_scenes(), rejects)
+    table = source.table()
+    return [(image_id, table[row].image) for row, image_id in enumerate(table.ids.to_pylist())]
 
 
 def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
@@ -71,11 +87,10 @@ def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
 
 def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:
     store = RegionStore.open(OUT)
-    mass = sum(float(store[image_id].concept_prob.sum()) for image_id in store.image_ids)
-    quality: dict[str, Any] = {"regions": store.num_regions, "images": len(store)}
+    quality = summarise(store)
     if TRUTH.exists():
         quality |= pseudo_label_precision(TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
-    return {**quality, "top_k_mass": mass / max(store.num_regions, 1)}
+    return quality
 
 
 def _labelled(store: RegionStore, bank: TextBank, threshold: float) -> Iterator[LabelledRegions]:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from textblob.en import parser as _tagger
 
 from regionclip.text.roles import ADJECTIVE, JOINT, NOUN, OTHER, Tagged, phrase_roles
-from regionclip.text.words import clean_caption, is_concept, lemma, readings
+from regionclip.text.words import RULES, clean_caption, is_concept, lemma, readings
 
 # Negations and contractions are tokens of their own; words keep inner hyphens until `_split_hyphens`.
 _TOKEN = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:-[^\W_]+)*|[^\s]")
@@ -18,8 +18,6 @@ _TOKEN = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:-[
 _MARK = ":"  # the tag of a dash
 # "Pneumonoultramicroscopicsilicovolcanoconiosis" has 45 letters.
 _LONGEST_WORD = 45
-# Kept in the version of the parser; raised when the same caption gives other concepts than before.
-_RULES = 2
 
 
 class PatternParser:
@@ -35,7 +33,7 @@ class PatternParser:
         self._compound = "compound" in modifiers
         self._adjective = "adjective" in modifiers
         libraries = " ".join(f"{name} {version(name)}" for name in ("textblob", "lemminflect"))
-        self.version = f"pattern rules {_RULES} {libraries}"
+        self.version = f"pattern rules {RULES} {libraries}"
 
     def parse(self, caption: str) -> list[str]:
         """Return the concepts of one caption; see `regionclip.text.parser.ConceptParser`."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from regionclip.errors import InputError
-from regionclip.text.words import clean_caption, is_concept
+from regionclip.text.words import RULES, clean_caption, is_concept
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -31,7 +31,7 @@ class SpacyParser:
         self._language = _load(model)
         self._modifiers = frozenset(modifiers)
         meta = self._language.meta
-        self.version = f"spacy:{model} {meta.get('version', 'unknown')}"
+        self.version = f"spacy:{model} rules {RULES} {meta.get('version', 'unknown')}"
 
     def parse(self, caption: str) -> list[str]:
         """Return the concepts of one caption; see `regionclip.text.parser.ConceptParser`."""

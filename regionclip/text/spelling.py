@@ -75,7 +75,7 @@ def _right_spellings(words: Mapping[str, int]) -> dict[str, str]:
     found: dict[str, set[str]] = {}
     for noun, mentions in words.items():
         # An edit may take a letter away, so a noun has one letter less than the shortest misspelling at least.
-        if mentions < _RATIO or len(noun) < _SHORTEST - 1 or not noun.isalpha() or "NOUN" not in readings(noun):
+        if mentions < _RATIO or len(noun) < _SHORTEST - 1 or "NOUN" not in readings(noun):
             continue
         for spelling in _one_edit(noun) & words.keys():
             if words[spelling] * _RATIO <= mentions and _may_be_wrong(spelling):

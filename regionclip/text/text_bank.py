@@ -73,7 +73,7 @@ class TextBank:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the embeddings' bytes (float32, row by row), in hex."""
-        return hashlib.sha256(self.embeddings.contiguous().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(self.embeddings.contiguous().numpy()).hexdigest()
 
     def index(self, name: str) -> int:
         """Return the row of a name.

@@ -10,6 +10,9 @@ from ftfy import fix_encoding
 from lemminflect import getAllLemmas, getLemma
 from textblob.en.inflect import singularize
 
+RULES = 2
+"""Part of the parsers' versions; raised when the same caption gives other concepts than before."""
+
 # The official list is "pronouns, punctuation, 's, m, 1930"; punctuation and numbers never become concepts here.
 STOP_WORDS = frozenset(
     """i me my mine myself you your yours yourself yourselves he him his himself she her hers herself it its itself

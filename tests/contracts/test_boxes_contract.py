@@ -88,7 +88,7 @@ def test_a_planted_fault_is_named(
 def test_a_box_may_leave_its_image_by_less_than_a_pixel(data: Path, edit: Edit) -> None:
     edit(data / COCO, _set("annotations", 0, "bbox", [-0.4, 3, 40.9, 27.2]))
     _check(data / COCO, data / "reports")
-    assert (data / "reports/boxes.json").is_file()
+    assert (data / "reports/checks/boxes.json").is_file()
 
 
 MALFORMED = [

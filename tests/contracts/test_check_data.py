@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from regionclip.errors import DataCheckFailed
-from regionclip.files import read_json
-from regionclip.params import load_params
+from regionclip.errors import DataCheckFailed, InputError
+from regionclip.files import read_json, write_json
+from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
 from regionclip.stages import check_data
 
 CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"))
@@ -25,10 +26,12 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_clean_data_pass(project: Path) -> None:
     metrics = check_data.run(CONTEXT)
     report = read_json("reports/checks/check_data.json")
-    assert metrics == {"expectations": report["expectations"], "images": 27}
+    assert metrics == {"expectations": report["expectations"], "warnings": 0, "images": 27, "rejected": 0}
     assert report["success"] is True and report["expectations"] > 90
     artefacts = {result["artefact"].split()[0] for result in report["results"]}
-    assert artefacts == {"pairs", "scenes", "coco", "lvis"}
+    assert artefacts == {"pairs", "scenes", "coco", "lvis", "pictures"}
+    assert read_json("reports/checks/box_profile.json")["coco"]["train"]["boxes"] == 6
+    assert "No record was set aside" in Path("reports/data_docs/check_data/quarantine.html").read_text()
 
 
 def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
@@ -44,3 +47,36 @@ def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
     failed = [result for result in read_json("reports/checks/check_data.json")["results"] if not result["success"]]
     assert [result["artefact"] for result in failed] == ["lvis training boxes", "lvis image files"]
     assert failed[1]["records"][0]["file"] == str(image) and failed[1]["records"][0]["error"]
+
+
+@pytest.mark.parametrize("trained", ["scenes/images", "lvis/train"])
+def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path, trained: str) -> None:
+    twin = Path("data") / trained / "000000000002.jpg"
+    shutil.copy("data/coco/val/000000000021.jpg", twin)
+    with pytest.raises(DataCheckFailed, match=f"leak {twin}, .*trained on in another set") as caught:
+        check_data.run(CONTEXT)
+    assert caught.value.exit_code == 3 and caught.value.file == "data/coco/val/000000000021.jpg"
+
+
+def _files_context(limit: float) -> SimpleNamespace:
+    """The same folder as if it came from files: its pictures and captions lie elsewhere."""
+    params = CONTEXT.params
+    places = {"instances_train": "a", "instances_val": "b", "images_train": "c", "images_val": "d"}
+    coco = CocoFiles(**places, classes=OwnClasses(base=["star", "boat"], novel=["ring"]))
+    data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
+    return SimpleNamespace(
+        params=params.model_copy(update={"data": data, "quarantine": Quarantine(max_fraction=limit)})
+    )
+
+
+def test_bad_records_of_real_captions_are_set_aside_up_to_the_limit(project: Path) -> None:
+    shutil.rmtree("data/lvis")
+    scenes = Path("data/scenes")
+    write_json(scenes / "source.json", {"captions": "data/scenes/captions.json", "images": "data/scenes/images"})
+    Path("data/scenes/images/000000000002.jpg").write_bytes(b"")
+    metrics = check_data.run(_files_context(0.4))
+    assert metrics["rejected"] == 1 and metrics["images"] == 11, "2 scenes and 9 pictures of coco"
+    page = Path("reports/data_docs/check_data/quarantine.html").read_text()
+    assert "1 records were set aside" in page and "image 2" in page and "no bytes" in page
+    with pytest.raises(InputError, match="1 of 3 records were set aside, more than the limit of 10.00%"):
+        check_data.run(_files_context(0.1))

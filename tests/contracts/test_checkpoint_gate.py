@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from regionclip.contracts.checkpoint import Check, gate, run_checks
+from regionclip.contracts import checkpoint
+from regionclip.contracts.checkpoint import WARNING, Check, counts_of, gate, run_checks
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
@@ -26,8 +28,8 @@ def _check(values: list[float], name: str = "things") -> Check:
 
 def test_a_pass_is_reported_in_the_order_of_the_suite(tmp_path: Path) -> None:
     results = gate("stage", [_check([0.5, 1.0]), _check([0.0], "others")], tmp_path)
-    report = read_json(tmp_path / "stage.json")
-    assert report == {"success": True, "expectations": 6, "failed": 0, "results": results}
+    report = read_json(tmp_path / "checks/stage.json")
+    assert report == {"success": True, "expectations": 6, "failed": 0, "warnings": 0, "results": results}
     assert [result["problem"] for result in results] == ["no row", "too large", "not a number"] * 2
     assert [result["observed"] for result in results[::3]] == [2, 1]
 
@@ -37,16 +39,53 @@ def test_a_failure_names_file_record_key_and_mend_and_leaves_the_report(tmp_path
         gate("stage", [_check([0.5, 3.0, float("nan"), 4.0])], tmp_path)
     assert str(caught.value) == (
         "a.json, record id 1, x 3.0, key 'size': things: too large (2 records); 1 more expectations failed. "
-        f"To mend: make it smaller; all findings are in {tmp_path / 'stage.json'}."
+        f"To mend: make it smaller; all findings are in {tmp_path / 'checks/stage.json'}."
     )
     assert caught.value.exit_code == 3
-    report = read_json(tmp_path / "stage.json")
+    report = read_json(tmp_path / "checks/stage.json")
     assert (report["success"], report["failed"]) == (False, 2)
     assert report["results"][1]["records"] == [
         {"file": "a.json", "id": 1, "x": 3.0},
         {"file": "a.json", "id": 3, "x": 4.0},
     ]
     assert report["results"][1]["unexpected"] == 2
+
+
+def test_a_warning_is_counted_and_shown_and_stops_nothing(tmp_path: Path) -> None:
+    check = _check([0.5, 3.0])
+    check.suite.expectations[1].severity = WARNING
+    results = gate("stage", [check], tmp_path)
+    report = read_json(tmp_path / "checks/stage.json")
+    assert (report["success"], report["failed"], report["warnings"]) == (True, 0, 1)
+    assert [result["severity"] for result in results] == ["error", "warning", "error"]
+    assert counts_of(results) == {"expectations": 3, "warnings": 1}
+    assert "too large" in (tmp_path / "data_docs/stage/index.html").read_text()
+
+
+class _Recorder:
+    """Stands in for the stage's MLflow run."""
+
+    def __init__(self) -> None:
+        self.artifacts: list[str] = []
+        self.metrics: dict[str, float] = {}
+
+    def log_artifact(self, path: Path) -> None:
+        assert path.exists()
+        self.artifacts.append(path.name)
+
+    def log_metrics(self, values: dict[str, float]) -> None:
+        self.metrics |= values
+
+
+@pytest.mark.parametrize(("values", "metrics"), [([0.5], {}), ([3.0], {"expectations": 3, "failed": 1, "warnings": 0})])
+def test_report_and_data_docs_go_to_the_run_whatever_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[float], metrics: dict[str, float]
+) -> None:
+    recorder = _Recorder()
+    monkeypatch.setattr(checkpoint, "current_tracker", lambda: recorder)
+    with contextlib.suppress(DataCheckFailed):
+        gate("stage", [_check(values)], tmp_path)
+    assert recorder.artifacts == ["stage.json", "stage"] and recorder.metrics == metrics
 
 
 def test_only_a_sample_of_the_records_is_kept() -> None:

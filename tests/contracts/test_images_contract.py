@@ -10,7 +10,8 @@ from PIL import Image
 
 from regionclip.contracts.captions import read_caption_tables
 from regionclip.contracts.checkpoint import gate
-from regionclip.contracts.images import image_file_check, image_files_table, look
+from regionclip.contracts.images import image_file_check, image_files_table
+from regionclip.data.image_files import look
 from regionclip.errors import DataCheckFailed
 
 SECOND = "scenes/images/000000000002.jpg"
@@ -31,7 +32,7 @@ def _resize(path: Path) -> None:
 
 def test_clean_images_pass(data: Path) -> None:
     _check(data)
-    assert (data / "reports/images.json").is_file()
+    assert (data / "reports/checks/images.json").is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,22 +1,16 @@
-"""Contract of pseudo labels, on real stores and on tables with planted faults, and its stage."""
+"""Contract of pseudo labels, on tables with planted faults."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from regionclip.contracts.checkpoint import gate, run_checks
-from regionclip.contracts.pseudo_labels import Demands, pseudo_label_checks
-from regionclip.errors import DataCheckFailed, InputError
-from regionclip.files import read_json
-from regionclip.params import load_params
-from regionclip.regions.store import RegionStoreWriter
-from regionclip.stages import check_pseudo_labels
-from regionclip.text.concepts import ConceptPool
+from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
+from regionclip.errors import DataCheckFailed
 
 DEMANDS = Demands(pool_size=3, threshold=0.1, min_kept_fraction=0.5, max_regions=2)
 IMAGES = pd.DataFrame({"id": [1, 2, 3], "width": 40, "height": 30})
@@ -43,8 +37,17 @@ def _checks(regions: pd.DataFrame, demands: Demands = DEMANDS) -> list:
 
 def test_clean_labels_pass_and_the_kept_fraction_is_measured() -> None:
     results = run_checks(_checks(_regions()))
-    assert all(result["success"] for result in results)
+    assert all(result["success"] for result in results if result["severity"] == "error")
     assert next(result["observed"] for result in results if result["column"] == "kept") == 0.75
+
+
+def test_one_concept_for_most_regions_is_a_warning_and_the_histograms_are_counted() -> None:
+    failed = [result for result in run_checks(_checks(_regions())) if not result["success"]]
+    assert [(result["severity"], result["artefact"]) for result in failed] == [("warning", "pseudo label concepts")]
+    assert failed[0]["records"] == [{"file": "store", "concept": 0, "regions": 2, "share": 2 / 3}]
+    profile = label_profile(_regions(), 0.1)
+    assert profile["concepts"] == {0: 2, 2: 1}, "the region of concept 1 is below the threshold"
+    assert {bin: count for bin, count in enumerate(profile["confidence"]) if count} == {1: 1, 6: 1, 18: 1, 19: 1}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_clean_labels_pass_and_the_kept_fraction_is_measured() -> None:
         (2, "top_prob", 1.5, "not a probability"),
         (2, "top_prob", np.nan, "not a number"),
         (2, "top_concept", 3, "outside the pool of 3 concepts"),
-        (2, "image_id", 9, "not among the scenes"),
+        (2, "image_id", 9, "the image is not listed"),
     ],
 )
 def test_a_planted_fault_is_named(tmp_path: Path, row: int, column: str, value: float, problem: str) -> None:
@@ -77,10 +80,14 @@ def test_images_with_no_or_too_many_regions_are_named(tmp_path: Path) -> None:
     regions = _regions()
     regions["image_id"] = [1, 1, 1, 2]
     results = run_checks(_checks(regions))
-    failed = {result["problem"]: result["records"] for result in results if not result["success"]}
+    failed = {
+        result["problem"]: result["records"]
+        for result in results
+        if "region" in str(result["column"]) and not result["success"]
+    }
     assert {problem: [row["id"] for row in rows] for problem, rows in failed.items()} == {
-        "a scene has no region": [3],
-        "a scene has more than 2 regions": [1],
+        "an image has no region": [3],
+        "an image has more than 2 regions": [1],
     }
 
 
@@ -88,54 +95,3 @@ def test_too_few_kept_regions_stop_the_pipeline(tmp_path: Path) -> None:
     demands = Demands(pool_size=3, threshold=0.1, min_kept_fraction=0.8, max_regions=2)
     with pytest.raises(DataCheckFailed, match=r"too few regions are above the threshold 0\.1 \(found 0\.75\)"):
         gate("labels", _checks(_regions(), demands), tmp_path)
-
-
-@pytest.fixture
-def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with scenes and a concept pool; the store is the test's."""
-    monkeypatch.chdir(data.parent)
-    ConceptPool(("star", "boat", "ring"), (9, 5, 2), "pattern", 1).save("artifacts/concepts/concepts.csv")
-    return data.parent
-
-
-def _store(path: Path, metadata: dict[str, str], concept: int = 0) -> None:
-    with RegionStoreWriter(path, metadata, k=2) as writer:
-        for image_id in (1, 2, 3):
-            boxes = np.float32([[0, 0, 40, 30], [5, 5, 20, 20]])
-            index, prob = np.int32([[concept, 1], [2, 0]]), np.float32([[0.8, 0.1], [0.05, 0.02]])
-            writer.add(image_id, boxes, np.float32([2, -1]), index, prob)
-
-
-def _context(min_kept: float) -> SimpleNamespace:
-    params = load_params(Path(__file__).parents[1] / "tiny.yaml")
-    demands = params.check_pseudo_labels.model_copy(update={"min_kept_fraction": min_kept, "max_regions": 10})
-    return SimpleNamespace(params=params.model_copy(update={"check_pseudo_labels": demands}))
-
-
-def test_the_stage_measures_a_clean_store(project: Path) -> None:
-    _store(project / "artifacts/pseudo_labels", {"threshold": "0.1"})
-    metrics = check_pseudo_labels.run(_context(0.5))
-    assert metrics["kept_fraction"] == 0.5 and metrics["regions"] == 6 and metrics["images"] == 3
-    assert read_json("reports/checks/check_pseudo_labels.json")["success"] is True
-
-
-def test_the_stage_checks_whole_images_of_a_store_that_is_too_large(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _store(project / "artifacts/pseudo_labels", {"threshold": "0.1"})
-    monkeypatch.setattr(check_pseudo_labels, "MOST_REGIONS", 3)
-    metrics = check_pseudo_labels.run(_context(0.5))
-    assert (metrics["regions"], metrics["images"]) == (2, 1)
-
-
-def test_the_stage_stops_on_a_store_of_another_pool(project: Path) -> None:
-    _store(project / "artifacts/pseudo_labels", {"threshold": "0.1"}, concept=7)
-    with pytest.raises(DataCheckFailed, match=r"artifacts/pseudo_labels, record image_id 1.*outside the pool of 3"):
-        check_pseudo_labels.run(_context(0.5))
-    assert read_json("reports/checks/check_pseudo_labels.json")["success"] is False
-
-
-def test_the_stage_refuses_a_store_without_threshold(project: Path) -> None:
-    _store(project / "artifacts/pseudo_labels", {})
-    with pytest.raises(InputError, match="key 'threshold'"):
-        check_pseudo_labels.run(_context(0.5))

@@ -37,6 +37,7 @@ def test_clean_splits_pass(clean_data: Path, kind: str) -> None:
         f"{kind} classes",
         f"{kind} categories and classes",
         f"{kind} training boxes",
+        f"{kind} class balance",
         f"{kind} pictures across splits",
     }
 
@@ -111,3 +112,17 @@ def test_a_picture_twice_in_one_split_is_no_leak(data: Path) -> None:
     shutil.copy(data / "coco/val/000000000021.jpg", data / "coco/val/000000000022.jpg")
     results = gate("splits", _checks(data, "coco", "across splits"), data)
     assert all(result["success"] for result in results)
+
+
+def test_a_base_class_without_boxes_and_one_with_most_of_them_are_warnings(data: Path, edit: Edit) -> None:
+    def unbalance(content: Any) -> None:
+        content["annotations"] = [box for box in content["annotations"] if box["category_id"] == 1]
+
+    edit(data / "coco/annotations/instances_train_base.json", unbalance)
+    edit(data / "coco/classes.json", lambda c: c["classes"].append({"id": 4, "name": "moon", "split": "base"}))
+    results = gate("splits", _checks(data, "coco", "class balance"), data)
+    assert {(result["problem"], result["severity"]) for result in results if not result["success"]} == {
+        ("a base class has no training box", "warning"),
+        ("one class has more than 67% of the boxes", "warning"),
+    }
+    assert [row["name"] for row in results[0]["records"]] == ["boat", "moon"]

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from regionclip.data.captions import decode_image, open_captioned_images
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import write_json
 
@@ -165,3 +166,108 @@ def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P"):
         Image.new(mode, (8, 6)).save(tmp_path / f"{mode}.png")
         assert decode_image(tmp_path / f"{mode}.png").mode == "RGB"
+
+
+def _rejected(path: Path) -> dict[str, str]:
+    """Reasons of a rejects file by record."""
+    return {line["record"]: line["reason"] for line in map(json.loads, path.read_text().splitlines())}
+
+
+def test_bad_lines_are_set_aside_and_the_good_ones_read(tmp_path: Path) -> None:
+    """Each bad line has its reason: Latin-1, no JSON, no caption, an image that is absent, empty or cut short."""
+    for name in ("good.jpg", "odd.jpg", "cut.jpg"):
+        (tmp_path / name).write_bytes(_jpeg())
+    (tmp_path / "cut.jpg").write_bytes(_jpeg()[:-60])
+    (tmp_path / "zero.jpg").touch()
+    odd = "a \U0001f415 \x07" + "x" * 10_000
+    lines = [
+        b'{"image": "good.jpg", "caption": "a moon"}',
+        '{"image": "good.jpg", "caption": "caf\xe9"}'.encode("latin-1"),
+        b'{"image": "good.jpg", "caption": ',
+        b'{"image": "good.jpg"}',
+        b'{"image": "good.jpg", "caption": "  "}',
+        b'{"image": "none.jpg", "caption": "a moon"}',
+        b'{"image": "zero.jpg", "caption": "a moon"}',
+        b'{"image": "cut.jpg", "caption": "a cut"}',
+        json.dumps({"image": "odd.jpg", "captions": [odd, ""]}).encode(),
+    ]
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(b"\n".join(lines))
+    with Rejects(tmp_path / "set_rejected.jsonl", limit=0.9) as rejects:
+        source = open_captioned_images(path, rejects=rejects)
+        assert [record.captions for record, _ in source.decoded()] == [("a moon",), (odd,)]
+        assert [record.key for record in source] == ["good.jpg", "cut.jpg", "odd.jpg"], "captions need no pixels"
+    reasons = _rejected(tmp_path / "set_rejected.jsonl")
+    assert list(reasons) == [f"line {number}" for number in (2, 3, 4, 5, 6, 7)] + ["cut.jpg", "line 9"]
+    words = ["not UTF-8", "not JSON", "there is no caption", "image without caption", "does not exist", "no bytes"]
+    words += ["cannot be decoded", "empty caption"]
+    assert all(word in why for word, why in zip(words, reasons.values(), strict=True))
+
+
+def test_bad_coco_records_are_set_aside(tmp_path: Path) -> None:
+    """Broken records of the JSON and images without a caption are set aside at each reading, and kept once."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.jpg").write_bytes(_jpeg())
+    annotations = [{"image_id": 5, "caption": "a"}, {"image_id": 7}, {"image_id": 7, "caption": "a moon"}]
+    path = _coco(tmp_path / "captions.json", [*annotations, {"image_id": 7, "caption": 3}])
+    with Rejects(tmp_path / "c_rejected.jsonl", limit=0.8) as rejects:
+        source = open_captioned_images(path, rejects=rejects)
+        for _ in range(2):
+            assert [record.key for record in source] == ["7"]
+            assert len(source.rejected) == 4 and sum(source.skipped.values()) == 4
+    reasons = _rejected(tmp_path / "c_rejected.jsonl")
+    assert list(reasons) == ["annotations[0]", "annotations[1]", "image 7", "image 9"]
+    assert reasons["image 7"] == "a caption is not text" and reasons["image 9"] == "image without caption"
+
+
+def test_of_a_cut_shard_the_whole_samples_are_kept(tmp_path: Path) -> None:
+    """A shard cut in the middle of an image or of a header, with Latin-1 text and with broken JSON, is read as far."""
+    parts = {"a.jpg": _jpeg(), "a.txt": b"a moon", "b.jpg": _jpeg(), "b.txt": "caf\xe9".encode("latin-1")}
+    parts |= {"c.jpg": _jpeg(), "c.json": b'{"caption": ', "d.jpg": _jpeg(), "d.json": b'{"captions": "a moon"}'}
+    parts |= {
+        "e.txt": b"no picture",
+        "e.TXT": b"twice",
+        "f.jpg": _jpeg(),
+        "f.txt": b"a star",
+        "g.jpg": _jpeg(),
+        "g.txt": b"a fish",
+    }
+    whole = _tar(tmp_path / "whole.tar", parts).read_bytes()
+    with tarfile.open(tmp_path / "whole.tar") as tar:
+        header = tar.getmember("g.jpg").offset
+    for cut in (header + 600, header + 100, header):
+        path = tmp_path / f"{cut}.tar"
+        path.write_bytes(whole[:cut])
+        with Rejects(tmp_path / "t_rejected.jsonl", limit=0.75) as rejects:
+            source = open_captioned_images(path, rejects=rejects)
+            assert [(record.key, decode_image(record.image).size) for record in source] == [
+                ("a", (32, 24)), ("f", (32, 24)),
+            ]  # fmt: skip
+        reasons = _rejected(tmp_path / "t_rejected.jsonl")
+        assert list(reasons) == ["b", "c", "d", "e.TXT", "e", "after f.txt"]
+        assert "cannot be read (unexpected end of data)" in reasons["after f.txt"] and reasons["e"] == "no image"
+        with pytest.raises(InputError, match="record b, key 'txt'"):
+            list(open_captioned_images(path))
+
+
+def test_a_shard_that_ends_between_two_members_is_refused(tmp_path: Path) -> None:
+    """Without the blocks of zeros at its end the shard was cut, although every member in it is whole."""
+    path = _tar(tmp_path / "0.tar", {"a.jpg": _jpeg(), "a.txt": b"a moon", "b.jpg": _jpeg(), "b.txt": b"a star"})
+    with tarfile.open(path) as tar:
+        cut = tar.getmember("b.jpg").offset
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(InputError, match="after a.txt: the shard cannot be read"):
+        list(open_captioned_images(path))
+
+
+def test_too_many_bad_records_stop_the_reading(tmp_path: Path) -> None:
+    """Two of three above a limit of a half: the error counts the reasons, and the file tells the records."""
+    path = tmp_path / "set.jsonl"
+    (tmp_path / "a.jpg").write_bytes(_jpeg())
+    path.write_text('{"image": "a.jpg", "caption": "a moon"}\nx\n{"image": "b.jpg", "caption": "a moon"}')
+    words = "2 of 3 records were set aside, more than the limit of 50.00%: 1 x not JSON, 1 x the image does not exist"
+    with pytest.raises(InputError, match=words), Rejects(tmp_path / "set_rejected.jsonl", limit=0.5) as rejects:
+        list(open_captioned_images(path, rejects=rejects))
+    assert list(_rejected(tmp_path / "set_rejected.jsonl")) == ["line 2", "line 3"]
+    with Rejects(tmp_path / "set_rejected.jsonl", limit=2 / 3) as rejects:
+        assert len(list(open_captioned_images(path, rejects=rejects))) == 1

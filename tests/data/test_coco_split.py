@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from regionclip.contracts.leakage import assert_no_novel
 from regionclip.data.annotation_files import keep_categories
@@ -16,6 +17,7 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.splits import write_detection_set
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
+from regionclip.params import OwnClasses, check_params
 
 Content = dict[str, Any]
 Edit = Callable[[Content], Content]
@@ -177,3 +179,98 @@ def test_label_names_in_a_message_are_cut(real: SimpleNamespace) -> None:
     with pytest.raises(InputError) as caught:
         _write(real.coco, instances_train="sets/other.json")
     assert len(re.findall(r"'[^']+'", caught.value.problem)) == 12
+
+
+def _own(files: Any, base: list[str], novel: list[str]) -> tuple[Content, Content, dict[str, int]]:
+    return _write(files, classes=OwnClasses(base=base, novel=novel))
+
+
+def test_own_classes_are_kept_by_name_and_every_other_one_goes(real: SimpleNamespace) -> None:
+    """Images 2 to 4 have no person and no toothbrush; 3 has a crowd of persons. Every validation image stays."""
+    train, val, counts = _own(real.coco, ["toothbrush", "person"], ["cat"])
+    assert [image["id"] for image in train["images"]] == [1, 3, 5]
+    assert sorted((a["image_id"], a["category_id"]) for a in train["annotations"]) == [(1, 1), (3, 1), (5, 90)]
+    assert [category["name"] for category in train["categories"]] == ["person", "toothbrush"]
+    assert [image["id"] for image in val["images"]] == [11, 12, 13, 14]
+    assert [(a["image_id"], a["category_id"]) for a in val["annotations"]] == [(11, 17), (11, 1)]
+    assert load_classes("coco").names == ("person", "cat", "toothbrush")
+    assert load_classes("coco").novel_names == ("cat",)
+    assert (counts["train_images_left_out"], counts["train_annotations_left_out"]) == (2, 4)
+    assert (counts["val_images_left_out"], counts["val_annotations_left_out"]) == (0, 2)
+    assert detection_set("coco", "train").annotations.name == "train_base.json"
+    assert assert_no_novel(detection_set("coco", "train").annotations, "data/coco/classes.json") == 3
+    manifest = read_json("data/coco/manifest.json")
+    assert manifest["classes"] == {"base": ["toothbrush", "person"], "novel": ["cat"]}
+
+
+def test_without_novel_classes_pictures_without_objects_train_too(real: SimpleNamespace) -> None:
+    train, _, counts = _own(real.coco, ["person"], [])
+    assert [image["id"] for image in train["images"]] == [1, 2, 3, 4, 5] and counts["train_images_left_out"] == 0
+    assert load_classes("coco").novel_names == ()
+
+
+def test_own_files_may_number_and_order_their_categories_each_in_its_way(real: SimpleNamespace) -> None:
+    """The ids of the validation file stand in both, so that results can be handed in against it."""
+    wanted = _own(real.coco, ["person", "toothbrush"], ["cat"])[:2]
+    content = _renumbered(read_json(real.coco.instances_train))
+    write_json(real.coco.instances_train, content | {"categories": content["categories"][::-1]})
+    assert _own(real.coco, ["person", "toothbrush"], ["cat"])[:2] == wanted
+
+
+def test_area_and_crowd_follow_from_the_box_where_a_tool_leaves_them_out(real: SimpleNamespace) -> None:
+    for file in (real.coco.instances_train, real.coco.instances_val):
+        content = read_json(file)
+        for annotation in content["annotations"]:
+            del annotation["area"], annotation["iscrowd"]
+        write_json(file, content)
+    train, _, _ = _own(real.coco, ["person"], [])
+    assert {(a["area"], a["iscrowd"]) for a in train["annotations"]} == {(80.0, 0)}
+
+
+@pytest.mark.parametrize("box", [["1", "2", "3", "4"], [1, 2, 3], {"x": 1}, None])
+def test_a_box_that_is_none_is_named(real: SimpleNamespace, box: Any) -> None:
+    content = read_json(real.coco.instances_train)
+    content["annotations"][1]["bbox"] = box
+    write_json(real.coco.instances_train, content)
+    with pytest.raises(
+        InputError, match=r"train2017\.json, record annotation 101, key 'bbox': no list of four numbers"
+    ):
+        _own(real.coco, ["person"], [])
+
+
+@pytest.mark.parametrize(
+    ("base", "novel", "message"),
+    [
+        (["Person"], [], r"no class 'Person'\. To mend: write 'person', as the file does"),
+        (["traffic_light"], [], r"no class 'traffic_light'\. To mend: write 'traffic light', as"),
+        (["toothbrushes"], [], r"no class 'toothbrushes'\. To mend: write 'toothbrush', as"),
+        (["xylophone"], [], r"no class 'xylophone'\. To mend: the file has 'airplane', 'apple'.*and 68 more"),
+        (["person"], ["zebra"], r"instances_val2017.*there is no box of 'zebra'"),
+        (["cow", "dog"], [], r"instances_val2017.*there is no box of 'cow', 'dog'"),
+    ],
+)
+def test_own_names_that_do_not_fit_are_named(
+    real: SimpleNamespace, base: list[str], novel: list[str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        _own(real.coco, base, novel)
+    assert not Path("data/coco").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "key", "message"),
+    [
+        ("open", "coco", "'open_vocabulary' or 'supervised'; got 'open'"),
+        ({"base": []}, "own.base", "at least 1 item"),
+        ({"base": ["a"]}, "own.novel", "missing"),
+        ({"base": ["a"], "novel": [1]}, "own.novel.0", "valid string; got 1"),
+        ({"base": ["a", "b", "b"], "novel": ["a"]}, "own", "more than once: a, b"),
+        ({"base": ["a"], "novel": [], "rest": []}, "own.rest", "unknown key"),
+    ],
+)
+def test_params_that_name_classes_badly_are_refused(classes: Any, key: str, message: str) -> None:
+    values = yaml.safe_load((Path(__file__).parents[2] / "profiles/transfer_coco48_rn50.yaml").read_text())
+    values["data"]["files"]["coco"]["classes"] = classes
+    with pytest.raises(InputError, match=message) as caught:
+        check_params(values, "params.yaml")
+    assert caught.value.key == f"data.files.coco.classes.{key}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from regionclip.data.image_text import ImageTextRegionDataset
+from regionclip.data.rejects import Rejects
 from regionclip.data.samplers import ResumableSampler
 from regionclip.errors import InputError
 from regionclip.regions.store import RegionStoreWriter
@@ -179,3 +182,72 @@ def test_image_without_regions_and_truncated_image(scenes):
     with pytest.raises(InputError, match="cannot be decoded|not an image") as caught:
         data[0]
     assert Path(caught.value.file).parent.name == "images"
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three shards of seven PNG images each, image i of i + 8 pixels a side, and their store; keys as img2dataset's."""
+    (tmp_path / "set").mkdir()
+    with RegionStoreWriter(tmp_path / "store", {}, k=1, shard_rows=5) as writer:
+        for shard in range(3):
+            with tarfile.open(tmp_path / f"set/{shard:05d}.tar", "w") as tar:
+                for i in range(7 * shard, 7 * shard + 7):
+                    data = io.BytesIO()
+                    Image.new("RGB", (i + 8, i + 8)).save(data, "PNG")
+                    for suffix, part in (("png", data.getvalue()), ("txt", f"image {i}".encode())):
+                        about = tarfile.TarInfo(f"{i:09d}.{suffix}")
+                        about.size = len(part)
+                        tar.addfile(about, io.BytesIO(part))
+                    writer.add(i, [[0, 0, i + 8, i + 8]], [0.0], np.array([[i]]), np.array([[0.5]]))
+    return tmp_path
+
+
+def _streamed(shards: Path, rank: int, start: int, count: int, workers: int) -> list[int]:
+    """Ids of ``count`` images that a process of two draws from the shards, each checked against its image's size."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=8)
+    data = ImageTextRegionDataset(shards / "set", shards / "store", tokenizer, 1, [32], 64, seed=3)
+    sampler = ResumableSampler(data, start=start)
+    sampler.rank, sampler.world_size = rank, 2
+    loader = DataLoader(data, batch_size=3, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate)
+    batches = iter(loader)
+    samples = [sample for _ in range(count // 3) for sample in next(batches)["data_samples"]]
+    for sample in samples:
+        assert sample.ori_shape == (sample.img_id + 8,) * 2 and sample.proposals.concept_index.item() == sample.img_id
+        assert sample.caption_tokens.tolist() == data.tokenizer([f"image {sample.img_id}"])[0].tolist()
+    return [sample.img_id for sample in samples]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_are_streamed_by_processes_and_workers(shards, workers):
+    """Two processes share each epoch of 21 images from shards, shuffled across shards, and a stream resumes inside."""
+    whole = [_streamed(shards, rank, 0, 21, workers) for rank in (0, 1)]
+    order = [image_id for pair in zip(*whole, strict=True) for image_id in pair]
+    assert sorted(order[:21]) == sorted(order[21:]) == list(range(21))
+    assert order[:21] != order[21:] and sorted(order[:7]) != list(range(7))
+    assert [_streamed(shards, rank, 12, 9, workers) for rank in (0, 1)] == [ids[6:15] for ids in whole]
+
+
+def test_no_image_of_a_shard_is_held(shards):
+    """The data set knows places only: once the shards are gone, so are the images."""
+    data = ImageTextRegionDataset(
+        shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), 1, [32], 64, seed=3
+    )
+    assert data[0]["inputs"].shape == (3, 32, 32)
+    for shard in (shards / "set").iterdir():
+        shard.unlink()
+    with pytest.raises(InputError, match=r"0000\d\.tar/0000000\d\d: the image does not exist"):
+        data[0]
+
+
+def test_bad_records_are_set_aside(shards):
+    """A shard that is cut gives the images before the cut, when there is a place for what is bad."""
+    last = shards / "set/00002.tar"
+    last.write_bytes(last.read_bytes()[:5000])
+    options = {"regions_per_image": 1, "scales": [32], "max_size": 64, "seed": 3}
+    with pytest.raises(InputError, match="cannot be read"):
+        ImageTextRegionDataset(shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), **options)
+    with Rejects(shards / "set_rejected.jsonl", 0.5) as rejects:
+        data = ImageTextRegionDataset(
+            shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), **options, rejects=rejects
+        )
+    assert 14 < len(data) < 21 and len(rejects) in (1, 2)

@@ -102,4 +102,4 @@ def test_the_gate_before_training_accepts_what_is_written(real: SimpleNamespace,
     classes = read_classes(f"data/{name}/classes.json", name)
     checks = box_checks(name, join_tables(tables.values()), name)
     results = run_checks([*checks, *split_checks(name, name, classes, tables, files)])
-    assert len(results) > 20 and [result for result in results if not result["success"]] == []
+    assert len(results) > 20 and not [r for r in results if not r["success"] and r["severity"] == "error"]

@@ -55,12 +55,12 @@ def test_scenes_with_novel_objects_come_first(
         shown.extend(int(picture[0, 0, 0]) // 40 for picture in pictures)
 
     monkeypatch.setattr(report, "detection_sheet", draw)
-    report._sheet(tmp_path / "sheet.png", "val")
+    report._sheet(tmp_path / "sheet.png", "coco", "val")
     assert shown == drawn
 
 
 def test_sheet_of_a_split_without_novel_objects_is_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     _split({1: 0, 2: 0})
-    report._sheet(tmp_path / "sheet.png", "val")
+    report._sheet(tmp_path / "sheet.png", "coco", "val")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

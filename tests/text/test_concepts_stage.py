@@ -23,6 +23,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(3)]
     annotations = [{"id": i, "image_id": i, "caption": caption} for i, caption in enumerate(CAPTIONS)]
     _write(tmp_path / "data/scenes/captions.json", {"images": images, "annotations": annotations})
+    (tmp_path / "data/scenes/images").mkdir()
+    for image in images:
+        (tmp_path / "data/scenes/images" / image["file_name"]).write_bytes(b"looked at by nothing here")
     for dataset, names in {"coco": ("star", "ring"), "lvis": ("red star", "blue boat")}.items():
         classes = [{"id": i, "name": name, "split": ("base", "novel")[i]} for i, name in enumerate(names)]
         _write(tmp_path / f"data/{dataset}/classes.json", {"dataset": dataset, "classes": classes})
@@ -36,8 +39,8 @@ def _write(path: Path, content: object) -> None:
 
 def _context(minimum_count: int) -> SimpleNamespace:
     params = SimpleNamespace(parser="pattern", modifiers=["compound", "adjective"], minimum_count=minimum_count)
-    pretrain = SimpleNamespace(weights=None)
-    return SimpleNamespace(params=SimpleNamespace(concepts=params, pretrain=pretrain))
+    rest = {"pretrain": SimpleNamespace(weights=None), "quarantine": SimpleNamespace(max_fraction=1.0)}
+    return SimpleNamespace(params=SimpleNamespace(concepts=params, **rest))
 
 
 def test_the_pool_and_its_coverage_are_written(project: Path) -> None:

@@ -36,13 +36,14 @@ def test_at_less_than_a_hundred_times_it_is_another_word() -> None:
 @pytest.mark.parametrize(
     ("rare", "frequent", "why"),
     [
-        ("chaise", "chase", "the dictionary knows it"),
+        ("colour", "color", "the dictionary knows it"),
         ("barnard", "barnyard", "the tagger's lexicon knows the name"),
         ("surfnoard", "surfboard", "a consonant for another"),
+        ("umbrelia", "umbrella", "a vowel for a consonant"),
         ("giraff", "giraffe", "the last letter is missing"),
         ("mbrella", "umbrella", "the first letter is missing"),
         ("bycicle", "bicycle", "two edits"),
-        ("vaase", "vase", "too short"),
+        ("botle", "bottle", "too short"),
         ("obamma", "obama", "the frequent one is in no dictionary"),
         ("quickkly", "quickly", "the frequent one is no noun"),
     ],

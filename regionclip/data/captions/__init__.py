@@ -1,9 +1,19 @@
-"""Captioned images from COCO captions JSON, JSON Lines or WebDataset shards, through one interface."""
+"""Captioned images from COCO captions JSON, JSON Lines, WebDataset shards or official TSV, through one interface."""
 
 from __future__ import annotations
 
-from regionclip.data.captions.base import CaptionedImage, CaptionedImages
+from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.decoding import decode_image
 from regionclip.data.captions.opening import open_captioned_images
+from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.span import ImageSpan
+from regionclip.data.captions.table import CaptionTable
 
-__all__ = ["CaptionedImage", "CaptionedImages", "decode_image", "open_captioned_images"]
+__all__ = [
+    "CaptionTable",
+    "CaptionedImage",
+    "CaptionedImages",
+    "ImageSpan",
+    "decode_image",
+    "open_captioned_images",
+]

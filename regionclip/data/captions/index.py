@@ -39,7 +39,7 @@ class MappedCaptionTable(CaptionTable):
 
 
 def index_file(path: Path) -> Path:
-    """Return where the index of a shard, or of a folder of shards, is kept: beside it, so that the folder stays as is."""
+    """Return where the index of a shard or a folder of shards is kept: beside it, so that the folder stays as it is."""
     return path.parent / f".{path.name}.index.arrow"
 
 

@@ -46,7 +46,7 @@ class JsonLinesCaptions(CaptionedImages):
     def _parse(self, line: bytes, record: str) -> tuple[str, list[Any], str]:
         """Return the image's name, its captions and the key that they stand under."""
         try:
-            content = json.loads(line.decode())
+            content = json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             problem = f"not UTF-8 ({error.reason} at byte {error.start})"
             raise InputError(problem, file=self.path, record=record, mend="write the file as UTF-8") from None

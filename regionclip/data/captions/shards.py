@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from webdataset.tariterators import base_plus_ext
 
@@ -65,7 +66,11 @@ class ShardedCaptions(CaptionedImages):
                 if current is not None:
                     yield current, parts
                 current, parts = key, {}
-            parts[suffix.lower()] = member
+            if suffix.lower() in parts:
+                mend = "write the shard again"
+                self._set_aside(InputError("the file is there twice", file=shard, record=member.name, mend=mend))
+            else:
+                parts[suffix.lower()] = member
         if current is not None:
             yield current, parts
 
@@ -107,6 +112,6 @@ class ShardedCaptions(CaptionedImages):
         return self._clean(captions, shard, key, name)
 
 
-def _part(content: object, member: tarfile.TarInfo) -> bytes:
+def _part(content: BinaryIO, member: tarfile.TarInfo) -> bytes:
     content.seek(member.offset_data)
     return content.read(member.size)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """An image in a tar shard or, as base64, in a row of a TSV; it is read when it is wanted, so millions fit in memory.
+    """An image in a tar shard or, as base64, in a row of a TSV, which is read when it is wanted.
 
     Attributes:
         file: The larger file.

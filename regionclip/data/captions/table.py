@@ -14,6 +14,7 @@ from regionclip.data.captions.span import ImageSpan
 from regionclip.errors import InputError
 
 _BATCH = 8192
+INTEGER = r"^-?\d{1,18}$"  # keys that fit 64 bits
 # Offset -1: the image is a whole file. Files are relative to the table's root.
 SCHEMA = pa.schema(
     [
@@ -55,6 +56,13 @@ class CaptionTable:
     def keys(self) -> pa.ChunkedArray:
         """The keys, string."""
         return self.columns.column("key")
+
+    @property
+    def ids(self) -> pa.Array:
+        """The keys as image ids: int64 where all of them are integers, else string."""
+        keys = self.keys.combine_chunks()
+        whole = pc.all(pc.match_substring_regex(keys, INTEGER), min_count=0).as_py()
+        return keys.cast(pa.int64()) if whole else keys
 
     def check_unique(self, file: Path) -> None:
         """Refuse keys that occur twice: regions and images would be mixed up.

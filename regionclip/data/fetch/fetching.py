@@ -38,7 +38,9 @@ def fetch(name: str, root: Path, mirror: str | None = None) -> list[str]:
 
 def status(names: Collection[str], root: Path) -> tuple[Table, bool]:
     """Return a table of what is there of each data set, and whether all of it is."""
-    table = Table("data set", "archive", "state", "detail", "checksum known from", box=None)
+    table = Table(box=None)
+    for title in ("data set", "archive", "state", "detail", "checksum known from"):
+        table.add_column(title, overflow="fold")
     everything = True
     for name in names:
         for archive in SOURCES[name]:

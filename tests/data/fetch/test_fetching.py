@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from regionclip import cli
 from regionclip.data.fetch import fetch, status
 from regionclip.data.fetch.record import RECORD, look
 from regionclip.data.fetch.sources import SOURCES, Archive
@@ -218,3 +219,27 @@ def test_a_broken_record_is_named(toy: Any, tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text("[]")
     with pytest.raises(InputError, match=r"regionclip-data\.json, key 'archives'"):
         fetch("toy", tmp_path)
+
+
+def test_the_commands_fetch_and_tell(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(SOURCES, "flickr30k", SOURCES["toy"])
+    for line in ("fetched from", "there already"):
+        assert cli.main(["data", "fetch", "flickr30k", "--root", str(tmp_path)]) == 0
+        assert capsys.readouterr().out.count(line) == 2
+    assert cli.main(["data", "status", "flickr30k", "--root", str(tmp_path)]) == 0
+    (tmp_path / "toy/train/1.jpg").write_text("other")
+    assert cli.main(["data", "status", "flickr30k", "--root", str(tmp_path)]) == 1
+    assert "differs" in capsys.readouterr().out
+
+
+def test_a_stopped_fetch_says_that_it_goes_on(
+    toy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("regionclip.data.fetch.fetching.download", stopped)
+    assert cli.main(["data", "fetch", "flickr30k", "--root", str(tmp_path)]) == 4
+    assert "run it again to go on" in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""Data at scale, measured: the concept pool, the region store, and shards of captioned images.
+
+Run ``python -m benchmarks.data all`` (or ``concepts``, ``store``, ``shards``) with ``OMP_NUM_THREADS=1``; needs about
+5 GB in the temporary folder. What is measured replaces its part of ``results/data.md``; the other parts stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from regionclip.files import atomic_path
+
+RESULTS = Path(__file__).parent / "results/data.md"
+PARTS = ("concepts", "store", "shards")
+
+
+def _concepts() -> list[str]:
+    from benchmarks.data_concepts import CAPTIONS, PROMISED_GIB, PROMISED_MINUTES, WORKERS, concepts_benchmark
+
+    found = concepts_benchmark(CAPTIONS)
+    minutes, gib = found["seconds"] / 60, found["peak_gib"]
+    return [
+        f"Concept pool from {CAPTIONS:,} captions, {WORKERS} workers; more in concepts.md.",
+        "",
+        *_table(
+            ("minutes", minutes, f"<= {PROMISED_MINUTES}", minutes <= PROMISED_MINUTES),
+            ("peak memory, all processes, GiB", gib, f"<= {PROMISED_GIB}", gib <= PROMISED_GIB),
+        ),
+    ]
+
+
+def _store() -> list[str]:
+    from benchmarks import data_store as bench
+
+    found = bench.store_benchmark()
+    soon, rate, seconds = found["open_seconds"], found["images_a_second"], bench.PROMISED_SECONDS
+    many, bank = found["open_seconds_many_ids"], found["open_seconds_bank"]
+    wanted, reads = bench.PROMISED_IMAGES_A_SECOND, (bench.ROUNDS + 1) * min(bench.READ, found["images"])
+    return [
+        f"A region store of {found['images']:,} images x {bench.REGIONS} regions, top {bench.K} of {bench.CONCEPTS:,}",
+        f"concepts. One process on one core reads every value of images at random, {reads:,} times; its memory is",
+        "RssAnon. Pages of mapped files (RssFile) are the kernel's cache, which it takes back when memory is short.",
+        "",
+        *_table(
+            ("images a second, read at random, in the page cache", rate, f">= {wanted}", rate >= wanted),
+            ("images a second, read at random, from disk", found["images_a_second_from_disk"], "", None),
+            ("growth of memory while reading, MB", found["memory_growth"], "flat: < 10", found["memory_growth"] < 10),
+            ("memory before, MB", found["memory_before"], "", None),
+            ("memory after, MB", found["memory_after"], "", None),
+            ("pages of mapped files, MB", found["mapped_pages"], "", None),
+            ("seconds to open the store", soon, f"< {seconds:g}", soon < seconds),
+            (f"seconds to open {found['ids']:,} string ids and read one", many, f"< {seconds:g}", many < seconds),
+            (f"seconds to open a text bank of {found['bank_names']:,} names", bank, f"< {seconds:g}", bank < seconds),
+            ("images a second, written and checked", found["written_images_a_second"], "", None),
+            ("size, GB", found["gigabytes"], "", None),
+            ("seconds for size and coverage", found["summary_seconds"], "", None),
+            ("seconds to verify all checksums", found["verify_seconds"], "", None),
+        ),
+    ]
+
+
+def _shards() -> list[str]:
+    from benchmarks import data_shards as bench
+
+    found = bench.shards_benchmark()
+    read, decode = found["read_microseconds_at_random"], found["decode_microseconds"]
+    return [
+        f"{found['images']:,} JPEG images of 640 x 480 pixels, {found['kilobytes_an_image']:.0f} kB each, in",
+        f"{bench.SHARDS} shards, read in random order over all; medians of rounds of {bench.ROUND} images, each",
+        "measured in a pair: read and decode, and decode the same bytes from memory.",
+        "",
+        *_table(
+            ("read and decode / decode alone", found["ratio"], f"<= {bench.PROMISED_RATIO:g}", found["ratio"] <= 2),
+            ("reading an image, microseconds", read, "<= decoding", read <= decode),
+            ("decoding an image, microseconds", decode, "", None),
+            ("webdataset's reader, in order, microseconds", found["read_microseconds_webdataset_in_order"], "", None),
+            ("images a second, indexed once", found["indexed_images_a_second"], "", None),
+            ("seconds to open the index", found["open_seconds"], "", None),
+        ),
+    ]
+
+
+def _table(*rows: tuple[str, float, str, bool | None]) -> list[str]:
+    """Return rows of name, value, what is promised and whether it holds."""
+    words = {True: "yes", False: "no", None: ""}
+    shown = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for _, value, _, _ in rows]
+    lines = [
+        f"| {name} | {number} | {promised} | {words[holds]} |"
+        for number, (name, _, promised, holds) in zip(shown, rows, strict=True)
+    ]
+    return ["| measured | value | promised | holds |", "|---|---:|---:|---|", *lines]
+
+
+MEASURE: dict[str, Callable[[], list[str]]] = {"concepts": _concepts, "store": _store, "shards": _shards}
+
+
+def page(old: str, measured: dict[str, list[str]]) -> str:
+    """Return the page of results with the measured parts put in place of the old ones."""
+    kept = dict(re.findall(r"^## (\w+)\n\n(.*?)\n*(?=^## |\Z)", old, re.MULTILINE | re.DOTALL))
+    machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}"
+    lines = ["# Data at scale", ""]
+    for part in PARTS:
+        if part in measured:
+            about = f"`python -m benchmarks.data {part}` on {machine}."
+            lines += [f"## {part}", "", about, "", *measured[part], ""]
+        elif part in kept:
+            lines += [f"## {part}", "", kept[part], ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is asked for and write it to the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=(*PARTS, "all"))
+    parser.add_argument("--out", type=Path, default=RESULTS, help="the page to write")
+    arguments = parser.parse_args()
+    parts = PARTS if arguments.part == "all" else (arguments.part,)
+    measured = {part: MEASURE[part]() for part in parts}
+    text = page(arguments.out.read_text(encoding="utf-8") if arguments.out.exists() else "", measured)
+    with atomic_path(arguments.out) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Data Docs: Great Expectations' page of each suite below an index of ours, all readable without network."""
+
+from __future__ import annotations
+
+import html
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regionclip.contracts.data_docs_style import STYLE
+from regionclip.files import atomic_dir
+
+if TYPE_CHECKING:
+    from great_expectations.data_context import EphemeralDataContext
+
+INDEX = "index.html"
+_SITE = "pages"
+# What GX's pages load from elsewhere, and the scripts that need it. The pages are whole without them: the scripts fold
+# details, filter the findings and ask the reader to subscribe. The index, which a script fills, is ours.
+_FOREIGN = (
+    re.compile(r"<style>.*?</style>", re.DOTALL),
+    re.compile(r"<script.*?</script>", re.DOTALL),
+    re.compile(r"<link\b[^>]*>"),
+    re.compile(r"<a href=\"[^\"]*\">\s*<img\b[^>]*>\s*</a>", re.DOTALL),
+    re.compile(r"<footer>.*?</footer>", re.DOTALL),
+    re.compile(r'<a href="[^"]*expectations/[^"]*" ?>([^<]*)</a>'),
+    re.compile(r'<div class="card mb-3">\s*<div class="card-header p-2">\s*<strong>Actions.*?</label>.*?</label>'
+               r"\s*</div>\s*</div>\s*</div>\s*</div>\s*</div>", re.DOTALL),
+)  # fmt: skip
+
+
+def build_data_docs(
+    context: EphemeralDataContext,
+    folder: Path,
+    title: str,
+    results: Sequence[Mapping[str, Any]],
+    more: Mapping[str, str],
+) -> None:
+    """Write FOLDER, whole or not at all: ``index.html`` and one page a suite.
+
+    Args:
+        context: Holds the suites and the results of their checkpoints.
+        folder: Replaced where it is there.
+        title: Of the index.
+        results: As ``run_checks`` gives them, for the index.
+        more: Pages of other content: title -> HTML.
+    """
+    with tempfile.TemporaryDirectory() as raw, atomic_dir(folder) as beside:
+        context.add_data_docs_site(_SITE, _site(raw, context.validation_results_store_name))
+        context.build_data_docs(site_names=[_SITE])
+        pages = {}
+        for page in sorted((Path(raw) / "validations").rglob("*.html")):
+            suite = page.relative_to(Path(raw) / "validations").parts[0]
+            pages[suite] = f"{suite.replace(' ', '_')}.html"
+            (beside / pages[suite]).write_text(_local(page.read_text(encoding="utf-8")), encoding="utf-8")
+        for name, content in more.items():
+            (beside / f"{name.lower()}.html").write_text(content, encoding="utf-8")
+        (beside / INDEX).write_text(_index(title, results, pages, more), encoding="utf-8")
+
+
+def _site(folder: str, store: str) -> dict[str, Any]:
+    """Return GX's configuration of a site that holds the results of checkpoints only."""
+    renderer = {
+        "module_name": "great_expectations.render.renderer.page_renderer",
+        "class_name": "ValidationResultsPageRenderer",
+    }
+    section = {"class_name": "DefaultSiteSectionBuilder", "source_store_name": store, "renderer": renderer}
+    return {
+        "class_name": "SiteBuilder",
+        "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
+        "show_how_to_buttons": False,
+        "site_section_builders": {"expectations": "None", "profiling": "None", "validations": section},
+    }
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """Return an HTML page in the style of the others; ``parts`` are HTML."""
+    head = f'<meta charset="UTF-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    return f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return an HTML table; cells are HTML."""
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    body = "\n".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<table class="table"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+
+
+def _local(text: str) -> str:
+    """Take out of a page of GX what comes from the network; put our style in."""
+    for pattern in _FOREIGN:
+        text = pattern.sub(r"\1" if pattern.groups else "", text)
+    text = re.sub(r"(\.\./)+index\.html", INDEX, text)
+    return text.replace("</head>", f"<style>{STYLE}</style></head>", 1)
+
+
+def _index(title: str, results: Sequence[Mapping[str, Any]], pages: Mapping[str, str], more: Collection[str]) -> str:
+    failed = sorted((result for result in results if not result["success"]), key=lambda result: result["severity"])
+    errors = sum(result["severity"] == "error" for result in failed)
+    verdict = f"{len(results)} expectations, {errors} errors, {len(failed) - errors} warnings"
+    suites = dict.fromkeys(result["artefact"] for result in results)
+    rows = [_suite_row(suite, [r for r in results if r["artefact"] == suite], pages.get(suite)) for suite in suites]
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="lead">{verdict}</p>']
+    parts += [f'<p><a href="{name.lower()}.html">{html.escape(name)}</a></p>' for name in more]
+    if failed:
+        columns = ("", "Artefact", "Key", "Problem", "Records", "First record", "To mend")
+        parts += ["<h2>Findings</h2>", table(columns, map(_finding_row, failed))]
+    return page(title, [*parts, "<h2>Suites</h2>", table(("", "Suite", "Expectations", "Met"), rows)])
+
+
+def _suite_row(suite: str, results: Sequence[Mapping[str, Any]], link: str | None) -> list[str]:
+    met = sum(result["success"] for result in results)
+    failed = {result["severity"] for result in results if not result["success"]}
+    mark = "error" if "error" in failed else "warning" if failed else "met"
+    name = html.escape(suite)
+    return [_mark(mark), f'<a href="{link}">{name}</a>' if link else name, str(len(results)), str(met)]
+
+
+def _finding_row(result: Mapping[str, Any]) -> list[str]:
+    first = ", ".join(f"{key} {value}" for key, value in result["records"][0].items()) if result["records"] else ""
+    if not first and result["observed"] is not None:
+        first = f"found {result['observed']}"
+    cells = (result["artefact"], result["key"], result["problem"], result["unexpected"] or "", first, result["mend"])
+    return [_mark(result["severity"]), *(html.escape(str(cell or "")) for cell in cells)]
+
+
+def _mark(severity: str) -> str:
+    return f'<span class="mark {severity}">{severity}</span>'

@@ -1,0 +1,104 @@
+"""Contract of detections: of known images and classes, boxes with a size in their image, scores, a count an image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.boxes import BORDER
+from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gx import gx, gxe, said
+
+MOST = 1_000_000
+"""Detections that are looked at; LVIS's validation set has six million of them."""
+
+_AGAIN = "run the stage `evaluate` again"
+_HALF = 0.5
+
+
+def detection_checks(
+    file: Path, detections: Sequence[Mapping[str, Any]], images: pd.DataFrame, categories: Collection[int], most: int
+) -> list[Check]:
+    """Return the checks of a detector's results.
+
+    Args:
+        file: The file, for messages; its path without suffix is the name of the suites.
+        detections: COCO result dicts: image_id, category_id, bbox [x, y, width, height] (pixels), score; the first
+            million are looked at.
+        images: The images that were tested: id, width, height (pixels).
+        categories: Ids of the classes of the vocabulary.
+        most: Most detections of an image.
+    """
+    looked = list(islice(detections, MOST))
+    boxes = np.array([found["bbox"] for found in looked], np.float64).reshape(-1, 4)
+    table = pd.DataFrame({key: [found[key] for found in looked] for key in ("image_id", "category_id", "score")})
+    sizes = images.drop_duplicates("id").set_index("id").reindex(table["image_id"])
+    right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
+    over = [
+        -boxes[:, 0],
+        -boxes[:, 1],
+        right - sizes["width"].to_numpy(float),
+        bottom - sizes["height"].to_numpy(float),
+    ]
+    table = table.assign(
+        file=str(file),
+        place=range(len(table)),
+        known_image=table["image_id"].isin(images["id"]),
+        known_class=table["category_id"].isin(categories),
+        shorter_side=boxes[:, 2:].min(axis=1, initial=np.inf),
+        outside=np.max(over, axis=0, initial=-np.inf),
+    )
+    name = f"detections {file.parent.name} {file.stem}"
+    suite = gx.ExpectationSuite(name=name, expectations=_expectations())
+    return [
+        Check(suite, table, ("file", "place", "image_id", "category_id")),
+        # The last image may be cut, and those after it were not looked at.
+        _count_check(f"{name} images", file, table, images if len(looked) < MOST else images.head(0), most),
+    ]
+
+
+def _expectations() -> list[Any]:
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("nothing was detected", "look at the training")),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="known_image", value_set=[True], meta=said("the image was not tested", _AGAIN, "image_id")
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="known_class",
+            value_set=[True],
+            meta=said("the class is not in the vocabulary", _AGAIN, "category_id"),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="shorter_side", min_value=0, strict_min=True, meta=said("the box is empty", _AGAIN, "bbox")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="outside", max_value=BORDER, meta=said("the box leaves its image", _AGAIN, "bbox")
+        ),
+        gxe.ExpectColumnValuesToNotBeNull(column="score", meta=said("not a number", _AGAIN)),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="score", min_value=0, max_value=1, meta=said("the score is not between 0 and 1", _AGAIN)
+        ),
+    ]
+
+
+def _count_check(name: str, file: Path, found: pd.DataFrame, images: pd.DataFrame, most: int) -> Check:
+    counts = found["image_id"].value_counts().reindex(images["id"], fill_value=0).to_numpy()
+    table = images[["id"]].assign(file=str(file), detections=counts)
+    expectations = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="detections", max_value=most, meta=said(f"an image has more than {most} detections", _AGAIN)
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="detections",
+            min_value=1,
+            mostly=_HALF,
+            severity=WARNING,
+            meta=said("most images have no detection", "lower the score threshold, or look at the training"),
+        ),
+    ]
+    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))

@@ -1,0 +1,81 @@
+"""Drift: how far the boxes of a split are from those of the training split, in size, shape and number."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.boxes import BoxTables
+from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gx import gx, gxe, said
+
+MOST = 0.25
+"""Total variation distance, 0 (equal) to 1 (apart), above which a split is said to drift."""
+
+_FEW = 200  # boxes of a split below which a histogram is mostly chance
+_EDGES = {
+    # Doublings, open at both ends: COCO's small, medium and large are 32 and 96 pixels.
+    "size": [0, *2.0 ** np.arange(2, 11), np.inf],  # square root of width times height, in pixels
+    "aspect": [0, *2.0 ** np.arange(-2.5, 3.0), np.inf],  # width / height
+    "boxes_per_image": [1, 2, 4, 8, 16, 32, 64, np.inf],
+}
+
+
+def box_profile(tables: BoxTables, base: Collection[int]) -> dict[str, Any]:
+    """Return what the boxes of a split look like: the counts of images and boxes, and three histograms as fractions.
+
+    Only boxes of base classes count, and images that have one: a training split holds no others, so what is left of
+    the other splits can be compared with it. Boxes without size are left out; another check finds them.
+
+    Args:
+        tables: Of the split.
+        base: Ids of the base classes.
+    """
+    everything = tables.annotations
+    boxes = everything[(everything["bbox_w"] > 0) & (everything["bbox_h"] > 0) & everything["category_id"].isin(base)]
+    of_image = boxes["image_id"].value_counts()
+    values = {
+        "size": np.sqrt(boxes["bbox_w"] * boxes["bbox_h"]),
+        "aspect": boxes["bbox_w"] / boxes["bbox_h"],
+        "boxes_per_image": of_image,
+    }
+    counts = {name: np.histogram(values[name], bins=edges)[0] for name, edges in _EDGES.items()}
+    shares = {name: (count / max(count.sum(), 1)).round(4).tolist() for name, count in counts.items()}
+    return {"images": len(of_image), "boxes": len(boxes), **shares}
+
+
+def drift_check(name: str, reference: str, profiles: Mapping[str, Mapping[str, Any]]) -> Check:
+    """Return the check, a warning, that the splits look like ``reference``; splits of few boxes are not compared.
+
+    Args:
+        name: Name of the data set, for the report.
+        reference: The split that the others are compared with.
+        profiles: Split -> see `box_profile`.
+    """
+    compared = {
+        split: profile
+        for split, profile in profiles.items()
+        if split != reference and min(profile["boxes"], profiles[reference]["boxes"]) >= _FEW
+    }
+    rows = [
+        (split, statistic, distance(profiles[reference][statistic], profile[statistic]))
+        for split, profile in compared.items()
+        for statistic in _EDGES
+    ]
+    table = pd.DataFrame(rows, columns=["split", "statistic", "distance"]).assign(file=name)
+    expectation = gxe.ExpectColumnValuesToBeBetween(
+        column="distance",
+        max_value=MOST,
+        severity=WARNING,
+        meta=said(f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json"),
+    )
+    suite = gx.ExpectationSuite(name=f"{name} drift", expectations=[expectation])
+    return Check(suite, table, ("file", "split", "statistic"))
+
+
+def distance(first: list[float], second: list[float]) -> float:
+    """Return the total variation distance of two histograms of fractions, 0 to 1."""
+    return float(np.abs(np.subtract(first, second)).sum() / 2)

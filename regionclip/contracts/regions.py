@@ -1,0 +1,94 @@
+"""What holds for the boxes of any region store: they lie in their images, have a size, and come with a finite logit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.gx import gx, gxe, said
+
+BORDER = 0.1  # pixels; boxes are clipped in the resized image and scaled back in float32
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def region_table(store: str, regions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
+    """Join regions with the sizes of their images.
+
+    Args:
+        store: The folder, for messages.
+        regions: One row a region: image_id, x1, y1, x2, y2 (pixels), and others that are kept.
+        images: id, width, height (pixels).
+    """
+    sizes = images.drop_duplicates("id").set_index("id").reindex(regions["image_id"])
+    return regions.assign(
+        file=store,
+        region=regions.groupby("image_id").cumcount(),
+        image_width=sizes["width"].to_numpy(np.float64),
+        over_left=-regions["x1"],
+        over_top=-regions["y1"],
+        over_right=regions["x2"].to_numpy(np.float64) - sizes["width"].to_numpy(np.float64),
+        over_bottom=regions["y2"].to_numpy(np.float64) - sizes["height"].to_numpy(np.float64),
+        box_width=regions["x2"] - regions["x1"],
+        box_height=regions["y2"] - regions["y1"],
+    )
+
+
+def region_expectations(again: str, numbers: tuple[str, ...] = ()) -> list[Any]:
+    """Expect rows, known images, boxes within them and finite logits.
+
+    Args:
+        again: The mend.
+        numbers: More columns that must hold numbers.
+    """
+    return [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the store holds no region", again)),
+        gxe.ExpectColumnValuesToNotBeNull(column="image_width", meta=said("the image is not listed", again)),
+        *(
+            gxe.ExpectColumnValuesToNotBeNull(column=column, meta=said("not a number", again))
+            for column in ("x1", "y1", "x2", "y2", "objectness", *numbers)
+        ),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(
+                column=column, max_value=BORDER, meta=said("the box leaves the image", again)
+            )
+            for column in ("over_left", "over_top", "over_right", "over_bottom")
+        ),
+        *(
+            gxe.ExpectColumnValuesToBeBetween(
+                column=column, min_value=0, strict_min=True, meta=said("the box is empty", again)
+            )
+            for column in ("box_width", "box_height")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="objectness", min_value=-_LARGEST, max_value=_LARGEST, meta=said("the logit is not finite", again)
+        ),
+    ]
+
+
+def count_check(name: str, store: str, regions: pd.DataFrame, images: pd.DataFrame, most: int, lower: str) -> Check:
+    """Return the check that each image has a region or more, and at most so many.
+
+    Args:
+        name: Of the suite.
+        store: The folder, for messages.
+        regions: One row a region: image_id.
+        images: One row an image that the store must hold: id.
+        most: Largest count.
+        lower: The mend where it is exceeded.
+    """
+    counts = regions["image_id"].value_counts()
+    table = images[["id"]].assign(file=store, regions=counts.reindex(images["id"], fill_value=0).to_numpy())
+    expectations = [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="regions",
+            min_value=1,
+            meta=said("an image has no region", "run the stage that writes the store again"),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="regions", max_value=most, meta=said(f"an image has more than {most} regions", lower)
+        ),
+    ]
+    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))

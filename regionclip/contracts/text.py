@@ -1,0 +1,84 @@
+"""Contracts of the concept pool and of text banks: unique names, counts above the threshold, one sound row a name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gx import gx, gxe, said
+
+if TYPE_CHECKING:
+    from regionclip.text.concepts import ConceptPool
+    from regionclip.text.text_bank import TextBank
+
+FEW = 10  # concepts of a pool below which matching says little
+_CONCEPTS, _BANK = "run the stage `concepts` again", "run the stage `text_bank` again"
+
+
+def concept_check(file: Path, pool: ConceptPool) -> Check:
+    """Return the check of a concept pool; how many concepts there are is a warning."""
+    table = pd.DataFrame({"file": str(file), "concept": pool.concepts, "count": pool.counts})
+    few = said(f"the pool has fewer than {FEW} concepts", "lower concepts.minimum_count, or give more captions")
+    expectations = [
+        gxe.ExpectColumnValuesToBeUnique(column="concept", meta=said("the concept occurs twice", _CONCEPTS)),
+        gxe.ExpectColumnValuesToMatchRegex(
+            column="concept", regex=r"^\S(.*\S)?$", meta=said("the name is empty, or has spaces around it", _CONCEPTS)
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="count",
+            min_value=pool.minimum_count,
+            meta=said(f"a concept occurs fewer than {pool.minimum_count} times", _CONCEPTS),
+        ),
+        gxe.ExpectTableRowCountToBeBetween(min_value=FEW, severity=WARNING, meta=few),
+    ]
+    return Check(gx.ExpectationSuite(name="concept pool", expectations=expectations), table, ("file", "concept"))
+
+
+def overlap_with_novel(pool: ConceptPool, novel: Collection[str]) -> dict[str, int]:
+    """Return the novel class names that are concepts, with their counts: reported, for captions may name them."""
+    counts = dict(zip(pool.concepts, pool.counts, strict=True))
+    return {name: counts[name] for name in novel if name in counts}
+
+
+def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) -> Check:
+    """Return the check of a text bank.
+
+    Args:
+        file: Its file, for messages.
+        bank: The bank; that it is finite and has a row a name is checked when it is loaded.
+        wanted: Names that it must hold, in this order.
+        width: Of the embeddings.
+    """
+    rows = max(len(bank.names), len(wanted))
+    table = pd.DataFrame(
+        {
+            "file": str(file),
+            "row": range(rows),
+            "name": [*bank.names, *[None] * (rows - len(bank.names))],
+            "wanted": [*wanted, *[None] * (rows - len(wanted))],
+            "norm": [*bank.embeddings.norm(dim=1).tolist(), *[np.nan] * (rows - len(bank.names))],
+            "width": bank.width,
+        }
+    )
+    missing = table["name"].fillna("") == table["wanted"].fillna("")
+    table = table.assign(same=missing)
+    expectations = [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="same", value_set=[True], meta=said("the bank has another name in this row", _BANK, "names")
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="norm", min_value=0, strict_min=True, meta=said("the embedding is zero", _BANK, "embeddings")
+        ),
+        gxe.ExpectColumnValuesToBeInSet(
+            column="width",
+            value_set=[width],
+            meta=said(f"the embeddings are not {width} wide, as the teacher's are", _BANK, "embeddings"),
+        ),
+    ]
+    suite = gx.ExpectationSuite(name=f"text bank {file.stem}", expectations=expectations)
+    return Check(suite, table, ("file", "row", "name", "wanted"))

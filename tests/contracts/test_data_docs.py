@@ -1,0 +1,80 @@
+"""Data Docs: whole pages that ask nothing of the network, an index that names each finding, replaced as a whole."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from regionclip.contracts.checkpoint import WARNING, Check, gate
+from regionclip.contracts.gx import gx, gxe, said
+from regionclip.errors import DataCheckFailed
+
+
+def _check(name: str, values: list[float], severity: str = "critical") -> Check:
+    table = pd.DataFrame({"file": "<b>.json", "id": range(len(values)), "x": values})
+    expectations = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("no row", "add one")),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="x", max_value=1, severity=severity, meta=said("too large", "make it smaller", "size")
+        ),
+    ]
+    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+
+
+class _Needs(HTMLParser):
+    """Collects what a page loads and where it leads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = dict(attributes)
+        if tag == "script" or tag == "link":
+            self.loads.append(tag)
+        self.loads += [values["src"]] if "src" in values else []
+        self.links += [values["href"]] if tag == "a" else []
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    with pytest.raises(DataCheckFailed):
+        gate(
+            "stage", [_check("coco boxes", [0.5, 3.0]), _check("scenes", [7.0], WARNING), _check("fine", [0])], tmp_path
+        )
+    return tmp_path / "data_docs/stage"
+
+
+def test_pages_load_nothing_and_lead_to_each_other(docs: Path) -> None:
+    pages = sorted(path.name for path in docs.iterdir())
+    assert pages == ["coco_boxes.html", "fine.html", "index.html", "scenes.html"]
+    for path in docs.iterdir():
+        text, needs = path.read_text(), _Needs()
+        needs.feed(text)
+        assert needs.loads == [] and not re.search(r"url\(|@import|https?://", text), path
+        assert {link for link in needs.links if not link.startswith("#")} <= set(pages), path
+
+
+def test_the_index_gives_verdict_severity_record_and_mend(docs: Path) -> None:
+    text = (docs / "index.html").read_text()
+    assert "6 expectations, 1 errors, 1 warnings" in text
+    rows = re.findall(r"<tr>(.*?)</tr>", text)
+    assert ["error" in row and "coco boxes" in row and "make it smaller" in row for row in rows].count(True) == 1
+    assert ["warning" in row and "scenes" in row and "x 7.0" in row for row in rows].count(True) == 1
+    assert "file &lt;b&gt;.json, id 1, x 3.0" in text and "<b>" not in text, "values are escaped"
+
+
+def test_the_page_of_a_suite_is_what_great_expectations_renders(docs: Path) -> None:
+    text = (docs / "coco_boxes.html").read_text()
+    assert "must be less than or equal to" in text and "Failed" in text and "index.html" in text
+
+
+def test_an_earlier_site_is_replaced(docs: Path, tmp_path: Path) -> None:
+    gate("stage", [_check("fine", [0])], tmp_path)
+    assert sorted(path.name for path in docs.iterdir()) == ["fine.html", "index.html"]
+    assert "1 errors" not in (docs / "index.html").read_text()

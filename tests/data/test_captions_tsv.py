@@ -1,0 +1,111 @@
+"""The official pairs of TSV files are read, with and without line indexes; rows that do not fit are named."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from regionclip.data.captions import decode_image, open_captioned_images
+from regionclip.data.rejects import Rejects
+from regionclip.errors import InputError
+
+TEXTS = ["a moon", '{"captions": ["two stars", "stars"]}', "{a brace", '{"tags": "fish sun"}', "5"]
+
+
+def _image(i: int) -> str:
+    data = io.BytesIO()
+    Image.new("RGB", (8 + i, 6), (10, 20, 30)).save(data, "PNG")
+    return base64.b64encode(data.getvalue()).decode()
+
+
+def _write(file: Path, rows: list[str], line_index: bool = True) -> None:
+    file.write_text("".join(f"{row}\n" for row in rows))
+    if line_index:
+        lengths = [len(row.encode()) + 1 for row in rows]
+        file.with_suffix(".lineidx").write_text("".join(f"{sum(lengths[:i])}\n" for i in range(len(rows))))
+
+
+@pytest.fixture
+def rows() -> tuple[list[str], list[str]]:
+    """Rows of images and of texts with keys k0 to k4; image i is 8 + i pixels wide."""
+    return [f"k{i}\t{_image(i)}" for i in range(5)], [f"k{i}\t{text}" for i, text in enumerate(TEXTS)]
+
+
+@pytest.mark.parametrize(
+    "names", [("images.tsv", "text.tsv"), ("0_image.tsv", "0_text.tsv"), ("img.tsv", "caption.tsv")]
+)
+@pytest.mark.parametrize("line_index", [True, False])
+def test_rows_are_read_in_order(tmp_path, rows, names, line_index):
+    """Captions and JSON captions are taken; JSON without captions is set aside; images decode from their places."""
+    for name, part in zip(names, rows, strict=True):
+        _write(tmp_path / name, part, line_index)
+    with Rejects(tmp_path / "t_rejected.jsonl", 0.2) as rejects:
+        source = open_captioned_images(tmp_path, rejects=rejects)
+        for records in (list(source), [source.table()[i] for i in range(4)], [source.table()[i] for i in range(4)]):
+            assert [(record.key, record.captions) for record in records] == [
+                ("k0", ("a moon",)), ("k1", ("two stars", "stars")), ("k2", ("{a brace",)), ("k4", ("5",)),
+            ]  # fmt: skip
+            assert [decode_image(record.image).size[0] for record in records] == [8, 9, 10, 12]
+    assert json.loads((tmp_path / "t_rejected.jsonl").read_text())["record"] == "row 4"
+    with pytest.raises(InputError, match="row 4, key 'captions': the JSON has no captions"):
+        list(open_captioned_images(tmp_path / names[0]))
+
+
+def test_only_the_rows_of_the_line_index_count(tmp_path, rows):
+    """A line index that leaves a row out (as for images that cannot be read), and a line list, choose the rows."""
+    for name, part in zip(("images.tsv", "text.tsv"), rows, strict=True):
+        _write(tmp_path / name, part)
+        file = (tmp_path / name).with_suffix(".lineidx")
+        starts = file.read_text().split()
+        file.write_text("\n".join(starts[:1] + starts[2:3] + starts[4:]))
+    source = open_captioned_images(tmp_path)
+    assert [(record.key, decode_image(record.image).size[0]) for record in source] == [
+        ("k0", 8),
+        ("k2", 10),
+        ("k4", 12),
+    ]
+    for name in ("images", "text"):
+        (tmp_path / f"{name}.linelist").write_text("2\n0\n")
+    assert [record.key for record in open_captioned_images(tmp_path)] == ["k4", "k0"]
+
+
+def test_rows_that_do_not_fit_are_named(tmp_path, rows):
+    """Keys in another order, one file longer than the other, a stale line index and a missing file of texts."""
+    images, texts = rows[0][:3], rows[1][:3]
+    _write(tmp_path / "images.tsv", images)
+    with pytest.raises(InputError, match=r"text\.tsv: the file of texts does not exist"):
+        open_captioned_images(tmp_path)
+    _write(tmp_path / "text.tsv", [texts[0], texts[2], texts[1]])
+    with pytest.raises(InputError, match="row 2: the keys differ .image 'k1', text 'k2'"):
+        list(open_captioned_images(tmp_path))
+    _write(tmp_path / "text.tsv", texts[:2])
+    with pytest.raises(InputError, match="row 3: one file has more rows"):
+        list(open_captioned_images(tmp_path))
+    _write(tmp_path / "text.tsv", texts)
+    index = tmp_path / "images.lineidx"
+    starts = index.read_text().split()
+    index.write_text("\n".join([starts[0], str(int(starts[1]) + 1), starts[2]]))
+    with pytest.raises(InputError, match="row 2: no row of key, TAB and value starts here"):
+        list(open_captioned_images(tmp_path))
+    for wrong in ("0\n9999999", "5\n5", "a"):
+        index.write_text(wrong)
+        with pytest.raises(InputError, match=r"images\.lineidx"):
+            list(open_captioned_images(tmp_path))
+
+
+def test_a_bad_row_does_not_end_the_reading(tmp_path, rows):
+    """Latin-1 text, a row without TAB and an image that is no base64 are set aside, the others read."""
+    images, texts = rows[0][:4], ["k0\ta moon", "k1\tcaf\xe9", "k2\ta star", "k3\ta fish"]
+    images[2], images[3] = "k2 no tab", "k3\t!!!!"
+    _write(tmp_path / "images.tsv", images, line_index=False)
+    (tmp_path / "text.tsv").write_bytes("\n".join(texts).encode("latin-1"))
+    with Rejects(tmp_path / "t_rejected.jsonl", 0.75) as rejects:
+        assert [record.key for record, _ in open_captioned_images(tmp_path, rejects=rejects).decoded()] == ["k0"]
+    lines = [json.loads(line) for line in (tmp_path / "t_rejected.jsonl").read_text().splitlines()]
+    assert [line["record"] for line in lines] == ["row 2", "row 3", "k3"]
+    assert "not UTF-8" in lines[0]["reason"] and "starts here" in lines[1]["reason"] and "image" in lines[2]["reason"]
