@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 INDEX = "index.html"
 _SITE = "pages"
-# What GX's pages load from elsewhere, and the scripts that need it. The pages are whole without them: the scripts fold
-# details, filter the findings and ask the reader to subscribe. The index, which a script fills, is ours.
+# What GX's pages load from elsewhere, the scripts and buttons that need it, and links to pages that are not written.
+# The pages are whole without them: scripts fold details and filter. The index, which a script would fill, is ours.
 _FOREIGN = (
     re.compile(r"<style>.*?</style>", re.DOTALL),
     re.compile(r"<script.*?</script>", re.DOTALL),
@@ -51,10 +51,10 @@ def build_data_docs(
         context.add_data_docs_site(_SITE, _site(raw, context.validation_results_store_name))
         context.build_data_docs(site_names=[_SITE])
         pages = {}
-        for page in sorted((Path(raw) / "validations").rglob("*.html")):
-            suite = page.relative_to(Path(raw) / "validations").parts[0]
+        for file in sorted((Path(raw) / "validations").rglob("*.html")):
+            suite = file.relative_to(Path(raw) / "validations").parts[0]
             pages[suite] = f"{suite.replace(' ', '_')}.html"
-            (beside / pages[suite]).write_text(_local(page.read_text(encoding="utf-8")), encoding="utf-8")
+            (beside / pages[suite]).write_text(_local(file.read_text(encoding="utf-8")), encoding="utf-8")
         for name, content in more.items():
             (beside / f"{name.lower()}.html").write_text(content, encoding="utf-8")
         (beside / INDEX).write_text(_index(title, results, pages, more), encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +12,27 @@ from regionclip.files import read_json
 
 Json = dict[str, Any]
 Keys = Mapping[str, Collection[str]]
+Clean = Callable[[Json, Path], Json]
 
 _MEND = "fetch the file again, or mend the record"
 _LISTED = 12  # names that a message lists
 
 
-def read_annotations(path: Path, keys: Keys) -> Json:
+def read_annotations(path: Path, keys: Keys, clean: Clean | None = None) -> Json:
     """Read an annotation file and check what a split is made from.
 
     Args:
         path: The JSON file.
         keys: For each of ``images``, ``annotations`` and ``categories`` the keys that every record must have.
+        clean: Takes bad records out of the content before the checks; None: a bad record is an error.
 
     Raises:
         InputError: The file is absent or not JSON, a list or key is missing, an id or name of a category occurs twice,
             or an annotation is of an unknown image or category.
     """
     content = read_json(path)
+    if clean is not None and isinstance(content, dict):
+        content = clean(content, path)
     for part, wanted in keys.items():
         records = content.get(part) if isinstance(content, dict) else None
         if not isinstance(records, list):

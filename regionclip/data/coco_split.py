@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotation_files import (
+    Clean,
     Json,
     keep_categories,
     listed,
@@ -42,16 +43,21 @@ OWN_KEYS = _KEYS | {"annotations": ("id", "image_id", "category_id", "bbox")}
 """Keys that the records of a user's own annotation file must have."""
 
 
-def coco_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
+def coco_splits(files: CocoFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train": of COCO, or of the user's own data where ``files.classes`` names its classes.
+
+    Args:
+        files: Where annotations and pictures are, and which classes are base.
+        clean: See `read_annotations`.
 
     Raises:
         InputError: See `_official_splits` and `_own_splits`.
     """
-    return _official_splits(files) if isinstance(files.classes, str) else _own_splits(files, files.classes)
+    own = not isinstance(files.classes, str)
+    return _own_splits(files, files.classes, clean) if own else _official_splits(files, clean)
 
 
-def _official_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
+def _official_splits(files: CocoFiles, clean: Clean | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with COCO's category ids.
 
     Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
@@ -64,7 +70,7 @@ def _official_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
     """
     for split in ("val", "train"):
         path = Path(getattr(files, f"instances_{split}"))
-        content = _with_coco_categories(read_annotations(path, _KEYS), path)
+        content = _with_coco_categories(read_annotations(path, _KEYS, clean), path)
         groups = _KEPT[files.classes][split]
         _require_groups(content, groups, path)
         ids = {COCO_IDS[name] for group in groups for name in _GROUPS[group]}
@@ -73,7 +79,7 @@ def _official_splits(files: CocoFiles) -> Iterator[DerivedSplit]:
         yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
 
 
-def _own_splits(files: CocoFiles, classes: OwnClasses) -> Iterator[DerivedSplit]:
+def _own_splits(files: CocoFiles, classes: OwnClasses, clean: Clean | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with the category ids of the validation file.
 
     Categories are told by name, so the two files may number and order them as they like; those that ``classes`` does
@@ -86,7 +92,7 @@ def _own_splits(files: CocoFiles, classes: OwnClasses) -> Iterator[DerivedSplit]
     val_ids: dict[str, int] = {}
     for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
         path = Path(getattr(files, f"instances_{split}"))
-        content = _with_areas(read_annotations(path, OWN_KEYS), path)
+        content = _with_areas(read_annotations(path, OWN_KEYS, clean), path)
         for group in (classes.base, classes.novel if split == "val" else []):
             require_names(content, group, path)
         own_ids = {category["name"]: category["id"] for category in content["categories"]}

@@ -26,8 +26,8 @@ class Looked(NamedTuple):
         width: Pixels, after the turn that its EXIF tag asks for; None if it does not decode.
         height: The same.
         sha256: Of the bytes; None if there is no file.
-        likeness: A difference hash of 64 bits in hex, which differs in few bits from those of scaled or recompressed
-            copies; None if the image does not decode or is flat.
+        likeness: The image in 9 x 8 gray cells, row by row, in hex; scaled or recompressed copies have nearly the same.
+            None if the image does not decode or is flat.
     """
 
     error: str | None
@@ -75,11 +75,8 @@ def look_at_files(paths: Sequence[Path], workers: int = 2) -> list[Looked]:
 
 
 def _likeness(image: Image.Image) -> str | None:
-    """Tell of 8 x 9 cells whether each is brighter than its right neighbour (dHash); None where hardly any differ."""
     gray = image.convert("L").resize((9, 8), Image.Resampling.BOX)
-    cells = np.asarray(gray, np.int16)
-    bits = cells[:, :-1] > cells[:, 1:]
-    return np.packbits(bits).tobytes().hex() if cells.std() >= _FLAT else None
+    return gray.tobytes().hex() if np.asarray(gray).std() >= _FLAT else None
 
 
 def _look_at(paths: Sequence[Path]) -> list[Looked]:

@@ -22,13 +22,14 @@ REAL_FILES: dict[str, dict[str, dict[str, str]]] = {
     "coco": {
         "open_vocabulary": {"train": "ov_coco_train_base48", "val": "ov_coco_val_all65"},
         "supervised": {"train": "coco_train_all80", "val": "coco_val_all80"},
+        "own": {"train": "train_base", "val": "val_all"},
     },
     "lvis": {
         "open_vocabulary": {"train": "lvis_v1_train_base866", "val": "lvis_v1_val_all1203"},
         "supervised": {"train": "lvis_v1_train_all1203", "val": "lvis_v1_val_all1203"},
     },
 }
-"""Names of the annotation files made from COCO and LVIS, without ``.json``: set -> base classes -> split."""
+"""Names of annotation files made from real ones, without ``.json``: set -> classes -> split; "own": the user's."""
 
 PICTURES, CAPTION_SOURCE = "pictures.json", "source.json"
 """Where real pictures and captions lie, in data/NAME and data/scenes; the demo world, which has its own, lacks both."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotation_files import (
+    Clean,
     Json,
     keep_categories,
     listed,
@@ -31,24 +32,28 @@ _KEYS = {
 }
 
 
-def lvis_splits(files: LvisFiles) -> Iterator[DerivedSplit]:
+def lvis_splits(files: LvisFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
     """Yield "val", complete, and "train", base classes without images that have no annotation or boxes without area.
 
     All of LVIS's keys stay. What an image lists as absent or as not exhaustively annotated is cut to the classes that
     the file keeps: that a rare object is there, or is not, must not be known in training. Taken as ``instances_train``
     are also the files of Detic (``*_norare``), ovdet (``*_train_base``) and CLIPSelf (``*_seen_1203_cat``).
     The official loader drops images without annotations in the test too, sorts images by their number of annotations
-    and keeps at most 500 of an image (``evaluation/lvis_evaluation.py``, regionclip.md 5.3); "val" here is complete.
+    and keeps at most 500 of an image (``evaluation/lvis_evaluation.py``); "val" here is complete.
+
+    Args:
+        files: Where annotations and pictures are, and which classes are base.
+        clean: See `read_annotations`.
 
     Raises:
         InputError: A file is broken, the two files differ in their classes, or one lacks boxes of its split.
     """
     pictures, val_file, train_file = Path(files.images), Path(files.instances_val), Path(files.instances_train)
-    val = _by_address(read_annotations(val_file, _KEYS), val_file)
+    val = _by_address(read_annotations(val_file, _KEYS, clean), val_file)
     classes = {category["id"]: category for category in val["categories"]}
     _require_boxes(val, tuple(_FREQUENCIES), val_file)
     yield DerivedSplit("val", val_file, pictures, val, val, val)
-    train = _by_address(read_annotations(train_file, _KEYS), train_file)
+    train = _by_address(read_annotations(train_file, _KEYS, clean), train_file)
     frequencies = tuple(f for f in _FREQUENCIES if files.classes == "supervised" or f != RARE)
     ids = {identity for identity, category in classes.items() if category["frequency"] in frequencies}
     _require_same_classes(train, classes, ids, train_file)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regionclip.data.annotation_files import picture_name
+from regionclip.data.annotation_files import Json, picture_name
 from regionclip.data.coco_split import coco_class_list, coco_splits
 from regionclip.data.derived_split import DerivedSplit
 from regionclip.data.layout import PICTURES, REAL_FILES, DatasetName
 from regionclip.data.lvis_split import lvis_class_list, lvis_splits
+from regionclip.data.quarantine import quarantine_annotations, quarantine_pictures
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
+from regionclip.runtime import workers
 
 if TYPE_CHECKING:
     from regionclip.params import CocoFiles, LvisFiles
@@ -19,7 +23,9 @@ if TYPE_CHECKING:
 _DERIVE = {"coco": (coco_splits, coco_class_list), "lvis": (lvis_splits, lvis_class_list)}
 
 
-def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFiles) -> dict[str, int]:
+def write_detection_set(
+    root: Path, name: DatasetName, files: CocoFiles | LvisFiles, rejects: Rejects | None = None
+) -> dict[str, int]:
     """Write ROOT/NAME, whole or not at all; pictures stay where they are.
 
     It holds ``annotations/`` (one file a split), ``classes.json`` (id, name, split and LVIS's frequency),
@@ -30,9 +36,11 @@ def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFi
         root: The folder ``data``.
         name: "coco" or "lvis".
         files: Where annotations and pictures are, and which classes are base.
+        rejects: Takes bad records and pictures; None: they are errors, or the gate behind finds them.
 
     Returns:
-        Images, annotations and categories of each split, and how many were left out of it.
+        Images, annotations and categories of each split, and how many were left out of it; with ``rejects`` also how
+        many records were set aside.
 
     Raises:
         InputError: An annotation file does not fit its split, or pictures are not where they should be.
@@ -42,8 +50,11 @@ def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFi
     file_names = REAL_FILES[name][files.classes if isinstance(files.classes, str) else "own"]
     counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
     with atomic_dir(root / name) as folder:
-        for part in derive(files):
+        for part in derive(files, partial(_clean, rejects=rejects) if rejects is not None else None):
             _require_pictures(part)
+            if rejects is not None:
+                sound = quarantine_pictures(part.content, part.pictures, part.source, rejects, workers())
+                part = part._replace(content=sound)
             result = Path("annotations") / f"{file_names[part.name]}.json"
             write_json(folder / result, part.content, indent=None)
             counts |= part.counts()
@@ -57,7 +68,11 @@ def write_detection_set(root: Path, name: DatasetName, files: CocoFiles | LvisFi
         sums |= {file: sha256_file(folder / file) for file in ("classes.json", PICTURES)}
         about = {"source": "files", "classes": chosen, "counts": counts, "sources": sources, "sha256": sums}
         write_json(folder / "manifest.json", about)
-    return counts
+    return counts | ({"rejected": len(rejects)} if rejects is not None else {})
+
+
+def _clean(content: Json, path: Path, rejects: Rejects) -> Json:
+    return quarantine_annotations(content, path, rejects)
 
 
 def _require_pictures(part: DerivedSplit) -> None:

@@ -11,6 +11,7 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import read
 from regionclip.contracts.checkpoint import Check, counts_of, gate
 from regionclip.contracts.image_sizes import header_sizes, listed_sizes
+from regionclip.contracts.label_page import label_page
 from regionclip.contracts.proposals import proposal_checks
 from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
 from regionclip.contracts.rpn import recall_check, rpn_class_check
@@ -45,6 +46,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     checks = [*_rpn_checks(context), *_proposal_checks(context.params.rpn.proposals)]
     metrics: dict[str, Any] = {}
+    pages: dict[str, str] = {}
     if context.params.pretrain.weights:
         checks += _bank_checks(None)
         write_json(LABEL_PROFILE, {})
@@ -52,7 +54,9 @@ def run(context: StageContext) -> dict[str, Any]:
         pool = ConceptPool.load(CONCEPTS)
         labels, metrics = _label_checks(context, pool)
         checks += [concept_check(CONCEPTS, pool), *_bank_checks(pool), *labels]
-    return {**counts_of(gate("check_pseudo_labels", checks)), **metrics}
+        profile = read_json(LABEL_PROFILE)
+        pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
+    return {**counts_of(gate("check_pseudo_labels", checks, pages=pages)), **metrics}
 
 
 def _rpn_checks(context: StageContext) -> list[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ from regionclip.contracts.checkpoint import run_checks
 from regionclip.contracts.images import image_files_table
 from regionclip.contracts.splits import read_classes, split_checks
 from regionclip.data.layout import DetectionSet, data_sets, detection_set, load_classes, splits
+from regionclip.data.rejects import Rejects
 from regionclip.data.splits import write_detection_set
 from regionclip.errors import InputError
-from regionclip.files import read_json, sha256_file, sha256_tree
+from regionclip.files import read_json, sha256_file, sha256_tree, write_json
 
 
 def test_the_same_sources_give_the_same_bytes(real: SimpleNamespace) -> None:
@@ -54,6 +56,30 @@ def test_every_picture_of_every_split_is_found_where_it_was(real: SimpleNamespac
     assert not list(Path("data").rglob("*.jpg"))
     with pytest.raises(InputError, match="no set 'coco/dev'.*train, val"):
         detection_set("coco", "dev")
+
+
+@pytest.mark.parametrize("limit", [0.9, 0.0])
+def test_bad_records_and_pictures_are_set_aside_up_to_a_limit(real: SimpleNamespace, limit: float) -> None:
+    """A box without numbers and a picture that is cut short go, with what belongs to them; the rest is written."""
+    source = Path(real.coco.instances_train)
+    content = read_json(source)
+    content["annotations"][0]["bbox"] = ["2", "2", "10", "8"]
+    write_json(source, content)
+    picture = Path(real.coco.images_val) / read_json(real.coco.instances_val)["images"][0]["file_name"]
+    picture.write_bytes(picture.read_bytes()[:40])
+    whole = write_detection_set(Path("before"), "coco", real.coco) if limit else {}
+    if not limit:
+        with pytest.raises(InputError, match="more than the limit"), Rejects("coco_rejected.jsonl", limit) as rejects:
+            write_detection_set(Path("data"), "coco", real.coco, rejects)
+        assert not Path("data/coco").exists() and Path("coco_rejected.jsonl").exists()
+        return
+    with Rejects("coco_rejected.jsonl", limit) as rejects:
+        counts = write_detection_set(Path("data"), "coco", real.coco, rejects)
+    records = [json.loads(line) for line in Path("coco_rejected.jsonl").read_text().splitlines()]
+    assert {record["key"] for record in records} >= {"bbox", "file_name"} and counts["rejected"] == len(records)
+    assert counts["val_images"] == whole["val_images"] - 1
+    kept = read_json("data/coco/annotations/ov_coco_train_base48.json")["annotations"]
+    assert content["annotations"][0]["id"] not in {annotation["id"] for annotation in kept}
 
 
 def test_another_choice_of_classes_replaces_the_whole_set(real: SimpleNamespace) -> None:

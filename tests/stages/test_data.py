@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from regionclip.data.layout import data_sets
 from regionclip.files import read_json, write_json
@@ -18,7 +19,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataFiles:
     """An LVIS of three classes and one picture, no COCO, no captions."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sets/val2017").mkdir(parents=True)
-    (tmp_path / "sets/val2017/1.jpg").write_bytes(b"jpeg")
+    Image.new("RGB", (9, 9)).save(tmp_path / "sets/val2017/1.jpg")
     image = {"id": 1, "coco_url": "http://images.cocodataset.org/val2017/1.jpg", "width": 9, "height": 9}
     box = {"image_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "segmentation": [[1, 1, 6, 1, 6, 6]]}
     content = {
@@ -40,7 +41,8 @@ def test_real_files_replace_the_demo_world(files: DataFiles) -> None:
         Path("data", old).write_text("{}")
     assert data_sets() == ("coco",)
     section = SimpleNamespace(source="files", sets=["lvis"], demo=None, files=files)
-    counts = data.run(SimpleNamespace(params=SimpleNamespace(data=section, seed=0)))
+    params = SimpleNamespace(data=section, seed=0, quarantine=SimpleNamespace(max_fraction=0.0))
+    counts = data.run(SimpleNamespace(params=params))
     assert (
         counts["scenes"] == {} and counts["lvis"]["train_annotations"] == 2 and counts["lvis"]["val_annotations"] == 3
     )

@@ -83,9 +83,7 @@ def test_wrong_boxes_are_counted_by_kind_and_shape_no_anchor(toys: Path, box: An
 
 def test_a_file_with_wrong_boxes_only_stops(toys: Path) -> None:
     _edit(toys / "train.json", lambda c: [a.update(bbox=[0, 0, 0, 0]) for a in c["annotations"]])
-    with pytest.raises(
-        InputError, match=r"train\.json: no box can be learned from: .* x the box is empty"
-    ):
+    with pytest.raises(InputError, match=r"train\.json: no box can be learned from: .* x the box is empty"):
         _read(toys)
 
 
