@@ -53,6 +53,7 @@ def test_real_files_replace_the_demo_world(files: DataFiles) -> None:
         "scenes_truth": 0,
         "lvis": 4,
         "coco": 0,
+        "rejected": 0,
     }
     assert read_json("data/lvis/pictures.json") == {"val": "sets", "train": "sets"}
 
