@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from regionclip.cli_data import add_data_commands
+from regionclip.cli_retrieval import add_retrieval_command
 from regionclip.errors import InputError, Interrupted
 
 STAGES = {
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
             add_data_commands(stage)
     _add_inspect(commands)
     _add_convert(commands)
+    add_retrieval_command(commands)
     return parser
 
 

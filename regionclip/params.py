@@ -180,9 +180,9 @@ class ClipArchitecture(Section):
 
 
 class Teacher(Section):
-    """The CLIP that labels regions: trained here (demo), an open_clip ResNet by name and weights file, or a CLIP folder.
+    """The CLIP that labels regions: trained here (demo), an open_clip ResNet by name and weights file, or a folder.
 
-    A CLIP folder is what open_clip reads as ``local-dir:``; ``weights`` names it.
+    The folder, named by ``weights``, is what open_clip reads as ``local-dir:``.
     """
 
     source: Literal["train", "open_clip", "folder"]

@@ -64,7 +64,9 @@ def detection_checks(
 
 def _expectations() -> list[Any]:
     return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("nothing was detected", "look at the training")),
+        gxe.ExpectTableRowCountToBeBetween(
+            min_value=1, severity=WARNING, meta=said("nothing was detected", "look at the training")
+        ),
         gxe.ExpectColumnValuesToBeInSet(
             column="known_image", value_set=[True], meta=said("the image was not tested", _AGAIN, "image_id")
         ),
@@ -73,16 +75,16 @@ def _expectations() -> list[Any]:
             value_set=[True],
             meta=said("the class is not in the vocabulary", _AGAIN, "category_id"),
         ),
+        # Results are rounded to 0.01 pixel, so a thin box may have a side of 0.
         gxe.ExpectColumnValuesToBeBetween(
-            column="shorter_side", min_value=0, strict_min=True, meta=said("the box is empty", _AGAIN, "bbox")
+            column="shorter_side", min_value=0, meta=said("the box has a negative size", _AGAIN, "bbox")
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="outside", max_value=BORDER, meta=said("the box leaves its image", _AGAIN, "bbox")
         ),
         gxe.ExpectColumnValuesToNotBeNull(column="score", meta=said("not a number", _AGAIN)),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="score", min_value=0, max_value=1, meta=said("the score is not between 0 and 1", _AGAIN)
-        ),
+        # Official scores multiply a raw logit and may exceed 1.
+        gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, meta=said("the score is negative", _AGAIN)),
     ]
 
 

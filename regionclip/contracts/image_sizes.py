@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,6 @@ from PIL import Image
 
 from regionclip.contracts.tables import INTEGER, read_object, records_table
 from regionclip.data.image_files import turned_size
-from regionclip.errors import InputError
 
 if TYPE_CHECKING:
     from regionclip.data.captions import CaptionedImage
@@ -30,27 +30,21 @@ def listed_sizes(file: Path) -> pd.DataFrame:
 
 
 def header_sizes(records: Iterable[CaptionedImage], id_type: Callable[[str], int | str]) -> pd.DataFrame:
-    """Return id, width and height (pixels) of captioned images, read from the images' headers.
+    """Return id, width and height (pixels) of captioned images, read from the images' headers; NaN where unreadable.
 
     Args:
         records: The captioned images.
         id_type: Turns a record's key to the store's id.
-
-    Raises:
-        InputError: A header cannot be read.
     """
     return pd.DataFrame(
         [(id_type(record.key), *_header(record)) for record in records], columns=["id", "width", "height"]
     )
 
 
-def _header(record: CaptionedImage) -> tuple[int, int]:
+def _header(record: CaptionedImage) -> tuple[float, float]:
     content = record.image if isinstance(record.image, Path) else BytesIO(record.image.read())
     try:
         with Image.open(content) as image:
             return turned_size(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        file = record.image if isinstance(record.image, Path) else record.image.file
-        raise InputError(
-            f"the image's size cannot be read ({error})", file=file, record=record.key, mend="fetch it again"
-        ) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return math.nan, math.nan

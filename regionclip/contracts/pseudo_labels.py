@@ -27,12 +27,14 @@ class Demands:
         threshold: Teacher probability above which a region is kept.
         min_kept_fraction: Least share of regions that are kept.
         max_regions: Most regions of an image.
+        tolerance: Fraction of the images that may have no region, because they were set aside.
     """
 
     pool_size: int
     threshold: float
     min_kept_fraction: float
     max_regions: int
+    tolerance: float = 0.0
 
 
 def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, demands: Demands) -> list[Check]:
@@ -50,7 +52,13 @@ def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame
     return [
         Check(suite, table, ("file", "image_id", "region")),
         count_check(
-            "pseudo label images", str(store), regions, images, demands.max_regions, "lower pseudo_labels.proposals"
+            "pseudo label images",
+            str(store),
+            regions,
+            images,
+            demands.max_regions,
+            "lower pseudo_labels.proposals",
+            demands.tolerance,
         ),
         _concept_check(store, label_profile(regions, demands.threshold)["concepts"]),
     ]

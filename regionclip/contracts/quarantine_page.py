@@ -17,14 +17,18 @@ _SHOWN = 1000
 _KEYS = ("file", "record", "key", "reason", "mend")
 
 
-def read_rejected(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of all ``*_rejected.jsonl`` below a folder, each with its ``set``, what stands before that.
+def read_rejected(*places: Path) -> list[dict[str, Any]]:
+    """Return the records of files ``SET_rejected.jsonl``, each with its ``set``.
+
+    Args:
+        *places: Files, or folders of them; what is not there has none.
 
     Raises:
         InputError: A line is no JSON object with the keys file, record, key, reason and mend.
     """
     records = []
-    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+    files = [file for place in places for file in (sorted(place.glob(f"*{SUFFIX}")) if place.is_dir() else [place])]
+    for path in filter(Path.is_file, files):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 record = json.loads(line)

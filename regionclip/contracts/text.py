@@ -65,8 +65,7 @@ def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) ->
             "width": bank.width,
         }
     )
-    missing = table["name"].fillna("") == table["wanted"].fillna("")
-    table = table.assign(same=missing)
+    table = table.assign(same=table["name"].fillna("") == table["wanted"].fillna(""))
     expectations = [
         gxe.ExpectColumnValuesToBeInSet(
             column="same", value_set=[True], meta=said("the bank has another name in this row", _BANK, "names")

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from types import TracebackType
 
-from regionclip.errors import InputError
+from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import atomic_path
 
 SUFFIX = "_rejected.jsonl"
@@ -70,9 +70,11 @@ class Rejects:
             file: The source.
 
         Raises:
-            InputError: The fraction is above the limit; it gives the counts by reason.
+            DataCheckFailed: The fraction is above the limit; it gives the counts by reason.
         """
         if rejected > self.limit * total:
             counts = ", ".join(f"{count} x {why}" for why, count in self.counts().items())
             problem = f"{rejected} of {total} records were set aside, more than the limit of {self.limit:.2%}: {counts}"
-            raise InputError(problem, file=file, mend=f"mend the records that {self.path} lists, or raise the limit")
+            raise DataCheckFailed(
+                problem, file=file, mend=f"mend the records that {self.path} lists, or raise the limit"
+            )

@@ -60,7 +60,9 @@ def detect(
     pictures = boxes_dataset(
         detection_set(dataset, split), tuple(known), test_pipeline(sizes, proposals), training=False
     )
-    return detections_from_samples(predict(model, pictures, title=title, batch_size=sizes.test_batch), tuple(known.values()))
+    return detections_from_samples(
+        predict(model, pictures, title=title, batch_size=sizes.test_batch), tuple(known.values())
+    )
 
 
 def measure(

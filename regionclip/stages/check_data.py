@@ -25,12 +25,14 @@ from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
 from regionclip.contracts.splits import TRAIN, read_classes, split_checks
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import DatasetName, captioned_scenes, data_sets, detection_set, splits
-from regionclip.data.rejects import SUFFIX, Rejects
+from regionclip.data.rejects import SUFFIX
 from regionclip.files import write_json
+from regionclip.stages.rejected import FOLDER, set_aside
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
+STAGE = "check_data"
 DATA, BOX_PROFILE = Path("data"), Path("reports/checks/box_profile.json")
 MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the readers meet the others
 
@@ -56,15 +58,15 @@ def run(context: StageContext) -> dict[str, Any]:
         parts.append(_pairs())
     if not params.pretrain.weights:
         # Real captions stay as they are, and their readers set bad ones aside; boxes were cleaned when written.
-        parts.append(_scenes() if demo else _captioned(params.quarantine.max_fraction))
+        parts.append(_scenes() if demo else _captioned(context))
     boxes = {dataset: _detection(dataset, _supervised(context, dataset)) for dataset in data_sets(DATA)}
     parts += boxes.values()
     pictures = [picture for part in parts for picture in part.pictures]
-    rejected = read_rejected(DATA)
+    rejected = read_rejected(DATA / "rejected", FOLDER / f"{STAGE}{SUFFIX}")
     shared = shared_picture_check(pictures, known=frozenset() if demo else frozenset({"lvis"}))
     write_json(BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
     checks = [check for part in parts for check in part.checks]
-    results = gate("check_data", [*checks, shared], pages={"Quarantine": quarantine_page(rejected)})
+    results = gate(STAGE, [*checks, shared], pages={"Quarantine": quarantine_page(rejected)})
     counted = sum(len(picture.table) for picture in pictures)
     return {**counts_of(results), "images": counted, "rejected": len(rejected)}
 
@@ -84,14 +86,17 @@ def _scenes() -> _Part:
     return _Part(checks, [Pictures("scenes", TRAIN, files, trained=True)])
 
 
-def _captioned(limit: float) -> _Part:
+def _captioned(context: StageContext) -> _Part:
     """Check real captioned images: all of a JSON, or the first of tar shards and other large files."""
     captions, pictures = captioned_scenes(DATA)
-    with Rejects(DATA / f"scenes{SUFFIX}", limit) as rejects:
+    with set_aside(context, STAGE) as rejects:
         source = open_captioned_images(captions, pictures, rejects)
         table = read_captioned(source, None if captions.suffix == ".json" else MOST_CAPTIONED, runtime.workers())
     images = table.drop_duplicates(["file", "key"])
-    return _Part([captioned_check("scenes", table, limit)], [_of_shards("scenes", TRAIN, images)])
+    return _Part(
+        [captioned_check("scenes", table, context.params.quarantine.max_fraction)],
+        [_of_shards("scenes", TRAIN, images)],
+    )
 
 
 def _of_shards(name: str, split: str, table: pd.DataFrame) -> Pictures:

@@ -18,16 +18,17 @@ from regionclip.contracts.rpn import recall_check, rpn_class_check
 from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
-from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 from regionclip.regions.store import RegionStore
+from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
+STAGE = "check_pseudo_labels"
 STORE, CONCEPTS = Path("artifacts/pseudo_labels"), Path("artifacts/concepts/concepts.csv")
 RPN, PROPOSALS, BANKS = Path("artifacts/rpn/rpn.pth"), Path("artifacts/proposals"), Path("artifacts/text_bank")
 TEACHER, RECALL = Path("artifacts/teacher"), Path("reports/metrics/rpn.json")
@@ -56,7 +57,7 @@ def run(context: StageContext) -> dict[str, Any]:
         checks += [concept_check(CONCEPTS, pool), *_bank_checks(pool), *labels]
         profile = read_json(LABEL_PROFILE)
         pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
-    return {**counts_of(gate("check_pseudo_labels", checks, pages=pages)), **metrics}
+    return {**counts_of(gate(STAGE, checks, pages=pages)), **metrics}
 
 
 def _rpn_checks(context: StageContext) -> list[Check]:
@@ -99,7 +100,9 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
     """Return the checks of the pseudo labels and what is measured of them; write their histograms."""
     params, store = context.params.check_pseudo_labels, RegionStore.open(STORE)
     threshold = _threshold(store)
-    demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions)
+    # Real pictures that do not decode were set aside by the stage before, and are not in the store.
+    tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
+    demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions, tolerance)
     regions = _first_regions(store, MOST_REGIONS)
     images = _scene_sizes(context, store, regions)
     profile = label_profile(regions, threshold)
@@ -118,7 +121,7 @@ def _scene_sizes(context: StageContext, store: RegionStore, regions: pd.DataFram
     if context.params.data.source == "demo":
         images = listed_sizes(captions)
         return images if covered is None else images[images["id"].isin(covered)]
-    with Rejects(Path("data") / f"scenes{SUFFIX}", context.params.quarantine.max_fraction) as rejects:
+    with set_aside(context, STAGE) as rejects:
         records = open_captioned_images(captions, pictures, rejects)
         wanted = (record for record in records if covered is None or store.id_type(record.key) in covered)
         return header_sizes(wanted, store.id_type)

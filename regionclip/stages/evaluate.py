@@ -9,7 +9,11 @@ from mmengine.model import BaseModel
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
-from regionclip.evaluation.detections import save_detections
+from regionclip.contracts.checkpoint import Check, gate
+from regionclip.contracts.detections import detection_checks
+from regionclip.contracts.image_sizes import listed_sizes
+from regionclip.data.layout import detection_set, load_classes
+from regionclip.evaluation.detections import Detection, save_detections
 from regionclip.evaluation.protocols import detect, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
@@ -23,11 +27,15 @@ CHECKPOINTS, OUT = Path("artifacts/finetune"), Path("artifacts/evaluate")
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/evaluate/DATASET/INITIALISATION.json, the detections; measure them."""
+    """Write artifacts/evaluate/DATASET/INITIALISATION.json, the detections; measure and check them.
+
+    Raises:
+        DataCheckFailed: Detections break their contract (exit code 3).
+    """
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
     bank = TextBank.load(BANKS / f"{dataset}.safetensors")
-    metrics = {}
+    metrics, checks = {}, []
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(MODELS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
@@ -36,11 +44,20 @@ def run(context: StageContext) -> dict[str, Any]:
         with track_model(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             save_detections(OUT / dataset / f"{name}.json", found)
+            checks += _checks(context, OUT / dataset / f"{name}.json", found)
             metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
             if dataset == "coco" and params.evaluation.constrained:
                 metrics[name] |= _constrained(context, model, bank, name)
             run.log_metrics(metrics[name])
+    gate(f"detections_{dataset}", checks)
     return metrics
+
+
+def _checks(context: StageContext, file: Path, found: list[Detection]) -> list[Check]:
+    dataset, params = context.dataset, context.params
+    images = listed_sizes(detection_set(dataset, params.evaluation.split).annotations)
+    most = getattr(params.finetune, dataset).max_detections
+    return detection_checks(file, found, images, load_classes(dataset).ids, most)
 
 
 def _constrained(context: StageContext, model: BaseModel, bank: TextBank, name: str) -> dict[str, Any]:

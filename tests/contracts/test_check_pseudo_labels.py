@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from regionclip.checkpoints.training_state import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import load_params
+from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
 from regionclip.regions.store import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
@@ -28,7 +29,13 @@ IDS = {"train": (1, 2, 3), "dev": (11, 12, 13), "val": (21, 22, 23)}
 LABELS = Path("artifacts/pseudo_labels")
 
 
-def _store(path: Path, ids: tuple[int, ...], k: int = 0, box: tuple[float, ...] = (0, 0, 40, 30), **about: str) -> None:
+def _store(
+    path: Path,
+    ids: tuple[int, ...] | tuple[str, ...],
+    k: int = 0,
+    box: tuple[float, ...] = (0, 0, 40, 30),
+    **about: str,
+) -> None:
     """Write two regions an image: the first has concept 0, 1, 2, ... with 0.8, the other is below the threshold."""
     with RegionStoreWriter(path, about, k=k) as writer:
         for number, image_id in enumerate(ids):
@@ -158,6 +165,31 @@ def test_without_pretraining_the_detectors_inputs_are_checked(project: Path) -> 
     assert set(check_pseudo_labels.run(context)) == {"expectations", "warnings"}
     _rpn(["ring"])
     with pytest.raises(DataCheckFailed, match=r"rpn\.pth, record class_name ring.*trained on a novel class"):
+        check_pseudo_labels.run(context)
+
+
+def test_real_captions_of_any_form_are_covered_but_for_what_was_set_aside(project: Path) -> None:
+    """Sizes come from the pictures' headers; a picture that does not decode has no regions, within the limit."""
+    lines = [json.dumps({"image": f"{number:012d}.jpg", "caption": "a star"}) for number in (1, 2, 3)]
+    Path("set.jsonl").write_text("\n".join(lines))
+    write_json("data/scenes/source.json", {"captions": "set.jsonl", "images": "data/scenes/images"})
+    keys = tuple(f"{number:012d}.jpg" for number in (1, 2, 3))
+    _store(LABELS, keys, k=2, threshold="0.1")
+    coco = CocoFiles(
+        instances_train="a",
+        instances_val="b",
+        images_train="c",
+        images_val="d",
+        classes=OwnClasses(base=["x"], novel=[]),
+    )
+    data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
+    context = _context(data=data, quarantine=Quarantine(max_fraction=0.4))
+    assert check_pseudo_labels.run(context)["images"] == 3
+    Path("data/scenes/images/000000000003.jpg").write_bytes(b"no picture")
+    _store(LABELS, keys[:2], k=2, threshold="0.1")
+    assert check_pseudo_labels.run(context)["regions"] == 4
+    _store(LABELS, keys[:1], k=2, threshold="0.1")
+    with pytest.raises(DataCheckFailed, match=r"record id 000000000002\.jpg.*an image has no region \(2 records\)"):
         check_pseudo_labels.run(context)
 
 

@@ -36,10 +36,10 @@ def test_clean_detections_pass() -> None:
     [
         ({"image_id": 9}, "the image was not tested"),
         ({"category_id": 7}, "the class is not in the vocabulary"),
-        ({"bbox": [1, 2, 0, 4]}, "the box is empty"),
+        ({"bbox": [1, 2, -1, 4]}, "the box has a negative size"),
         ({"bbox": [1, 2, 41, 4]}, "the box leaves its image"),
         ({"bbox": [-3, 2, 10, 4]}, "the box leaves its image"),
-        ({"score": 1.5}, "the score is not between 0 and 1"),
+        ({"score": -0.5}, "the score is negative"),
         ({"score": float("nan")}, "not a number"),
     ],
 )

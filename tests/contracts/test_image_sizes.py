@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from regionclip.contracts.image_sizes import header_sizes, listed_sizes
 from regionclip.data.captions import CaptionedImage, open_captioned_images
-from regionclip.errors import InputError
 
 
 def test_sizes_come_from_the_list(clean_data: Path) -> None:
@@ -27,5 +25,4 @@ def test_sizes_come_from_headers_of_files_and_shards(clean_data: Path, tmp_path:
     record = CaptionedImage("7", tmp_path / "a.jpg", ("a star",))
     assert header_sizes([record], int).to_numpy().tolist() == [[7, 10, 20]]
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match=r"a\.jpg, record 7: the image's size cannot be read"):
-        header_sizes([record], int)
+    assert header_sizes([record], int)[["width", "height"]].isna().all(axis=None)

@@ -19,6 +19,7 @@ def test_what_was_set_aside_is_listed_and_counted(tmp_path: Path) -> None:
     with Rejects(tmp_path / "scenes_rejected.jsonl", 1) as rejects:
         rejects.add(InputError("empty caption", file="c.json", record="<image 3>"))
     records = read_rejected(tmp_path)
+    assert records[:2] == read_rejected(tmp_path / "coco_rejected.jsonl", tmp_path / "absent_rejected.jsonl")
     text = quarantine_page(records)
     assert len(records) == 3 and "3 records were set aside" in text
     assert "<tr><td>2</td><td>coco</td><td>the box has a negative size</td></tr>" in text

@@ -174,12 +174,15 @@ def _rejected(path: Path) -> dict[str, str]:
 
 
 def test_bad_lines_are_set_aside_and_the_good_ones_read(tmp_path: Path) -> None:
-    """Each bad line has its reason: Latin-1, no JSON, no caption, an image that is absent, empty or cut short."""
-    for name in ("good.jpg", "odd.jpg", "cut.jpg"):
+    """Each bad line has its reason: Latin-1, no JSON, no caption, an image that is absent, empty or cut short.
+
+    Emoji are no fault; a caption with control characters or of 10,000 characters goes, the image's others stay.
+    """
+    for name in ("good.jpg", "odd.jpg", "cut.jpg", "bell.jpg", "long.jpg"):
         (tmp_path / name).write_bytes(_jpeg())
     (tmp_path / "cut.jpg").write_bytes(_jpeg()[:-60])
     (tmp_path / "zero.jpg").touch()
-    odd = "a \U0001f415 \x07" + "x" * 10_000
+    odd = "a \U0001f415 in a caf\xe9"
     lines = [
         b'{"image": "good.jpg", "caption": "a moon"}',
         '{"image": "good.jpg", "caption": "caf\xe9"}'.encode("latin-1"),
@@ -190,17 +193,23 @@ def test_bad_lines_are_set_aside_and_the_good_ones_read(tmp_path: Path) -> None:
         b'{"image": "zero.jpg", "caption": "a moon"}',
         b'{"image": "cut.jpg", "caption": "a cut"}',
         json.dumps({"image": "odd.jpg", "captions": [odd, ""]}).encode(),
+        json.dumps({"image": "bell.jpg", "captions": ["a bell", "a \x07"]}).encode(),
+        json.dumps({"image": "long.jpg", "captions": ["x" * 10_000, "a word"]}).encode(),
     ]
     path = tmp_path / "set.jsonl"
     path.write_bytes(b"\n".join(lines))
     with Rejects(tmp_path / "set_rejected.jsonl", limit=0.9) as rejects:
         source = open_captioned_images(path, rejects=rejects)
-        assert [record.captions for record, _ in source.decoded()] == [("a moon",), (odd,)]
-        assert [record.key for record in source] == ["good.jpg", "cut.jpg", "odd.jpg"], "captions need no pixels"
+        assert [record.captions for record, _ in source.decoded()] == [("a moon",), (odd,), ("a bell",), ("a word",)]
+        keys = ["good.jpg", "cut.jpg", "odd.jpg", "bell.jpg", "long.jpg"]
+        assert [record.key for record in source] == keys, "captions need no pixels"
     reasons = _rejected(tmp_path / "set_rejected.jsonl")
-    assert list(reasons) == [f"line {number}" for number in (2, 3, 4, 5, 6, 7)] + ["cut.jpg", "line 9"]
+    assert list(reasons) == [f"line {number}" for number in (2, 3, 4, 5, 6, 7)] + [
+        "cut.jpg",
+        *(f"line {number}" for number in (9, 10, 11)),
+    ]
     words = ["not UTF-8", "not JSON", "there is no caption", "image without caption", "does not exist", "no bytes"]
-    words += ["cannot be decoded", "empty caption"]
+    words += ["cannot be decoded", "empty caption", "control characters", "more than 1000 characters"]
     assert all(word in why for word, why in zip(words, reasons.values(), strict=True))
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from PIL import Image
 
+from regionclip.data.caption_faults import caption_fault
 from regionclip.data.captions.decoding import decode_image
 from regionclip.data.captions.record import CaptionedImage
 from regionclip.data.captions.span import ImageSpan
@@ -119,6 +120,9 @@ class CaptionedImages(ABC):
             if not isinstance(caption, str):
                 error = InputError("a caption is not text", file=file, record=record, key=key, mend="write a string")
                 self._set_aside(error)
+            elif caption.strip() and (problem := caption_fault(caption)):
+                mend = "mend the caption, or take it out"
+                self._set_aside(InputError(problem, file=file, record=record, key=key, mend=mend))
             elif caption.strip():
                 kept.append(caption.strip())
             else:
