@@ -5,6 +5,8 @@
 VENV := .venv
 PYTHON ?= python3.11
 UV_VERSION := 0.13.8
+# The tests of the whole pipeline share one run of it, so they stay in one process.
+TWO := --numprocesses 2 --dist loadgroup
 
 # Nothing calls home or downloads while the pipeline runs.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -37,11 +39,11 @@ demo: install  ## Rebuild the demo from nothing and print its table
 table:  ## Print the table of the last run
 	@cat reports/summary.md
 
-test: install  ## Run the quick tests
-	python -m pytest
+test: install  ## Run the quick tests, in two processes
+	OMP_NUM_THREADS=1 python -m pytest $(TWO)
 
 test-all: install  ## Run all tests, the slow ones too
-	python -m pytest -m ""
+	OMP_NUM_THREADS=1 python -m pytest -m "" $(TWO)
 
 lint: install  ## Check style
 	ruff check .

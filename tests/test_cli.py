@@ -95,6 +95,15 @@ def test_errors_end_with_their_code(
     assert cli.main(["rpn"]) == code and capsys.readouterr().err == "regionclip rpn: bad.\n"
 
 
+@pytest.fixture
+def _keyboard() -> Iterator[None]:
+    """Ctrl-C as in a terminal: pytest-xdist's processes and a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_keyboard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_with_4_even_where_a_library_catches_every_exception(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

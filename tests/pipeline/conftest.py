@@ -17,6 +17,13 @@ COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "regionclip")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of this folder in one process, where several run, because they share the first run."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("pipeline"))
+
+
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of the pipeline's commands: this interpreter's programs, one thread, no network."""
