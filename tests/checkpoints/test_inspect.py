@@ -37,7 +37,7 @@ def test_pretrained_file(official, tmp_path: Path) -> None:
     assert found.facts["sha256"] == sha256_file(path) and found.facts["beside the weights"] == "iteration"
     assert (found.facts["architecture"], found.facts["proposal network"]) == ("RN50", "fpn")
     rows = _rows(found)
-    assert rows["backbone.attnpool"][:2] == ["9", "14,789,632"], "regionclip.md 6.2: three 2048 x 2048, one 1024 x 2048"
+    assert rows["backbone.attnpool"][:2] == ["9", "14,789,632"], "three 2048 x 2048, one 1024 x 2048"
     assert rows["all"][0] == "1,004" and rows["lang_encoder"] == ["2", "563,712", "float32"]
     assert [command.split(" -o ")[0].partition("--")[2] for command in found.commands] == [
         "to open_clip", "to open_clip --part teacher", "to mmdet --part student", "to mmdet --part teacher",

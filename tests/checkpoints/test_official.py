@@ -66,7 +66,7 @@ def test_teacher_is_the_other_tower_with_the_same_text_encoder(official) -> None
 
 @pytest.mark.parametrize("architecture", ["RN50", "RN101", "RN50x4"])
 def test_architectures_load_strictly(of_architecture, architecture: str) -> None:
-    """Blocks, widths, resolutions and embedding widths of regionclip.md 2.1, as open_clip's own configuration."""
+    """Blocks, widths, resolutions and embedding widths, as open_clip's own configuration."""
     checkpoint = _open(of_architecture(architecture))
     assert checkpoint.architecture == architecture
     with torch.device("meta"):
@@ -120,7 +120,7 @@ def test_finetuned_file_fills_the_detector(official) -> None:
 
 @pytest.mark.parametrize("architecture", ["RN50", "RN50x4"])
 def test_lvis_detector_has_a_mask_head(official, of_architecture, architecture: str) -> None:
-    """2048 channels into the mask head of RN50, 2560 of RN50x4 (regionclip.md 6.4)."""
+    """2048 channels into the mask head of RN50, 2560 of RN50x4."""
     width, channels = (1024, 2048) if architecture == "RN50" else (640, 2560)
     shapes = {
         "box_predictor.cls_score.weight": (866, width), "box_predictor.cls_bg_score.weight": (1, width),

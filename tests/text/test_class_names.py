@@ -25,7 +25,7 @@ def test_every_list_is_in_the_order_of_ids() -> None:
 
 
 def test_labels_of_the_generalised_test_by_hand() -> None:
-    """regionclip.md 4.1: numbers of novel classes among the 65."""
+    """The official split: numbers of novel classes among the 65."""
     novel = {COCO_ALL65.index(name) for name in COCO_NOVEL}
     assert novel == {4, 5, 11, 12, 15, 16, 21, 23, 27, 29, 32, 34, 45, 47, 54, 58, 63}
     assert COCO_BASE[0] == "person" and COCO_BASE[16] == "suitcase" and COCO_BASE[47] == "toothbrush"

@@ -63,7 +63,7 @@ def test_both_spellings_and_other_precisions(tmp_path: Path) -> None:
 
 
 def test_concept_pools_are_read_up_to_the_first_comma(tmp_path: Path) -> None:
-    """The official text format, header-less `lemma,count` (regionclip.md 3.9)."""
+    """The official text format, header-less `lemma,count`."""
     (tmp_path / "nouns.txt").write_text("man,12345\nhot dog , 7\nmotor-bike\n", encoding="utf-8")
     assert read_names(tmp_path / "nouns.txt", 3) == ("man", "hot dog", "motor-bike")
 
@@ -109,7 +109,7 @@ def test_a_bank_of_65_for_a_consumer_of_1203_is_refused_with_both_numbers(tmp_pa
     ids=["one axis", "three axes", "empty", "integers", "one row", "not finite", "weights"],
 )
 def test_what_would_be_broadcast_or_is_no_array_is_refused(tmp_path: Path, content: object, problem: str) -> None:
-    """A plain copy into a classifier takes (D,) and (1, D) for all classes (regionclip.md 8, item 26)."""
+    """A plain copy into a classifier takes (D,) and (1, D) for all classes."""
     path = _pth(tmp_path / "emb.pth", content)
     with pytest.raises(InputError, match=problem) as caught:
         import_bank(path, "coco65")
