@@ -37,7 +37,8 @@ def test_files_exist() -> None:
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("regionclip ")])
 def test_regionclip_commands_parse(line: str) -> None:
     """The command line knows each command and its options."""
-    build_parser().parse_args(line.split()[1:])
+    words = line.split()[1:]
+    assert build_parser().parse_args(words).stage == words[0]
 
 
 def test_stages_exist() -> None:
@@ -66,4 +67,5 @@ def test_options_exist(line: str) -> None:
     for option in line.split("--cfg-options")[1].split():
         value = config
         for part in option.split("=")[0].split("."):
+            assert part.isdigit() or part in value, option
             value = value[int(part)] if part.isdigit() else value[part]

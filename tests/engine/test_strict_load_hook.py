@@ -30,8 +30,10 @@ def _load(state: dict[str, Tensor]) -> None:
 
 
 def test_fitting_checkpoint_passes() -> None:
-    """Equal keys and shapes are no reason to stop."""
+    """Equal keys and shapes are no reason to stop; the same key in another shape is."""
     _load({"0.weight": torch.zeros(3, 2)})
+    with pytest.raises(InputError, match="another shape"):
+        _load({"0.weight": torch.zeros(3, 3)})
 
 
 def test_vocabulary_and_counters_may_be_absent() -> None:
