@@ -1,7 +1,9 @@
-"""A tiny CLIP on disk, for tests of what reads CLIP folders."""
+"""What all tests share: a tiny CLIP on disk, and a registry scope that no test leaves behind."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,16 @@ TINY_CLIP: dict[str, Any] = {
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
+
+
+@pytest.fixture(autouse=True)
+def registry_scope_of_its_own() -> Iterator[None]:
+    """A Runner leaves its default scope behind for the whole process; no test may depend on another's."""
+    yield
+    if "mmengine" in sys.modules:
+        from mmengine.registry import DefaultScope
+
+        DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope="session")
