@@ -22,6 +22,8 @@ _POINTS = 200  # of a learning curve, unless an interval is given
 class MLflowHook(Hook):
     """Log the mean of each loss over ``interval`` iterations, and the learning rate; on rank 0 only.
 
+    While the training runs, the run also gets the use of CPU, memory and GPU.
+
     The history grows in the runner's work folder, so that a resumed training has the whole of it, and is put in its
     place at the end. The MLflow run is that of `current_tracker`; without one only the file is written.
 
@@ -46,6 +48,8 @@ class MLflowHook(Hook):
             beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
         for line in kept:
             self._track(line)
+        if tracker := current_tracker():
+            tracker.watch_system()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -55,7 +59,7 @@ class MLflowHook(Hook):
             return
         for name, value in (outputs or {}).items():
             value = torch.as_tensor(value).detach().double()
-            self._sums[name] = self._sums.get(name, 0) + value
+            self._sums[name] = value + self._sums[name].to(value.device) if name in self._sums else value
         self._count += 1
         step = runner.iter + 1
         if step % self.interval and step != runner.max_iters:
@@ -70,6 +74,16 @@ class MLflowHook(Hook):
         with self._growing.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self._track(line)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Keep the sums of the line that is not full yet, so that a resumed training ends it as another would."""
+        checkpoint["open_line"] = {"count": self._count, **{name: float(value) for name, value in self._sums.items()}}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Take the sums up again."""
+        kept = dict(checkpoint.get("open_line", {}))
+        self._count = kept.pop("count", 0)
+        self._sums = {name: torch.tensor(value, dtype=torch.float64) for name, value in kept.items()}
 
     def after_train(self, runner: Runner) -> None:
         """Put the whole history in its place."""

@@ -11,13 +11,9 @@ from typing import Any
 from regionclip.checkpoints.scratch import stage_digest
 from regionclip.errors import Interrupted
 from regionclip.files import sha256_tree
-from regionclip.tracking.origin import device_name, origin_tags
-from regionclip.tracking.store import tracking_uri
+from regionclip.tracking.origin import device_tags, origin_tags
+from regionclip.tracking.store import EXPERIMENT, tracking_uri
 from regionclip.tracking.tracker import Tracker
-
-# All stages share one experiment, because MLflow's UI nests child runs only within an experiment;
-# the tags dvc.stage and profile tell them apart.
-EXPERIMENT = "regionclip"
 
 _current: Tracker | None = None
 
@@ -40,7 +36,8 @@ def track(
     """Record the block as one MLflow run named as the stage.
 
     The run is a child of ``REGIONCLIP_PARENT_RUN_ID`` where that is set. It ends as FINISHED, as FAILED when an
-    exception leaves the block, and as KILLED when that is an interruption; the exception goes on.
+    exception leaves the block, and as KILLED when that is an interruption; the exception goes on. Runs of the stage
+    that are still open though their process on this host is gone are closed as KILLED.
 
     Args:
         stage: DVC's name, such as ``finetune@coco``.
@@ -55,8 +52,8 @@ def track(
     if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
         tags["mlflow.parentRunId"] = parent
     described = {name: {"path": path.as_posix(), "digest": sha256_tree(path)} for name, path in inputs.items()}
-    tracker = Tracker(stage, digest)
-    tracker.start(tracking_uri(), experiment or EXPERIMENT, tags, params, described)
+    tracker = Tracker(stage, tracking_uri())
+    tracker.start(experiment or EXPERIMENT, tags, params, described)
     with _recording(tracker):
         yield tracker
 
@@ -90,4 +87,4 @@ def _recording(tracker: Tracker) -> Iterator[Tracker]:
         raise
     finally:
         _current = outer
-        tracker.finish(status, {"device": device_name()})
+        tracker.finish(status, device_tags())

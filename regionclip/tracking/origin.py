@@ -1,28 +1,46 @@
-"""Where a run comes from: git commit, host, device."""
+"""Where a run comes from: git commit, host, process, flow run, package versions, device."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from importlib import metadata
 
 from regionclip.errors import InputError
+from regionclip.tracking.processes import process_tags
+
+_PACKAGES = ("regionclip", "torch", "mmdet", "mmengine", "open_clip_torch", "dvc")
 
 
 def origin_tags() -> dict[str, str]:
-    """Return the tags git.sha, git.dirty and host.
+    """Return tags of the commit, host, process, flow run (where a flow started this) and main packages.
 
     What the pipeline itself writes (dvc.lock, reports) does not make the tree dirty.
     """
     sha = _git("rev-parse", "HEAD")
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!reports")
-    return {"git.sha": sha or "none", "git.dirty": str(bool(changed)).lower(), "host": platform.node()}
+    tags = {"git.sha": sha or "none", "git.dirty": str(bool(changed)).lower(), "host": platform.node()}
+    # Prefect's workers set the first; a flow that runs in a process of its own passes the second on.
+    flow_run = os.environ.get("PREFECT__FLOW_RUN_ID") or os.environ.get("REGIONCLIP_FLOW_RUN_ID")
+    if flow_run:
+        tags["prefect.flow_run_id"] = flow_run
+    installed = all_packages()
+    versions = {f"package.{name}": installed[name] for name in _PACKAGES if name in installed}
+    return {**tags, **process_tags(), **versions}
 
 
-def device_name() -> str:
-    """Return the device the stage ran on; a stage that did not load torch ran on the CPU."""
+def all_packages() -> dict[str, str]:
+    """Return the versions of all installed packages by name."""
+    found = {part.metadata["Name"]: part.version for part in metadata.distributions()}
+    return dict(sorted(found.items()))
+
+
+def device_tags() -> dict[str, str]:
+    """Return the tags device and gpu of the stage; one that did not load torch ran on the CPU."""
     if "torch" not in sys.modules:
-        return "cpu"
+        return {"device": "cpu", "gpu": "none"}
     import torch
 
     from regionclip import runtime
@@ -31,8 +49,8 @@ def device_name() -> str:
         device = runtime.device()
     except InputError:
         # The stage has failed on the same setting; the run is to say so, not to fail again.
-        return "unknown"
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        return {"device": "unknown", "gpu": "unknown"}
+    return {"device": str(device), "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none"}
 
 
 def _git(*arguments: str) -> str:

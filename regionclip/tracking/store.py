@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 STATE = Path("mlruns")
+# All stages share one experiment, because MLflow's UI nests child runs only within an experiment;
+# the tags dvc.stage and profile tell them apart.
+EXPERIMENT = "regionclip"
 _SQLITE = "sqlite:///"
+_PROBE = 2.0  # seconds
 
 
 def tracking_uri() -> str:
@@ -33,6 +39,37 @@ def connect(uri: str) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+@contextmanager
+def process_wide(uri: str) -> Iterator[None]:
+    """Make ``uri`` the store of MLflow's fluent calls within the block; some have no counterpart in the client."""
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        # MLflow keeps the address in the environment too.
+        mlflow.set_tracking_uri(None)
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def require_answer(uri: str) -> None:
+    """Ask a server whether it is there, within seconds; a client's own tries take a minute. A file is not asked.
+
+    Raises:
+        OSError: No server answers.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    import requests
+
+    status = requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE).status_code
+    if status >= 500:
+        raise ConnectionError(f"{uri} answers with HTTP status {status}")
+
+
 def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     """Return the id of an experiment; made when it is not there, with SQLite its artifacts lie beside the file."""
     from mlflow.exceptions import MlflowException
@@ -48,3 +85,11 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
             if found is None:
                 raise
     return found.experiment_id
+
+
+def delivery_errors() -> tuple[type[Exception], ...]:
+    """Return what MLflow's client raises when its store cannot be reached, is broken or refuses."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError

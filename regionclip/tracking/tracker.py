@@ -1,162 +1,160 @@
-"""Tracker: delivers one stage's record to MLflow, and keeps it in a file when MLflow does not take it."""
+"""Tracker: the record of one stage, delivered to MLflow in order, and kept beside the run while MLflow is away."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regionclip.files import write_json
+from regionclip.tracking.delivery import ID, PARENT, Delivery, Record
+from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
-from regionclip.tracking.store import STATE, connect, experiment_id
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from regionclip.tracking.store import delivery_errors, require_answer
+from regionclip.tracking.system_metrics import SystemMetrics
+from regionclip.tracking.undelivered import Undelivered
 
 _log = logging.getLogger(__name__)
-_BATCH = 100  # params that one call of MLflow takes
-_DIGEST = 36  # letters of a data set's digest that MLflow takes
+RETRY = 60.0  # seconds after which MLflow, once away, is tried again
 
 
 class Tracker:
     """The record of one stage.
 
-    When MLflow cannot be reached the stage goes on: a warning is given once, nothing more is sent, and ``finish``
-    writes the whole record to mlruns/undelivered/.
+    When MLflow cannot be reached the stage goes on: a warning is given, the records wait, and from time to time and at
+    the end it is tried again. What is still waiting then is in mlruns/undelivered/, for ``regionclip mlflow-sync``.
 
     Attributes:
         stage: DVC's name of the stage.
-        run_id: The MLflow run; None when none could be opened.
+        run_id: The MLflow run; None as long as none could be opened.
     """
 
-    def __init__(self, stage: str, digest: str) -> None:
-        self.stage, self.digest, self.run_id = stage, digest, None
-        self.undelivered = STATE / "undelivered" / f"{stage.replace('@', '_').replace(' ', '_')}-{digest[:16]}.json"
-        self._client: MlflowClient | None = None
-        self._problem: str | None = None
-        self._records: list[dict[str, Any]] = []
+    def __init__(self, stage: str, uri: str, parent: Tracker | None = None) -> None:
+        self.stage, self.id = stage, uuid.uuid4().hex
+        self.undelivered = Undelivered(stage, self.id)
+        self._delivery, self._parent, self._children = Delivery(uri), parent, []
+        self._waiting: list[Record] = []
+        self._refused: list[str] = []
+        self._away: bool | None = None  # None: not asked yet
+        self._tried = 0.0
+        self._system: SystemMetrics | None = None
+
+    @property
+    def run_id(self) -> str | None:
+        """The MLflow run; None as long as none could be opened."""
+        return self._delivery.run_id
 
     def start(
         self,
-        uri: str,
         experiment: str,
-        tags: dict[str, str],
+        tags: Mapping[str, str],
         params: Mapping[str, Any],
-        inputs: Mapping[str, dict[str, str]],
+        inputs: Mapping[str, Mapping[str, str]],
     ) -> None:
         """Open the run.
 
         Args:
-            uri: Tracking URI.
             experiment: Name of the experiment; made when it is not there.
             tags: Tags of the run.
             params: Nested params.
             inputs: Name to the path and digest of each input.
         """
-        flat = flat_params(params)
-        self._where, self._tags = (uri, experiment), tags
-
-        def send() -> None:
-            client = self._client = connect(uri)
-            self.run_id = client.create_run(
-                experiment_id(client, experiment, uri), run_name=self.stage, tags=tags
-            ).info.run_id
-            self._send_params(flat)
-            self._send_inputs(inputs)
-
-        record = {"kind": "start", "experiment": experiment, "tags": tags, "params": flat, "inputs": dict(inputs)}
-        self._deliver(record, send)
+        self._experiment, self._tags = experiment, dict(tags)
+        self._deliver(
+            kind="start",
+            name=self.stage,
+            experiment=experiment,
+            tags={**tags, ID: self.id},
+            params=flat_params(params),
+            inputs={name: dict(item) for name, item in inputs.items()},
+        )
 
     def start_child(self, model: str) -> Tracker:
         """Open a run below this one for what the stage does with one model, so that MLflow can compare models."""
-        child = Tracker(f"{self.stage} {model}", self.digest)
-        # What failed for the stage is not tried again for each model.
-        child._problem = self._problem
-        tags = {**self._tags, "model": model}
+        child = Tracker(f"{self.stage} {model}", self._delivery.uri, parent=self)
+        self._children.append(child)
+        tags = {**self._tags, "model": model, PARENT: self.id}
+        tags.pop("mlflow.parentRunId", None)
         if self.run_id:
             tags["mlflow.parentRunId"] = self.run_id
-        child.start(*self._where, tags, {"model": model}, {})
+        child.start(self._experiment, tags, {"model": model}, {})
         return child
 
     def log_metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers; nested dictionaries become names with slashes, see `flat_metrics`."""
-        flat, now = flat_metrics(values), int(1000 * time.time())
-
-        def send() -> None:
-            from mlflow.entities import Metric
-
-            metrics = [Metric(name, value, now, step or 0) for name, value in flat.items()]
-            self._client.log_batch(self.run_id, metrics=metrics)
-
-        self._deliver({"kind": "metrics", "step": step, "values": flat}, send)
+        self._deliver(kind="metrics", step=step or 0, values=flat_metrics(values))
 
     def log_artifact(self, path: str | Path) -> None:
-        """Log a file, or a folder with all that is in it."""
-        path = Path(path)
-
-        def send() -> None:
-            if path.is_dir():
-                self._client.log_artifacts(self.run_id, str(path), path.name)
-            else:
-                self._client.log_artifact(self.run_id, str(path))
-
-        self._deliver({"kind": "artifact", "path": str(path)}, send)
+        """Log a file, or a folder with all that is in it, as it is now."""
+        self._deliver(kind="artifact", path=str(path))
 
     def log_dict(self, values: Mapping[str, Any], file: str) -> None:
         """Log values as a JSON artifact with the name ``file``."""
-        self._deliver(
-            {"kind": "dict", "file": file, "values": values},
-            lambda: self._client.log_dict(self.run_id, dict(values), file),
-        )
+        self._deliver(kind="dict", file=file, values=dict(values))
 
-    def finish(self, status: str, tags: dict[str, str]) -> None:
-        """Close the run as FINISHED, FAILED or KILLED, with last tags; keep the record if MLflow missed any of it."""
+    def log_checkpoints(self, outs: tuple[Path, ...], digest: str) -> None:
+        """Log the stage's weight files as models that DVC keeps; see `checkpoints`."""
+        for described in checkpoints(self.stage, outs, digest):
+            self._deliver(kind="model", values=described)
 
-        def send() -> None:
-            for key, value in tags.items():
-                self._client.set_tag(self.run_id, key, value)
-            self._client.set_terminated(self.run_id, status)
+    def watch_system(self) -> None:
+        """Log the use of CPU, memory, disk, network and GPU from now to the end of the run."""
+        self._system = self._system or SystemMetrics(self._delivery.uri)
+        self._system.restart(self.run_id)
 
-        self._deliver({"kind": "finish", "status": status, "tags": tags}, send)
-        if self._problem is None:
-            self.undelivered.unlink(missing_ok=True)
-        else:
-            content = {"stage": self.stage, "run_id": self.run_id, "problem": self._problem, "records": self._records}
-            write_json(self.undelivered, content)
+    def finish(self, status: str, tags: Mapping[str, str]) -> None:
+        """Close the run as FINISHED, FAILED or KILLED, with last tags."""
+        if self._system is not None:
+            self._system.stop()
+            self._system = None
+        refused = {"refused": f"{len(self._refused)} records, the first: {self._refused[0]}"} if self._refused else {}
+        self._deliver(kind="finish", status=status, tags={**tags, **refused})
 
-    def _send_params(self, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
+    def _deliver(self, *, kind: str, **content: Any) -> None:
+        self._waiting.append({"kind": kind, "time": int(1000 * time.time()), **content})
+        root = self._parent or self
+        # The end is tried in any case: it is the last chance within the run.
+        if not root._away or kind == "finish" or time.monotonic() - root._tried >= RETRY:
+            root._send_waiting()
+        if self._waiting:
+            self.undelivered.keep(self.run_id, self._waiting)
+            if kind == "finish":
+                _log.warning(
+                    "MLflow is away: the record of %s is in %s; deliver it with `regionclip mlflow-sync`.",
+                    self.stage,
+                    self.undelivered.file,
+                )
 
-        entities = [Param(*item) for item in params.items()]
-        for start in range(0, len(entities), _BATCH):
-            self._client.log_batch(self.run_id, params=entities[start : start + _BATCH])
-
-    def _send_inputs(self, inputs: Mapping[str, dict[str, str]]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        datasets = []
-        for name, item in inputs.items():
-            dataset = Dataset(
-                name, item["digest"][:_DIGEST], source_type="local", source=json.dumps({"uri": item["path"]})
-            )
-            datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "input")]))
-        if datasets:
-            self._client.log_inputs(self.run_id, datasets)
-
-    def _deliver(self, record: dict[str, Any], send: Callable[[], None]) -> None:
-        self._records.append(record)
-        if self._problem is not None:
-            return
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
+    def _send_waiting(self) -> None:
+        """Send what waits: the stage's own records, then those of its models."""
+        self._tried = time.monotonic()
         try:
-            send()
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            self._problem = " ".join(str(error).split())[:500]
-            _log.warning(
-                "MLflow does not take the record of %s; it goes to %s. %s", self.stage, self.undelivered, self._problem
-            )
+            if self._away is not False:
+                require_answer(self._delivery.uri)
+            for tracker in (self, *self._children):
+                tracker._send_own()
+        except delivery_errors() as error:
+            if not self._away:
+                reason = " ".join(str(error).split())[:500]
+                _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, reason)
+            self._away = True
+        else:
+            if self._away:
+                self._say_back()
+            self._away = False
+
+    def _say_back(self) -> None:
+        _log.warning("MLflow takes the record of %s again; all that waited is delivered.", self.stage)
+        for tracker in (self, *self._children):
+            if tracker._system is not None:
+                tracker._system.restart(tracker.run_id)
+
+    def _send_own(self) -> None:
+        while self._waiting:
+            if refusal := self._delivery.send(self._waiting[0]):
+                self._refused.append(refusal)
+                _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
+            self._waiting.pop(0)
+        self.undelivered.remove()

@@ -1,14 +1,21 @@
-"""A migrated MLflow database, made once (it takes seconds) and copied for each test."""
+"""A migrated MLflow database, made once (it takes seconds) and copied for each test; and a server to stop and start."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
-from regionclip.tracking.store import connect, tracking_uri
+from regionclip.tracking.store import connect, require_answer, tracking_uri
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +30,75 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     """A client of the store that a stage uses in an empty working folder."""
     monkeypatch.chdir(tmp_path)
-    for name in ("MLFLOW_TRACKING_URI", "REGIONCLIP_PARENT_RUN_ID"):
+    for name in ("MLFLOW_TRACKING_URI", "REGIONCLIP_PARENT_RUN_ID", "PREFECT__FLOW_RUN_ID", "REGIONCLIP_FLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "mlruns").mkdir()
     shutil.copy(template, tmp_path / "mlruns" / "mlflow.db")
     return connect(tracking_uri())
+
+
+class Server:
+    """An MLflow server on a free port of this machine, in a process group of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.uri, self._folder = f"http://127.0.0.1:{self._port}", folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        # Without the last, eight more processes wait for jobs that nobody gives.
+        off = {
+            "DO_NOT_TRACK": "true",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
+        with (self._folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, env=kept | off, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+            )
+        for _ in range(1200):
+            assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
+            try:
+                return require_answer(self.uri)
+            except OSError:
+                time.sleep(0.1)
+        raise TimeoutError((self._folder / "server.log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        """Kill it with all its processes."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def server_of_module(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server a module: it takes seconds to start."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(template, folder / "mlflow.db")
+    server = Server(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def server(server_of_module: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server as the store of a stage in an empty working folder; its client gives up soon."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("REGIONCLIP_PARENT_RUN_ID", "PREFECT__FLOW_RUN_ID", "REGIONCLIP_FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server_of_module.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+    return server_of_module

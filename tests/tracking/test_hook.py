@@ -74,6 +74,13 @@ def test_resumed_training_has_the_whole_history(tmp_path, client):
     assert client.get_metric_history(tracker.run_id, "train/lr")[0].value == 0.5
 
 
+def test_a_line_goes_on_over_an_interruption(tmp_path):
+    """Resumed from 3, within the second line of two iterations: its mean is that of both, 8 and 7."""
+    train(tmp_path / "work", 4, "stopped", tmp_path / "h.jsonl", 2)
+    train(tmp_path / "work", 4, "resumed", tmp_path / "h.jsonl", 2)
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path / "h.jsonl")] == [(2, 9.5), (4, 7.5)]
+
+
 def test_broken_history_is_named(tmp_path):
     """A line in the middle that is not JSON stops the training with its number."""
     train(tmp_path / "work", 3, "one", tmp_path / "h.jsonl", 1)
@@ -82,3 +89,15 @@ def test_broken_history_is_named(tmp_path):
     with pytest.raises(InputError, match="not JSON") as caught:
         train(tmp_path / "work", 4, "two", tmp_path / "h.jsonl", 1)
     assert caught.value.record == "line 1"
+
+
+def test_a_training_watches_the_machine(tmp_path, client, monkeypatch):
+    """The run that receives the losses is the one that receives the use of the machine."""
+    watched = []
+    monkeypatch.setattr(
+        "regionclip.tracking.tracker.SystemMetrics.restart", lambda self, run_id: watched.append(run_id)
+    )
+    with track("rpn", {}, {}, profile="demo") as tracker:
+        assert watched == [], "a stage that does not train is not watched"
+        train(tmp_path / "work", 2, "watched", tmp_path / "h.jsonl", None)
+    assert watched == [tracker.run_id]

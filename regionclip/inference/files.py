@@ -1,0 +1,115 @@
+"""The files of a detector: where a workspace keeps them, and the bundle that holds them all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS
+from regionclip.errors import InputError
+from regionclip.files import atomic_dir, read_json, sha256_file, write_json
+from regionclip.params import Params, check_params, load_params
+
+Dataset = Literal["coco", "lvis"]
+Initialisation = Literal["clip", "regionclip"]
+
+MANIFEST = "manifest.json"
+_FORMAT = "regionclip-detector-1"
+_CLIPS = {"clip": "teacher", "regionclip": "pretrain"}
+_MEND = "export the bundle again"
+
+
+@dataclass(frozen=True)
+class DetectorFiles:
+    """What a detector is made of.
+
+    Attributes:
+        dataset: The data set that it was trained on, ``coco`` or ``lvis``.
+        initialisation: What it was trained from, ``clip`` or ``regionclip``.
+        params: The params that it was trained with.
+        clip: CLIP folder that it started from; its text encoder embeds the names.
+        detector: Checkpoint of the detector.
+        rpn: Checkpoint of the region proposal network.
+    """
+
+    dataset: Dataset
+    initialisation: Initialisation
+    params: Params
+    clip: Path
+    detector: Path
+    rpn: Path
+
+
+def workspace_files(root: Path, dataset: Dataset, initialisation: Initialisation) -> DetectorFiles:
+    """Return the files in a folder where the pipeline has run.
+
+    Raises:
+        InputError: A file is absent, or the params are broken.
+    """
+    params, artifacts = load_params(root / "params.yaml"), root / "artifacts"
+    if dataset not in params.data.sets or initialisation not in params.finetune.initialisations:
+        problem = f"no detector is trained on {dataset} from {initialisation}"
+        raise InputError(problem, file=root / "params.yaml", mend="choose another one, or add it to the params")
+    files = DetectorFiles(
+        dataset,
+        initialisation,
+        params,
+        clip=artifacts / _CLIPS[initialisation],
+        detector=artifacts / "finetune" / dataset / f"{initialisation}.pth",
+        rpn=artifacts / "rpn" / "rpn.pth",
+    )
+    for path in (files.clip / WEIGHTS, files.detector, files.rpn):
+        if not path.is_file():
+            mend = f"run `dvc repro finetune@{dataset}`, or `dvc pull`"
+            raise InputError("the file does not exist", file=path, mend=mend)
+    return files
+
+
+def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
+    """Copy the files to a folder of their own, with the SHA-256 of each; written whole or not at all."""
+    with atomic_dir(folder) as beside:
+        (beside / "clip").mkdir()
+        for name in (CONFIG, WEIGHTS):
+            shutil.copyfile(files.clip / name, beside / "clip" / name)
+        shutil.copyfile(files.detector, beside / "detector.pth")
+        shutil.copyfile(files.rpn, beside / "rpn.pth")
+        write_json(beside / "params.json", files.params.model_dump(mode="json"))
+        written = sorted(path for path in beside.rglob("*") if path.is_file())
+        digests = {path.relative_to(beside).as_posix(): sha256_file(path) for path in written}
+        origin = {"dataset": files.dataset, "initialisation": files.initialisation}
+        write_json(beside / MANIFEST, {"format": _FORMAT, **origin, "sha256": digests})
+
+
+def read_bundle(folder: Path) -> DetectorFiles:
+    """Return the files of a bundle, each compared with its SHA-256.
+
+    Raises:
+        InputError: The bundle is incomplete, or a file is not the one that was exported.
+    """
+    manifest = _manifest(folder / MANIFEST)
+    for name, digest in manifest["sha256"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError("the file does not exist", file=path, mend=_MEND)
+        if sha256_file(path) != digest:
+            raise InputError("the file is not the one that was exported", file=path, key="sha256", mend=_MEND)
+    return DetectorFiles(
+        manifest["dataset"],
+        manifest["initialisation"],
+        check_params(read_json(folder / "params.json"), folder / "params.json"),
+        clip=folder / "clip",
+        detector=folder / "detector.pth",
+        rpn=folder / "rpn.pth",
+    )
+
+
+def _manifest(file: Path) -> dict[str, Any]:
+    manifest = read_json(file)
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise InputError("this is no bundle of a detector", file=file, key="format", mend=_MEND)
+    needed = {f"clip/{CONFIG}", f"clip/{WEIGHTS}", "detector.pth", "rpn.pth", "params.json"}
+    if missing := needed - manifest.get("sha256", {}).keys():
+        raise InputError("the file has no SHA-256", file=file, key=min(missing), mend=_MEND)
+    return manifest

@@ -1,0 +1,121 @@
+"""Records of a run as plain values, and how each is sent to MLflow; sending one again changes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regionclip.tracking.logged_models import send_model
+from regionclip.tracking.processes import close_left_open
+from regionclip.tracking.store import connect, delivery_errors, experiment_id
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_log = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+ID, PARENT = "delivery.id", "delivery.parent"
+"""Tags: an id that the sender gives a run, and that of its parent where MLflow's own was not known."""
+
+_BATCH = 100  # params that one call of MLflow takes
+_DIGEST = 36  # letters of a data set's digest that MLflow takes
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"}
+
+
+class Delivery:
+    """The sending of one run's records, in order, to one store.
+
+    Attributes:
+        run_id: The MLflow run; None until the record of its start was sent.
+    """
+
+    def __init__(self, uri: str, run_id: str | None = None) -> None:
+        self.uri, self.run_id = uri, run_id
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow's client."""
+        return connect(self.uri)
+
+    def send(self, record: Record) -> str | None:
+        """Send one record.
+
+        Returns:
+            Why MLflow refused the record, where sending it again is no use; else None.
+
+        Raises:
+            MlflowException, SQLAlchemyError, OSError: MLflow is away or broken; the record is still to be sent.
+        """
+        try:
+            getattr(self, f"_{record['kind']}")(record)
+        except delivery_errors() as error:
+            # Without its start nothing of a run can be sent.
+            if record["kind"] == "start" or getattr(error, "error_code", None) not in _REFUSALS:
+                raise
+            return f"{record['kind']}: {' '.join(str(error).split())[:300]}"
+        return None
+
+    def _start(self, record: Record) -> None:
+        tags, experiment = dict(record["tags"]), experiment_id(self.client, record["experiment"], self.uri)
+        # The answer to the first try may have been lost.
+        self.run_id = self._find(experiment, tags[ID])
+        if self.run_id is None:
+            if PARENT in tags and "mlflow.parentRunId" not in tags:
+                tags |= {"mlflow.parentRunId": parent} if (parent := self._find(experiment, tags[PARENT])) else {}
+            run = self.client.create_run(experiment, record["time"], tags, run_name=record["name"])
+            self.run_id = run.info.run_id
+        if "model" not in tags:
+            close_left_open(self.client, experiment, {"dvc.stage": tags["dvc.stage"]}, closed_by=self.run_id)
+        self._send_params(record["params"])
+        self._send_inputs(record["inputs"])
+
+    def _find(self, experiment: str, delivery_id: str) -> str | None:
+        found = self.client.search_runs([experiment], f"tags.`{ID}` = '{delivery_id}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _send_params(self, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entities = [Param(*item) for item in params.items()]
+        for start in range(0, len(entities), _BATCH):
+            self.client.log_batch(self.run_id, params=entities[start : start + _BATCH])
+
+    def _send_inputs(self, inputs: Mapping[str, Mapping[str, str]]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        datasets = []
+        for name, item in inputs.items():
+            source = json.dumps({"uri": item["path"]})
+            dataset = Dataset(name, item["digest"][:_DIGEST], source_type="local", source=source)
+            datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "input")]))
+        if datasets:
+            self.client.log_inputs(self.run_id, datasets)
+
+    def _metrics(self, record: Record) -> None:
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, record["time"], record["step"]) for name, value in record["values"].items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
+
+    def _artifact(self, record: Record) -> None:
+        path = Path(record["path"])
+        if path.is_dir():
+            self.client.log_artifacts(self.run_id, str(path), path.name)
+        else:
+            self.client.log_artifact(self.run_id, str(path))
+
+    def _dict(self, record: Record) -> None:
+        self.client.log_dict(self.run_id, dict(record["values"]), record["file"])
+
+    def _model(self, record: Record) -> None:
+        send_model(self.client, self.uri, self.run_id, record["values"])
+
+    def _finish(self, record: Record) -> None:
+        for key, value in record["tags"].items():
+            self.client.set_tag(self.run_id, key, value)
+        self.client.set_terminated(self.run_id, record["status"], record["time"])

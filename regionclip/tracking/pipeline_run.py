@@ -1,0 +1,161 @@
+"""The parent run of a pipeline run: which stages ran or were cached, in which runs, with which dvc.lock."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from regionclip.files import read_json
+from regionclip.tracking.delivery import Delivery, Record
+from regionclip.tracking.names import flat_metrics, metric_name
+from regionclip.tracking.origin import all_packages, origin_tags
+from regionclip.tracking.processes import close_left_open
+from regionclip.tracking.store import (
+    EXPERIMENT,
+    connect,
+    delivery_errors,
+    experiment_id,
+    require_answer,
+    tracking_uri,
+)
+from regionclip.tracking.undelivered import Undelivered
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+_KIND = {"kind": "pipeline"}
+LOCK, SUMMARY = Path("dvc.lock"), Path("reports/summary.json")
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What became of one stage in a pipeline run.
+
+    Attributes:
+        name: DVC's name, such as ``finetune@coco``.
+        outcome: ``cached`` when its outputs were there already or came from the cache.
+        run_id: The MLflow run that made its outputs; None when none is known.
+        seconds: How long it took; None when it did not run.
+    """
+
+    name: str
+    outcome: Literal["ran", "cached", "failed", "not run"]
+    run_id: str | None
+    seconds: float | None
+
+
+def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
+    """Open the parent run; its stages find it as ``REGIONCLIP_PARENT_RUN_ID``.
+
+    Args:
+        profile: Name of the params profile.
+        tags: Further tags, such as ``prefect.flow_run_id``.
+
+    Returns:
+        Id of the run; None, after a warning, when MLflow does not answer.
+    """
+
+    def open_run(client: MlflowClient, uri: str) -> str:
+        experiment = experiment_id(client, EXPERIMENT, uri)
+        of_run = {**origin_tags(), **_KIND, "profile": profile, **tags}
+        run_id = client.create_run(experiment, run_name="pipeline", tags=of_run).info.run_id
+        close_left_open(client, experiment, _KIND, closed_by=run_id)
+        client.log_dict(run_id, all_packages(), "packages.json")
+        return run_id
+
+    return _unless_away("open", open_run)
+
+
+def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, status: str, root: Path) -> None:
+    """Close the parent run: each stage's outcome and run, dvc.lock and its MD5, the numbers of the summary.
+
+    While MLflow is away the end is kept in mlruns/undelivered/.
+
+    Args:
+        run_id: Of `start_pipeline_run`; None does nothing.
+        stages: What became of each stage; one without a run is looked up by its digest, since its record may have been
+            delivered after it ended.
+        status: FINISHED, FAILED or KILLED.
+        root: Folder of the pipeline.
+    """
+    if run_id is None:
+        return
+    late = _unless_away("look into", lambda client, uri: _late_runs(client, run_id, stages, root)) or {}
+    records = _records(stages, late, status, root)
+    delivery = Delivery(tracking_uri(), run_id)
+    if _unless_away("close", lambda client, uri: [delivery.send(record) for record in records]) is None:
+        kept = Undelivered("pipeline", run_id)
+        kept.keep(run_id, records)
+        _log.warning("Its end is in %s; deliver it with `regionclip mlflow-sync`.", kept.file)
+
+
+def tracking_ui_link(run_id: str | None) -> str | None:
+    """Return the address of a run in MLflow's UI; None without a run or a server."""
+    uri = tracking_uri()
+    if run_id is None or not uri.startswith(("http://", "https://")):
+        return None
+
+    def address(client: MlflowClient, uri: str) -> str:
+        return f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+
+    return _unless_away("look up", address)
+
+
+def _records(stages: Sequence[StageRecord], late: Mapping[str, str], status: str, root: Path) -> list[Record]:
+    now, tags, records = int(1000 * time.time()), {}, []
+    for stage in stages:
+        name = f"stage.{metric_name(stage.name)}"
+        tags[f"{name}.outcome"] = stage.outcome
+        if made_by := stage.run_id or late.get(stage.name):
+            tags[f"{name}.run_id"] = made_by
+    if (root / LOCK).exists():
+        tags["dvc.lock.md5"] = hashlib.md5((root / LOCK).read_bytes(), usedforsecurity=False).hexdigest()
+        records.append({"kind": "artifact", "path": str(root / LOCK), "time": now})
+    records.append({"kind": "metrics", "values": _numbers(stages, root), "step": 0, "time": now})
+    return [*records, {"kind": "finish", "status": status, "tags": tags, "time": now}]
+
+
+def _late_runs(client: MlflowClient, run_id: str, stages: Sequence[StageRecord], root: Path) -> dict[str, str]:
+    """Return the runs of stages whose sidecars name none, by stage: those that finished with the sidecar's digest."""
+    found, experiment = {}, client.get_run(run_id).info.experiment_id
+    for stage in stages:
+        sidecar = root / "artifacts/runs" / f"{stage.name.replace('@', '_')}.json"
+        if stage.run_id or stage.outcome not in ("ran", "cached") or not sidecar.exists():
+            continue
+        digest = read_json(sidecar)["digest"]
+        wanted = f"tags.`stage.digest` = '{digest}' and tags.`dvc.stage` = '{stage.name}'"
+        wanted += " and attributes.status = 'FINISHED'"
+        runs = client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"])
+        # The runs of single models have the stage's tags too.
+        if of_stage := [run.info.run_id for run in runs if "model" not in run.data.tags]:
+            found[stage.name] = of_stage[0]
+    return found
+
+
+def _numbers(stages: Sequence[StageRecord], root: Path) -> dict[str, float]:
+    """Return seconds of the stages that ran, and the summary's numbers where the report belongs to this run."""
+    numbers: dict[str, Any] = {"seconds": {stage.name: stage.seconds for stage in stages if stage.seconds is not None}}
+    report = next((stage for stage in stages if stage.name == "report"), None)
+    if report is not None and report.outcome in ("ran", "cached") and (root / SUMMARY).exists():
+        summary = read_json(root / SUMMARY)
+        numbers |= {key: value for key, value in summary.items() if isinstance(value, dict) and key != "seconds"}
+    return flat_metrics(numbers)
+
+
+def _unless_away(what: str, act: Callable[[MlflowClient, str], _Result]) -> _Result | None:
+    """Do something with MLflow; warn and return None where that fails, because the pipeline goes on without it."""
+    uri = tracking_uri()
+    try:
+        require_answer(uri)
+        return act(connect(uri), uri)
+    except delivery_errors() as error:
+        _log.warning("MLflow did not %s the pipeline's run. %s", what, " ".join(str(error).split())[:500])
+        return None

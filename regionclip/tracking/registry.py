@@ -1,0 +1,186 @@
+"""MLflow's registry: the workspace's detector becomes a version of regionclip-coco or regionclip-lvis, a candidate."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from regionclip.errors import InputError
+from regionclip.files import read_json
+from regionclip.params import Params, load_params
+from regionclip.tracking.origin import origin_tags
+from regionclip.tracking.sidecar import read_sidecars
+from regionclip.tracking.store import (
+    EXPERIMENT,
+    connect,
+    delivery_errors,
+    experiment_id,
+    process_wide,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+Dataset = Literal["coco", "lvis"]
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"),
+    "lvis": ("apr", "apc", "apf", "ap"),
+}
+_PYFUNC = Path(__file__).parents[1] / "inference" / "pyfunc_model.py"
+
+
+def model_name(dataset: Dataset) -> str:
+    """Return the registered model's name."""
+    return f"regionclip-{dataset}"
+
+
+def register(dataset: Dataset, root: Path, run_id: str | None) -> ModelVersion:
+    """Put the detector that a workspace holds, trained from RegionCLIP, into the registry as the candidate.
+
+    Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin.
+
+    Args:
+        dataset: ``coco`` or ``lvis``.
+        root: Folder of the pipeline.
+        run_id: MLflow run of the pipeline that made it; None leaves the registration without a parent.
+
+    Returns:
+        The version, with the alias ``candidate``.
+
+    Raises:
+        InputError: Files are absent, or not the ones that dvc.lock names; or MLflow does not take the model.
+    """
+    params = load_params(root / "params.yaml")
+    _require_locked(root, ["pretrain", "rpn", f"finetune@{dataset}", f"evaluate@{dataset}"])
+    tags, numbers = _origin(dataset, root, params), _numbers(dataset, root)
+    uri = tracking_uri()
+    try:
+        return _log(uri, dataset, root, run_id, tags, numbers)
+    except delivery_errors() as error:
+        problem = f"MLflow does not take the model ({' '.join(str(error).split())[:300]})"
+        raise InputError(problem, file=uri, mend="look after the server, and run it again") from None
+
+
+def _log(
+    uri: str, dataset: Dataset, root: Path, run_id: str | None, tags: dict[str, str], numbers: dict[str, float]
+) -> ModelVersion:
+    client, name = connect(uri), model_name(dataset)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+
+    from regionclip.inference.files import workspace_files, write_bundle
+
+    experiment = experiment_id(client, EXPERIMENT, uri)
+    of_run = {**origin_tags(), **tags, "kind": "register"}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        process_wide(uri),
+        mlflow.start_run(run_name=f"register {dataset}", experiment_id=experiment, tags=of_run, parent_run_id=run_id),
+    ):
+        write_bundle(workspace_files(root, dataset, "regionclip"), Path(folder) / "bundle")
+        info = mlflow.pyfunc.log_model(
+            name=name,
+            python_model=str(_PYFUNC),
+            artifacts={"bundle": str(Path(folder) / "bundle")},
+            signature=_signature(),
+            pip_requirements=[f"regionclip=={of_run['package.regionclip']}"],
+            registered_model_name=name,
+        )
+        mlflow.log_metrics(numbers, model_id=info.model_id)
+    version = str(info.registered_model_version)
+    for key, value in {**tags, **{key: repr(value) for key, value in numbers.items()}}.items():
+        client.set_model_version_tag(name, version, key, value)
+    # The alias comes last: a version without its tags is no candidate.
+    client.set_registered_model_alias(name, CANDIDATE, version)
+    return client.get_model_version(name, version)
+
+
+def _signature() -> Any:
+    """Columns that a DataFrame and the scoring server's JSON share."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema
+
+    found = Object(
+        [
+            Property("name", DataType.string),
+            Property("score", DataType.double),
+            Property("box", Array(DataType.double)),
+        ]
+    )
+    # Pictures come as a path, base64, bytes or pixels.
+    inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])
+    return ModelSignature(inputs, Schema([ColSpec(Array(found), "detections")]))
+
+
+def _require_locked(root: Path, stages: list[str]) -> None:
+    """Refuse a workspace that is not what dvc.lock says: its numbers would not be those of its weights."""
+    command = [sys.executable, "-m", "dvc", "status", "--json", *stages]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"`dvc status` failed ({done.stderr.strip()[-300:]})", file=root, mend="mend the repository")
+    for stage, changes in json.loads(done.stdout).items():
+        if change := _first_change(changes):
+            problem = f"{stage} is not what dvc.lock says: {change}"
+            raise InputError(problem, file=root / "dvc.lock", mend=f"run `dvc repro {' '.join(stages)}`")
+
+
+def _first_change(changes: Any, name: str = "") -> str | None:
+    """Return the first entry of ``dvc status`` that was changed.
+
+    On a worker inputs may be left out, as "deleted", and results lie where they were made, "not in cache"; both are
+    no change.
+    """
+    if isinstance(changes, dict):
+        return next((found for key, value in changes.items() if (found := _first_change(value, key))), None)
+    if isinstance(changes, list):
+        return next((found for value in changes if (found := _first_change(value, name))), None)
+    return None if changes in ("deleted", "not in cache") else f"{name} {changes}".strip()
+
+
+def _origin(dataset: Dataset, root: Path, params: Params) -> dict[str, str]:
+    lock = (root / "dvc.lock").read_bytes()
+    deps = {dep["path"]: dep["md5"] for dep in yaml.safe_load(lock)["stages"][f"evaluate@{dataset}"]["deps"]}
+    runs = {stage: sidecar["run_id"] for stage, sidecar in read_sidecars(root / "artifacts/runs").items()}
+    made_by = {
+        f"{stage}.run_id": run
+        for stage in ("pretrain", "finetune", "evaluate")
+        if (run := runs.get(stage) or runs.get(f"{stage}@{dataset}"))
+    }
+    tags = origin_tags()
+    return {
+        "profile": params.profile,
+        "seed": str(params.seed),
+        "split": params.evaluation.split,
+        "protocol": _measured(dataset, root)["protocol"],
+        "data.md5": deps[f"data/{dataset}"],
+        "dvc.lock.md5": hashlib.md5(lock, usedforsecurity=False).hexdigest(),
+        "git.sha": tags["git.sha"],
+        "git.dirty": tags["git.dirty"],
+        **made_by,
+    }
+
+
+def _numbers(dataset: Dataset, root: Path) -> dict[str, float]:
+    """Return the protocol's numbers; one that is not defined is left out."""
+    measured = _measured(dataset, root)
+    return {key: float(measured[key]) for key in NUMBERS[dataset] if measured.get(key) is not None}
+
+
+def _measured(dataset: Dataset, root: Path) -> dict[str, Any]:
+    file = root / "reports/metrics" / f"evaluate_{dataset}.json"
+    metrics = read_json(file)
+    if not isinstance(metrics, dict) or "protocol" not in metrics.get("regionclip", {}):
+        mend = f"run `dvc repro evaluate@{dataset}`"
+        raise InputError("there are no numbers of RegionCLIP", file=file, key="regionclip", mend=mend)
+    return metrics["regionclip"]

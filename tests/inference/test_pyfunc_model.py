@@ -1,0 +1,166 @@
+"""From a workspace into MLflow's registry and out again: the same objects, whatever form the picture comes in."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from fastapi.testclient import TestClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.pyfunc import scoring_server
+from PIL import Image
+
+from regionclip.errors import InputError
+from regionclip.files import write_json
+from regionclip.inference import Detector
+from regionclip.tracking.registry import register
+from regionclip.tracking.sidecar import write_sidecar
+from regionclip.tracking.store import connect, process_wide
+
+NAMES = ["star", "red circle"]
+STAGES = {
+    "pretrain": {"cmd": "none", "outs": ["artifacts/pretrain"]},
+    "rpn": {"cmd": "none", "outs": ["artifacts/rpn"]},
+    "finetune@coco": {"cmd": "none", "deps": ["artifacts/pretrain"], "outs": ["artifacts/finetune/coco"]},
+    "evaluate@coco": {
+        "cmd": "none",
+        "params": ["seed"],
+        "deps": ["artifacts/finetune/coco", "data/coco"],
+        "metrics": [{"reports/metrics/evaluate_coco.json": {"cache": False}}],
+    },
+}
+MEASURED = {"ap50_novel": 0.5, "ap50_base": 0.25, "ap50_all": None, "ap": 0.125, "protocol": "COCO box AP, generalised"}
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a program of this environment."""
+    done = subprocess.run([sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def repository(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Git and DVC repository whose dvc.lock names the workspace's files, with an MLflow store of its own."""
+    folder = tmp_path_factory.mktemp("repository") / "workspace"
+    shutil.copytree(workspace, folder)
+    stages = dict(STAGES)
+    stages["finetune"], stages["evaluate"] = (
+        {"foreach": ["coco"], "do": stages.pop(f"{name}@coco")} for name in ("finetune", "evaluate")
+    )
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    write_json(folder / "reports/metrics/evaluate_coco.json", {"regionclip": MEASURED})
+    for stage, made_by in (("finetune@coco", "f" * 32), ("evaluate@coco", "e" * 32)):
+        write_sidecar(folder / "artifacts/runs" / f"{stage.replace('@', '_')}.json", stage, made_by, 1.0, "d")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_NO_ANALYTICS", "1")
+        patch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.mktemp("dvc_site")))
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlruns/mlflow.db")
+        subprocess.run(["git", "init", "--quiet"], cwd=folder, check=True)
+        run(folder, "dvc", "init", "--quiet")
+        run(folder, "dvc", "commit", "--force", "--quiet")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def version(repository: Path) -> ModelVersion:
+    """The detector of the repository, registered."""
+    parent = connect(os.environ["MLFLOW_TRACKING_URI"]).create_run("0").info.run_id
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository)
+        return register("coco", Path(), parent)
+
+
+def test_version_says_what_it_is(repository: Path, version: ModelVersion) -> None:
+    """Name, alias, and tags: the protocol's numbers, data, lock, profile, and the runs that made it; no pickle."""
+    assert (version.name, version.aliases) == ("regionclip-coco", ["candidate"])
+    deps = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]["evaluate@coco"]["deps"]
+    (data,) = [dep["md5"] for dep in deps if dep["path"] == "data/coco"]
+    wanted = {
+        "ap50_novel": "0.5", "ap50_base": "0.25", "ap": "0.125", "protocol": MEASURED["protocol"], "split": "val",
+        "data.md5": data, "profile": "tiny", "seed": "0", "git.sha": "none",
+        "finetune.run_id": "f" * 32, "evaluate.run_id": "e" * 32,
+    }  # fmt: skip
+    assert version.tags.items() >= wanted.items() and "ap50_all" not in version.tags and "dvc.lock.md5" in version.tags
+    client = connect(os.environ["MLFLOW_TRACKING_URI"])
+    done = client.get_run(version.run_id)
+    assert done.info.run_name == "register coco" and done.info.status == "FINISHED"
+    assert done.data.tags["mlflow.parentRunId"] and done.data.metrics["ap50_novel"] == 0.5
+    files = [path.name for path in (repository / "mlruns/artifacts/models").rglob("*") if path.is_file()]
+    assert {"pyfunc_model.py", "manifest.json", "detector.pth"} <= set(files)
+    assert not [name for name in files if name.endswith(".pkl")]
+    assert "MLFLOW_TRACKING_URI" in os.environ and mlflow.active_run() is None
+
+
+def test_registered_model_predicts_from_any_form(repository: Path, version: ModelVersion) -> None:
+    """`models:/...@candidate` finds what the Python API finds: path, base64, bytes, array, nested lists; two rows."""
+    with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
+        model = mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")
+    file, other = (repository / f"data/coco/val/{number}.png" for number in (1, 2))
+    detector, pixels = Detector.open(repository), np.asarray(Image.open(file))
+    wanted = [(one.name, one.score, one.box) for one in detector(file, NAMES)]
+    assert wanted
+    text = base64.b64encode(file.read_bytes()).decode()
+    for image in (str(file), text, file.read_bytes(), pixels, pixels.tolist()):
+        rows = model.predict(pd.DataFrame({"image": [image], "names": [NAMES]}))["detections"]
+        assert [(one["name"], one["score"], tuple(one["box"])) for one in rows[0]] == wanted
+    rows = pd.DataFrame({"image": [str(other), text], "names": [["fish"], NAMES]}, index=[7, 3])
+    found = model.predict(rows)["detections"]
+    assert list(found.index) == [7, 3] and {one["name"] for one in found[7]} == {"fish"}
+    assert [one["name"] for one in found[3]] == [name for name, _, _ in wanted]
+    with pytest.raises(InputError, match="neither a file nor base64"):
+        model.predict(pd.DataFrame({"image": ["no/such file.png"], "names": [NAMES]}))
+
+
+def test_scoring_server_answers_json(repository: Path, version: ModelVersion) -> None:
+    """`mlflow models serve` takes base64 and names as JSON and answers with objects; what makes no sense is refused."""
+    with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
+        client = TestClient(scoring_server.init(mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")))
+    file = repository / "data/coco/val/1.png"
+    row = {"image": base64.b64encode(file.read_bytes()).decode(), "names": NAMES}
+    answer = client.post("/invocations", json={"dataframe_records": [row]})
+    assert answer.status_code == 200, answer.text
+    wanted = [{**asdict(one), "box": list(one.box)} for one in Detector.open(repository)(file, NAMES)]
+    assert answer.json()["predictions"] == [{"detections": wanted}]
+    for wrong in ({"image": row["image"]}, row | {"names": "star"}, row | {"image": "no/such file.png"}):
+        assert client.post("/invocations", json={"dataframe_records": [wrong]}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"),
+    [
+        ("artifacts/finetune/coco/regionclip.pth", "finetune@coco"),
+        ("reports/metrics/evaluate_coco.json", "evaluate@coco"),
+    ],
+)
+def test_workspace_that_is_not_the_locked_one_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, file: str, stage: str
+) -> None:
+    """Weights or numbers of another run would be registered under this one's name."""
+    monkeypatch.chdir(repository)
+    content = Path(file).read_bytes()
+    Path(file).unlink()
+    Path(file).write_bytes(content + b" ")
+    try:
+        with pytest.raises(InputError, match=f"{stage} is not what dvc.lock says: .*modified"):
+            register("coco", Path(), None)
+    finally:
+        Path(file).write_bytes(content)
+
+
+def test_inputs_that_were_left_out_are_no_change(repository: Path, monkeypatch: pytest.MonkeyPatch, version) -> None:
+    """On a worker the data need not be there: what is registered is."""
+    monkeypatch.chdir(repository)
+    shutil.rmtree("data")
+    again = register("coco", Path(), None)
+    assert int(again.version) == int(version.version) + 1 and again.tags["data.md5"] == version.tags["data.md5"]
