@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
+from regionclip import runtime
 from regionclip.cli_data import add_data_commands
 from regionclip.cli_retrieval import add_retrieval_command
+from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import InputError, Interrupted
 
 STAGES = {
@@ -29,7 +32,15 @@ STAGES = {
     "report": "the summary, its table and its pictures",
 }
 BY_DATASET = {"finetune", "evaluate"}
-
+# Their trainings and passes over pictures can be shared by several processes; pseudo labels have shards instead.
+SHARED = {"teacher", "rpn", "pretrain", "zero_shot", "finetune", "evaluate"}
+_SETTINGS = (
+    "Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, REGIONCLIP_PRECISION, "
+    "REGIONCLIP_CHECKPOINT_INTERVAL (iterations between resume points), REGIONCLIP_PROCESSES (processes, one a GPU, "
+    f"that share each of {', '.join(sorted(SHARED))}), REGIONCLIP_TORCHRUN (further arguments of torchrun, such as "
+    "those that name other machines), REGIONCLIP_PARENT_RUN_ID and REGIONCLIP_FLOW_RUN_ID (MLflow run and Prefect "
+    "flow run that a stage's run belongs to), MLFLOW_TRACKING_URI. "
+)
 
 _FILE = "weight file: .pth, .pt, .bin, .safetensors, .npy; no code in it is run"
 
@@ -40,9 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="regionclip",
         description="Run one stage of the pipeline in the current folder (`dvc repro` runs them all, as needed), or "
         "look at and convert official checkpoints.",
-        epilog="Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, "
-        "REGIONCLIP_PRECISION, REGIONCLIP_CHECKPOINT_INTERVAL, MLFLOW_TRACKING_URI. "
-        "Exit codes: 0 done, 2 wrong input, 3 data check failed, 4 interrupted and resumable.",
+        epilog=f"{_SETTINGS}Exit codes: 0 done, 2 wrong input, 3 data check failed, 4 interrupted and resumable.",
     )
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in STAGES.items():
@@ -52,9 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--dataset", choices=["coco", "lvis"], required=True, help="the target data set")
         if name == "data":
             add_data_commands(stage)
+        if name == "pseudo_labels":
+            stage.add_argument("--shard", type=_shard, metavar="I/N", help="only label share I, from 1, of N")
     _add_inspect(commands)
     _add_convert(commands)
     add_retrieval_command(commands)
+    add_tracking_commands(commands)
     return parser
 
 
@@ -106,10 +118,40 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_convert, resumes=False)
 
 
-def _run_stage(chosen: argparse.Namespace) -> None:
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, shards = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= number <= shards:
+        raise argparse.ArgumentTypeError(f"'{text}' is no share such as 1/4 or 4/4")
+    return number, shards
+
+
+def _run_stage(chosen: argparse.Namespace) -> int | None:
+    name, dataset = chosen.stage, getattr(chosen, "dataset", None)
+    if getattr(chosen, "shard", None):
+        from regionclip.stages.processes import label_shard
+
+        return label_shard(*chosen.shard)
+    if runtime.inside_group():
+        return _run_in_group(name, dataset)
+    if name in SHARED and (runtime.processes() > 1 or runtime.torchrun_options()):
+        from regionclip.engine.launch import launch, sharable
+
+        if sharable(name):
+            return launch([name] if dataset is None else [name, "--dataset", dataset])
+        print(f"regionclip {name}: one process, because on the CPU batch norm cannot train in several", file=sys.stderr)
     from regionclip.stages.runner import run_stage
 
-    run_stage(chosen.stage, getattr(chosen, "dataset", None))
+    return run_stage(name, dataset)
+
+
+def _run_in_group(name: str, dataset: str | None) -> None:
+    if name not in SHARED:
+        mend = f"run it without torchrun; {', '.join(sorted(SHARED))} can be shared"
+        raise InputError(f"processes cannot share the stage {name}", mend=mend)
+    from regionclip.stages.processes import run_together
+
+    run_together(name, dataset)
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
@@ -159,5 +201,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, Interrupted):
         resume = "; run it again to go on from the last resume point" if chosen.resumes else ""
-        print(f"regionclip {chosen.stage}: interrupted{resume}.", file=sys.stderr)
+        if runtime.is_first():
+            print(f"regionclip {chosen.stage}: interrupted{resume}.", file=sys.stderr)
         return Interrupted.exit_code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,21 +16,59 @@ SCRATCH = Path(".scratch")
 
 
 def workers() -> int:
-    """Helper processes for rendering, decoding and loading (``REGIONCLIP_WORKERS``; default: all cores, at most 8)."""
-    return _integer("REGIONCLIP_WORKERS", default=min(os.cpu_count() or 1, 8), least=0)
+    """Helper processes for rendering, decoding and loading (``REGIONCLIP_WORKERS``).
+
+    Default: all cores, at most 8; of processes that share a stage each takes its part of the cores.
+    """
+    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _integer("REGIONCLIP_WORKERS", default=min(max(1, (os.cpu_count() or 1) // sharing), 8), least=0)
+
+
+def loader_workers() -> int:
+    """Helper processes that load for a model (``REGIONCLIP_WORKERS``; default: as `workers`, but see below).
+
+    A model on one or two cores has none by default: helpers would take the cores that it computes on, and hand over
+    every tensor through the kernel besides (benchmarks/results/demo_time.md).
+    """
+    few = device().type == "cpu" and (os.cpu_count() or 1) <= 2
+    return 0 if few and not os.environ.get("REGIONCLIP_WORKERS") else workers()
+
+
+def processes() -> int:
+    """Processes on this machine that share a stage which can be shared (``REGIONCLIP_PROCESSES``; default: 1)."""
+    return _integer("REGIONCLIP_PROCESSES", default=1, least=1)
+
+
+def torchrun_options() -> list[str]:
+    """Further arguments of ``torchrun`` (``REGIONCLIP_TORCHRUN``), such as those that name the other machines."""
+    return shlex.split(os.environ.get("REGIONCLIP_TORCHRUN", ""))
+
+
+def inside_group() -> bool:
+    """Whether ``torchrun`` started this process, alone or with others."""
+    return "LOCAL_RANK" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process is the one of its group that speaks and writes; true outside a group."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def device() -> torch.device:
-    """Where models run (``REGIONCLIP_DEVICE``, for example ``cuda:0``; default: CUDA when there is one, else CPU)."""
+    """Where models run (``REGIONCLIP_DEVICE``, for example ``cuda:0``; default: CUDA when there is one, else CPU).
+
+    Of processes that share a stage each takes the GPU of its own number.
+    """
     import torch
 
     name = os.environ.get("REGIONCLIP_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        chosen = torch.device(name)
     except RuntimeError:
         raise InputError(
             f"'{name}' is no device", key="REGIONCLIP_DEVICE", mend="set it to cpu, cuda or cuda:N in the environment"
         ) from None
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" and inside_group() else chosen
 
 
 def precision() -> str:

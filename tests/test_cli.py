@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from regionclip import cli
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.stages import runner
 
-DVC = yaml.safe_load((Path(__file__).parents[1] / "dvc.yaml").read_text())["stages"]
+ROOT = Path(__file__).parents[1]
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +57,11 @@ def test_help_lists_all_stages_and_settings_and_loads_nothing_heavy() -> None:
         "-c", f"import sys, regionclip.cli; regionclip.cli.build_parser().print_help(); print({heavy})"
     ).stdout
     assert text.rstrip().endswith("[]")
-    for word in (*cli.STAGES, "REGIONCLIP_DEVICE", "REGIONCLIP_WORKERS", "REGIONCLIP_PRECISION", "MLFLOW_TRACKING_URI"):
-        assert word in text
+    source = "".join(file.read_text() for file in (ROOT / "regionclip").rglob("*.py"))
+    settings = set(re.findall(r'"(REGIONCLIP_[A-Z_]+)"', source))
+    assert len(settings) > 5
+    for word in (*cli.STAGES, *settings, "MLFLOW_TRACKING_URI"):
+        assert word in text, word
 
 
 def test_package_does_not_load_torch() -> None:
@@ -128,6 +133,44 @@ def test_done_ends_with_0_and_passes_the_data_set_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner, "run_stage", lambda *arguments: called.append(arguments))
     assert cli.main(["evaluate", "--dataset", "lvis"]) == cli.main(["rpn"]) == 0
     assert called == [("evaluate", "lvis"), ("rpn", None)]
+
+
+def test_stages_that_can_be_shared_are_started_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the setting asks for it; the teacher only on CUDA, and no process starts others."""
+    from regionclip.engine import launch
+    from regionclip.stages import processes
+
+    called = []
+    for module, name in ((launch, "launch"), (runner, "run_stage"), (processes, "run_together")):
+        monkeypatch.setattr(module, name, lambda *arguments, name=name: called.append((name, *arguments)))
+    monkeypatch.setenv("REGIONCLIP_PROCESSES", "2")
+    monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
+    for arguments in (["pretrain"], ["finetune", "--dataset", "coco"], ["teacher"], ["concepts"]):
+        assert cli.main(arguments) == 0
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert cli.main(["finetune", "--dataset", "coco"]) == 0
+    assert called == [
+        ("launch", ["pretrain"]),
+        ("launch", ["finetune", "--dataset", "coco"]),
+        ("run_stage", "teacher", None),
+        ("run_stage", "concepts", None),
+        ("run_together", "finetune", "coco"),
+    ]
+
+
+def test_other_stages_are_refused_under_torchrun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert cli.main(["concepts"]) == 2
+    assert "processes cannot share the stage concepts" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "-1/2", "1/0"])
+def test_shard_is_a_number_of_a_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["pseudo_labels", f"--shard={text}"])
+    assert "is no share such as 1/4" in capsys.readouterr().err
 
 
 def test_help_of_the_commands_on_files_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:

@@ -132,7 +132,7 @@ HEADS = KeyMap(
         ("roi_heads.mask_head.predictor.", "roi_head.mask_head.conv_logits."),
     )
 )
-"""Official box predictor and mask head to ours (stock ``FCNMaskHead``)."""
+"""Official box predictor and mask head to ours (``JointMaskHead``, named as the stock ``FCNMaskHead``)."""
 
 
 def _resnet(prefix: str) -> tuple[tuple[str, str], ...]:

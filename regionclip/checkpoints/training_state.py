@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickle
 import re
 import struct
@@ -93,7 +94,14 @@ def _load(path: Path, map_location: Any) -> Any:
             raise InputError(
                 "the checkpoint holds a type that is not allowed", file=path, key=named[1], mend=mend
             ) from None
-        problem = (
-            f"the checkpoint is damaged or is none ({str(error).splitlines()[0] if str(error) else 'it is empty'})"
-        )
-        raise InputError(problem, file=path, mend="delete it and run the stage that writes it again") from None
+        raise _damaged(path, str(error)) from None
+    except OSError as error:
+        # PyTorch seeks before the start of a file that was cut near its end.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _damaged(path, "it was cut") from None
+
+
+def _damaged(path: Path, reason: str) -> InputError:
+    problem = f"the checkpoint is damaged or is none ({reason.splitlines()[0] if reason else 'it is empty'})"
+    return InputError(problem, file=path, mend="delete it and run the stage that writes it again")

@@ -8,7 +8,7 @@ model = dict(
         # None: masks are read from the boxes' own layer4 maps.
         mask_roi_extractor=None,
         mask_head=dict(
-            type="FCNMaskHead",
+            type="JointMaskHead",
             num_convs=0,
             in_channels=2048,
             conv_out_channels=256,

@@ -1,17 +1,20 @@
-"""Run a detector over a data set, with a progress bar."""
+"""Run a model over a data set, with a progress bar; several processes share the batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.dist import all_gather_object, get_dist_info, is_main_process
 from mmengine.model import BaseModel
 from rich.progress import track
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from regionclip import runtime
+from regionclip.engine.stop_request import leave_process_group
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
@@ -25,10 +28,45 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) 
         dataset: Gives ``inputs`` and ``data_samples``.
         title: Shown by the progress bar.
         batch_size: Pictures at a time, padded to one size.
+
+    Yields:
+        As `over_batches`: in the first process of a group only.
     """
     model = model.to(runtime.device(), memory_format=torch.channels_last).eval()
-    loader = DataLoader(dataset, batch_size=batch_size, num_workers=runtime.workers(), collate_fn=pseudo_collate)
-    for batch in track(loader, description=title):
+
+    def step(batch: dict[str, Any]) -> list[DetDataSample]:
+        return [sample.cpu() for sample in model.test_step(batch)]
+
+    return over_batches(step, dataset, title=title, batch_size=batch_size)
+
+
+def over_batches(
+    step: Callable[[dict[str, Any]], list[Any]], dataset: Dataset, *, title: str, batch_size: int
+) -> Iterator[Any]:
+    """Yield what ``step`` returns for each batch of a data set, in order.
+
+    In a process group the batches are dealt to the processes, whole, so that padding is that of one process. The
+    first process yields the results of all; the others yield nothing but must be exhausted too.
+
+    Args:
+        step: Gets a batch of records and returns a list of objects on the CPU; works without gradients.
+        dataset: Gives records.
+        title: Shown by the progress bar.
+        batch_size: Records at a time.
+    """
+    rank, processes = get_dist_info()
+    batches = list(BatchSampler(range(len(dataset)), batch_size, drop_last=False))
+    loader = DataLoader(
+        dataset,
+        batch_sampler=batches[rank::processes],
+        num_workers=runtime.loader_workers(),
+        collate_fn=pseudo_collate,
+        worker_init_fn=leave_process_group,
+    )
+    own, rounds = iter(loader), range(-(-len(batches) // processes))
+    for _ in track(rounds, description=title, disable=not is_main_process()):
+        batch = next(own, None)
         with torch.inference_mode():
-            samples = model.test_step(batch)
-        yield from (sample.cpu() for sample in samples)
+            results = [] if batch is None else step(batch)
+        gathered = all_gather_object(results)
+        yield from chain.from_iterable(gathered) if is_main_process() else ()

@@ -7,27 +7,70 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
+
+# isort: split
+from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 
 
 @HOOKS.register_module()
 class StepSeedHook(Hook):
-    """Seed torch's and numpy's global generators before each iteration.
+    """Seed torch's and numpy's global generators before each iteration, and torch's before each picture is sampled.
 
-    MMDetection samples anchors and regions from the global generators, whose state a checkpoint does not hold.
+    MMDetection samples anchors and regions from the global generators, whose state a checkpoint does not hold. What a
+    picture gets depends on its position in the stream alone, so that any number of processes draws what one would.
 
     Args:
-        seed: The run's seed; each iteration uses a number derived from it and from the iteration.
+        seed: The run's seed; iterations and pictures use numbers derived from it and from their own.
     """
 
     priority = "VERY_HIGH"
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self._samplers: list[PictureSampler] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Seed the samplers of the model's heads."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        for module in model.modules():
+            for name in ("sampler", "bbox_sampler"):
+                if isinstance(getattr(module, name, None), BaseSampler):
+                    self._samplers.append(PictureSampler(getattr(module, name), self.seed, runner.world_size))
+                    setattr(module, name, self._samplers[-1])
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Seed the generators for iteration ``runner.iter`` of this process."""
-        state = np.random.SeedSequence([self.seed, runner.iter, runner.rank]).generate_state(2)
+        """Seed the generators for iteration ``runner.iter``, alike in all processes."""
+        state = np.random.SeedSequence([self.seed, runner.iter]).generate_state(2)
         np.random.seed(int(state[0]))  # noqa: NPY002  (MMDetection reads this generator)
         torch.manual_seed(int(state[1]))
+        for sampler in self._samplers:
+            joint_batch = runner.train_dataloader.batch_size * runner.world_size
+            sampler.position = runner.iter * joint_batch + runner.rank
+
+
+class PictureSampler:
+    """A sampler of MMDetection that seeds torch's generator by the position of the picture it samples for.
+
+    Args:
+        sampler: The sampler; heads call it once for each picture of a batch, in order.
+        seed: The run's seed.
+        stride: Positions between two pictures of one process.
+
+    Attributes:
+        position: Of the next picture in the endless stream; set at each step.
+    """
+
+    def __init__(self, sampler: BaseSampler, seed: int, stride: int) -> None:
+        self.sampler, self.seed, self.stride, self.position = sampler, seed, stride, 0
+
+    def sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        """Sample for the next picture; arguments and result as in the sampler."""
+        # The third number parts these seeds from those of iterations.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.position, 1]).generate_state(1)[0]))
+        self.position += self.stride
+        return self.sampler.sample(*args, **kwargs)

@@ -17,8 +17,11 @@ from regionclip import runtime
 from regionclip.checkpoints.training_state import register_safe_loader
 from regionclip.data.samplers import ResumableSampler  # noqa: F401  (registered)
 from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
+from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
+from regionclip.engine.resume_points import ResumePointHook, full_disk_named, newest_resume_point
 from regionclip.engine.step_seed_hook import StepSeedHook
+from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.params import Schedule
 from regionclip.tracking.hook import MLflowHook
 from regionclip.tracking.progress_hook import ProgressHook
@@ -38,46 +41,70 @@ def train(
     """Train ``model`` for ``schedule.iterations`` steps and return it, on the CPU and in evaluation mode.
 
     A training that was killed goes on from its last resume point when called again with the same ``scratch`` folder.
+    In a process group (see `process_group`) all processes call it alike and train together: the schedule's batch is
+    the batch of all, and losses and weights are those of one process up to rounding.
 
     Args:
         model: Gives a dictionary of losses in mode ``loss``.
         dataset: Gives one record a position of an endless stream; see `ResumableSampler`.
-        schedule: Optimiser, learning rate and length.
+        schedule: Optimiser, learning rate, length and joint batch.
         title: Shown by the progress bar.
         seed: Seeds every step (together with its number), so that a resumed run repeats the uninterrupted one.
         scratch: Folder of the resume state; named by a digest of everything that decides the result.
         history: JSON Lines file that receives the losses.
         hooks: Further hooks.
+
+    Raises:
+        InputError: The batch cannot be dealt to the processes, or the disk of ``scratch`` is full.
+        Interrupted: SIGTERM or SIGINT came; the resume point is that of the step in which it came.
+        KeyboardInterrupt: A second one came, or the first ended the loader's helpers.
     """
     register_safe_loader()
     scratch.mkdir(parents=True, exist_ok=True)
+    resume_point = newest_resume_point(scratch)
+    tracking = [JointLossHook(), MLflowHook(history=history), ProgressHook(title)]
+    with StopRequest() as stop, full_disk_named(scratch):
+        runner = Runner(
+            # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
+            model=model.to(runtime.device(), memory_format=torch.channels_last),
+            work_dir=str(scratch),
+            train_dataloader=_loader(dataset, share_of_batch(schedule.batch_size), seed),
+            train_cfg={"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
+            optim_wrapper=_optimizer(model, schedule),
+            param_scheduler=_schedulers(schedule),
+            default_hooks={
+                "checkpoint": ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop), "logger": None
+            },
+            custom_hooks=[StepSeedHook(seed), *tracking, *(hooks or [])],
+            load_from=None if resume_point is None else str(resume_point),
+            resume=resume_point is not None,
+            randomness={"seed": seed},
+            default_scope="mmdet",
+            experiment_name=scratch.name,
+            log_level="ERROR",
+            **wrapping(model),
+        )  # fmt: skip
+        try:
+            runner.train()
+        except RuntimeError:
+            # The signal may have ended the loader's helpers too; there is the last regular resume point.
+            if stop.made:
+                raise KeyboardInterrupt from None
+            raise
+    return model.cpu().eval()
+
+
+def _loader(dataset: torch.utils.data.Dataset, batch_size: int, seed: int) -> dict[str, Any]:
+    workers = min(runtime.loader_workers(), 8)
     loader = {
         "dataset": dataset,
-        "batch_size": schedule.batch_size,
-        "num_workers": min(runtime.workers(), 8),
+        "batch_size": batch_size,
+        "num_workers": workers,
         "sampler": {"type": "ResumableSampler", "seed": seed},
         "collate_fn": pseudo_collate,
+        "worker_init_fn": {"type": leave_process_group},
     }
-    if loader["num_workers"]:
-        loader["persistent_workers"] = True
-    runner = Runner(
-        # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
-        model=model.to(runtime.device(), memory_format=torch.channels_last),
-        work_dir=str(scratch),
-        train_dataloader=loader,
-        train_cfg={"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
-        optim_wrapper=_optimizer(model, schedule),
-        param_scheduler=_schedulers(schedule),
-        default_hooks=_default_hooks(schedule.iterations),
-        custom_hooks=[StepSeedHook(seed), MLflowHook(history=history), ProgressHook(title), *(hooks or [])],
-        resume=True,
-        randomness={"seed": seed},
-        default_scope="mmdet",
-        experiment_name=scratch.name,
-        log_level="ERROR",
-    )
-    runner.train()
-    return model.cpu().eval()
+    return loader | {"persistent_workers": True} if workers else loader
 
 
 def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWrapper:
@@ -108,12 +135,3 @@ def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:
         warmup = {"type": "LinearLR", "start_factor": 0.001, "end": schedule.warmup_iterations, "by_epoch": False}
         steps.insert(0, warmup)
     return steps
-
-
-def _default_hooks(iterations: int) -> dict[str, Any]:
-    # Two resume points are kept: MMEngine removes the old one before it has written the new one.
-    checkpoint = {
-        "type": "CheckpointHook", "by_epoch": False, "interval": runtime.checkpoint_interval(iterations),
-        "max_keep_ckpts": 2, "save_last": False,
-    }  # fmt: skip
-    return {"checkpoint": checkpoint, "logger": None}

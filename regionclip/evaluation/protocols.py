@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip import runtime
 from regionclip.data.detection import boxes_dataset, test_pipeline
 from regionclip.data.layout import ClassList, detection_set, load_classes
-from regionclip.engine.prediction import predict
+from regionclip.engine.prediction import over_batches, predict
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IouType
 from regionclip.evaluation.coco import evaluate_coco, evaluate_coco_constrained
@@ -51,7 +52,7 @@ def detect(
         group: The vocabulary: all classes; or the base or the novel ones alone (the constrained protocol).
 
     Returns:
-        COCO result dicts.
+        COCO result dicts; processes of a group share the pictures, and the first has the detections of all.
     """
     classes = load_classes(dataset)
     bank.require(names=classes.names)
@@ -111,7 +112,6 @@ def _vocabulary(classes: ClassList, group: Group) -> dict[str, int]:
     return {name: identity for name, identity in pairs if name in classes.groups[group]}
 
 
-@torch.inference_mode()
 def true_box_top1(
     encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank
 ) -> dict[str, Any]:
@@ -124,23 +124,26 @@ def true_box_top1(
         split: ``dev`` or ``val``.
         sizes: Picture sizes.
         bank: One embedding a class, in the order of the class list.
-    """
-    from mmengine.dataset import pseudo_collate
-    from torch.utils.data import DataLoader
 
+    Returns:
+        The numbers; processes of a group share the pictures, and the others than the first have nothing.
+    """
     classes, device = load_classes(dataset), runtime.device()
     pictures = boxes_dataset(
         detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
     )
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
-    labels, scores = [], []
-    for batch in DataLoader(
-        pictures, batch_size=sizes.test_batch, num_workers=runtime.workers(), collate_fn=pseudo_collate
-    ):
+
+    def step(batch: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         data = preprocessor(batch, False)
         features = encoder.forward_features(data["inputs"])
         regions = encoder.encode(features, [sample.proposals.bboxes for sample in data["data_samples"]])
-        scores.append(cosine_logits(regions, text, 1.0).cpu())
-        labels += [sample.gt_instances.labels.cpu() for sample in data["data_samples"]]
+        labels = torch.cat([sample.gt_instances.labels for sample in data["data_samples"]])
+        return [(cosine_logits(regions, text, 1.0).cpu(), labels.cpu())]
+
+    found = list(over_batches(step, pictures, title=f"{dataset} top-1", batch_size=sizes.test_batch))
+    if not is_main_process():
+        return {}
+    scores, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
     recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
-    return classify_regions(torch.cat(scores).numpy(), torch.cat(labels).numpy(), classes.names, classes.groups, recipe)
+    return classify_regions(scores, labels, classes.names, classes.groups, recipe)

@@ -13,6 +13,7 @@ from regionclip.models import (  # noqa: E402, F401
     concept_distillation_loss,
     focal_scaled_cross_entropy,
     image_text_contrastive_loss,
+    joint_mask_head,
     logit_rpn_head,
     proposal_score_roi_head,
     region_concept_contrastive_loss,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import open_clip
 import torch
 from mmdet.registry import MODELS
+from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor
 
@@ -22,7 +23,8 @@ class ClipPretrainer(BaseModel):
     def __init__(self, clip: open_clip.CLIP) -> None:
         super().__init__()
         self.clip = clip
-        self.loss = open_clip.ClipLoss()
+        # Over the batches of all processes, as one would compute it.
+        self.loss = open_clip.ClipLoss(gather_with_grad=True, rank=get_rank(), world_size=get_world_size())
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1) * 255, persistent=False)
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from regionclip.models.joint_mean import joint_mean
 from regionclip.regions.similarity import cosine_logits
 
 
@@ -19,10 +20,10 @@ def concept_distillation_loss(features: Tensor, bank: Tensor, teacher: Tensor, t
         temperature: Of the student's softmax; the teacher's is already in its probabilities.
 
     Returns:
-        A scalar.
+        A scalar; its mean over the processes is the mean over the regions of all.
     """
     student = cosine_logits(features, bank, temperature).log_softmax(dim=-1)
-    return F.kl_div(student, teacher, reduction="batchmean")
+    return F.kl_div(student, teacher, reduction="sum") / joint_mean(len(features))
 
 
 @MODELS.register_module()

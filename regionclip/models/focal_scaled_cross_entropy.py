@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from mmdet.registry import MODELS
 from torch import Tensor, nn
 
+from regionclip.models.joint_mean import joint_mean
+
 
 def focal_scaled_cross_entropy(
     logits: Tensor, labels: Tensor, gamma: float, background_weight: float
@@ -73,8 +75,9 @@ class FocalScaledCrossEntropy(nn.Module):
             cls_score: Logits, background last.
             label: Class of each region; K is background.
             weight: (N,) weight of each sampled region; 1 unless the sampler pads.
-            avg_factor: The number of sampled regions, as ``BBoxHead`` counts it; N by default.
-            reduction_override: 'none' gives (N,), 'sum' the sum; default the average.
+            avg_factor: The number of sampled regions of this process, as ``BBoxHead`` counts it; N by default.
+            reduction_override: 'none' gives (N,), 'sum' the sum; default the average, whose mean over the processes
+                is that of the joint batch.
         """
         losses, weights = focal_scaled_cross_entropy(cls_score, label, self.gamma, self.background_weight)
         if weight is not None:
@@ -85,4 +88,4 @@ class FocalScaledCrossEntropy(nn.Module):
         if reduction_override == "sum":
             return losses.sum()
         count = len(losses) if avg_factor is None else avg_factor
-        return losses.sum() / (count if self.average == "regions" else weights.sum())
+        return losses.sum() / joint_mean(count if self.average == "regions" else weights.sum())

@@ -11,6 +11,8 @@ from mmdet.utils import InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from regionclip.models.joint_mean import joint_mean
+
 
 @MODELS.register_module()
 class LogitRPNHead(RPNHead):
@@ -20,6 +22,11 @@ class LogitRPNHead(RPNHead):
     undone: the error is about 1e-16 * exp(|logit|), below float32's own resolution up to |logit| = 20 and finite up
     to 36. Scores are float32 logits again before NMS, which only needs their order.
     """
+
+    def get_targets(self, *args: Any, **kwargs: Any) -> tuple:
+        """Return the targets as ``AnchorHead`` does; the last, the number of anchors, as the mean over processes."""
+        *targets, count = super().get_targets(*args, **kwargs)
+        return (*targets, joint_mean(count))
 
     def predict_by_feat(
         self, cls_scores: list[Tensor], bbox_preds: list[Tensor], *args: Any, **kwargs: Any

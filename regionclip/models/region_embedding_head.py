@@ -10,6 +10,8 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from regionclip.models.joint_mean import joint_mean
+
 
 @MODELS.register_module()
 class RegionEmbeddingHead(BBoxHead):
@@ -49,6 +51,13 @@ class RegionEmbeddingHead(BBoxHead):
         """
         embeddings = self.attention_pool(maps)
         return self.fc_cls(embeddings), self.fc_reg(embeddings) if self.with_reg else None
+
+    def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Compute the losses as ``BBoxHead`` does; the mean over the processes of each is that of the joint batch."""
+        losses = super().loss(cls_score, bbox_pred, rois, *args, **kwargs)
+        share = len(rois) / joint_mean(len(rois))
+        # The classification loss divides by the regions of all processes itself.
+        return {name: value if name == "loss_cls" else value * share for name, value in losses.items()}
 
     def _predict_by_feat_single(
         self, *args: Any, rcnn_test_cfg: ConfigType | None = None, **kwargs: Any

@@ -8,11 +8,13 @@ from typing import Literal
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from regionclip.errors import InputError
-from regionclip.regions.matching import confident, dense
+from regionclip.models.joint_mean import joint_mean
+from regionclip.regions.matching import dense
 
 
 @MODELS.register_module()
@@ -98,7 +100,8 @@ class RegionTextPretrainer(BaseModel):
             mode: 'tensor' or 'loss'.
 
         Returns:
-            'tensor': embeddings (sum of n, D). 'loss': each active loss, and ``kept_regions``, their number.
+            'tensor': embeddings (sum of n, D). 'loss': each active loss, and ``kept_regions``, their number; of
+            both the mean over the processes is that of the joint batch.
         """
         features = self.student.forward_features(inputs)
         boxes = [sample.proposals.bboxes for sample in data_samples]
@@ -115,7 +118,7 @@ class RegionTextPretrainer(BaseModel):
 
     def _region_losses(self, regions: Tensor, data_samples: Sequence[DetDataSample]) -> dict[str, Tensor]:
         index = torch.cat([sample.proposals.concept_index for sample in data_samples])
-        if len(index) == 0:
+        if joint_mean(len(index)) == 0:
             raise InputError(
                 "no image of the batch has a region",
                 key="proposals.bboxes",
@@ -123,8 +126,10 @@ class RegionTextPretrainer(BaseModel):
             )
         probs = torch.cat([sample.proposals.concept_prob for sample in data_samples]).float()
         scores, best = probs.max(dim=1)
-        keep = confident(scores, self.concept_threshold)
-        losses = {"kept_regions": keep.sum().float()}
+        keep = scores > self.concept_threshold
+        if joint_mean(keep.sum()) == 0:
+            keep = torch.ones_like(keep)
+        losses = {"kept_regions": keep.sum().float() * get_world_size()}
         if self.contrastive_loss is not None:
             labels = index.gather(1, best[:, None]).squeeze(1)
             losses["loss_contrastive"] = self.contrastive_loss(regions[keep], self.concepts, labels[keep])

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from regionclip import runtime
+from regionclip.engine.stop_request import leave_process_group
 from regionclip.errors import InputError
 from regionclip.models.assembly import clip_preprocessor
 from regionclip.regions.matching import ConceptMatcher
@@ -33,9 +35,8 @@ def label_regions(
     pictures: Dataset,
     top_k: int,
     batch_size: int,
-    reject: Callable[[InputError], None],
-) -> Iterator[tuple[int | str, Regions]]:
-    """Yield the labelled regions of each picture, in order.
+) -> Iterator[Regions | InputError]:
+    """Yield the labelled regions of each picture, in order, or why it cannot be read.
 
     Args:
         propose: Gives the data samples of a batch their ``pred_instances``: ``test_step`` of a trained RPN on
@@ -45,28 +46,40 @@ def label_regions(
         pictures: Gives ``inputs`` and ``data_samples``.
         top_k: Concepts kept a region.
         batch_size: Pictures at a time.
-        reject: Takes the error of a picture that cannot be read; the others go on.
 
     Yields:
-        Image id, and boxes float32 (N, 4) xyxy in original pixels, objectness logits float32 (N,), concept_index
-        int32 (N, k), concept_prob float32 (N, k) best first.
+        Boxes float32 (N, 4) xyxy in original pixels, objectness logits float32 (N,), concept_index int32 (N, k),
+        concept_prob float32 (N, k) best first.
     """
     device = runtime.device()
     teacher, normalise = teacher.to(device), clip_preprocessor().to(device)
-    loader = DataLoader(_Tolerant(pictures), batch_size=batch_size, num_workers=runtime.workers(), collate_fn=list)
+    loader = DataLoader(
+        _Tolerant(pictures),
+        batch_size=batch_size,
+        num_workers=runtime.loader_workers(),
+        collate_fn=list,
+        worker_init_fn=leave_process_group,
+    )
     for records in track(loader, description="pseudo labels"):
-        for error in (record for record in records if isinstance(record, InputError)):
-            reject(error)
         sound = [record for record in records if not isinstance(record, InputError)]
-        if not sound:
-            continue
-        batch = pseudo_collate(sound)
-        # The official RPNs see pictures in another normalisation than CLIP.
-        images = normalise(batch, False)["inputs"]
-        for image, sample in zip(images, propose(batch), strict=True):
-            boxes, objectness = valid_regions(sample.cpu())
-            index, probs = _match(image, sample.scale_factor, boxes, teacher, matcher, top_k)
-            yield sample.img_id, Regions(boxes, objectness, index, probs)
+        labelled = _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else ()
+        found = iter(labelled)
+        yield from (record if isinstance(record, InputError) else next(found) for record in records)
+
+
+def _label_batch(
+    batch: dict[str, Any],
+    propose: Proposer,
+    teacher: RegionTeacher,
+    matcher: ConceptMatcher,
+    normalise: BaseModel,
+    top_k: int,
+) -> Iterator[Regions]:
+    # The official RPNs see pictures in another normalisation than CLIP.
+    images = normalise(batch, False)["inputs"]
+    for image, sample in zip(images, propose(batch), strict=True):
+        boxes, objectness = valid_regions(sample.cpu())
+        yield Regions(boxes, objectness, *_match(image, sample.scale_factor, boxes, teacher, matcher, top_k))
 
 
 class _Tolerant(Dataset):

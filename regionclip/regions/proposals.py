@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
@@ -28,7 +29,7 @@ def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:
 def store_proposals(
     rpn: BaseModel, pictures: Dataset, path: Path, metadata: dict[str, str], batch_size: int
 ) -> dict[int, np.ndarray]:
-    """Write the proposals of all pictures to a region store.
+    """Write the proposals of all pictures to a region store; processes of a group share the work, the first writes.
 
     Args:
         rpn: The trained RPN.
@@ -38,11 +39,15 @@ def store_proposals(
         batch_size: Pictures at a time.
 
     Returns:
-        Boxes of each picture by image id, best first.
+        Boxes of each picture by image id, best first; in the other processes of a group nothing.
     """
     boxes_by_image = {}
+    samples = predict(rpn, pictures, title=f"proposals {path.name}", batch_size=batch_size)
+    if not is_main_process():
+        list(samples)
+        return {}
     with RegionStoreWriter(path, metadata) as writer:
-        for sample in predict(rpn, pictures, title=f"proposals {path.name}", batch_size=batch_size):
+        for sample in samples:
             boxes, logits = valid_regions(sample)
             writer.add(sample.img_id, boxes, logits)
             boxes_by_image[sample.img_id] = boxes

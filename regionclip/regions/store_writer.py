@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,30 +10,24 @@ import numpy as np
 import pyarrow as pa
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, atomic_path
+from regionclip.files import atomic_dir
 from regionclip.regions.store_contents import Entry
-from regionclip.regions.store_files import finish_store, link_file, shard_name, whole_shards
+from regionclip.regions.store_files import finish_store, shard_name
 from regionclip.regions.store_shard import Regions, shard_schema, write_shard
 
 
 class RegionStoreWriter:
     """Writes a region store; nothing is at ``path`` until the ``with`` block has succeeded.
 
-    Equal input gives equal bytes. With ``partial`` a writing that was killed goes on behind its last whole shard:
-    ``image_id in writer`` tells which images are written, the caller gives the others in the same order, and the bytes
-    are those of an uninterrupted writing.
+    Equal input gives equal bytes.
 
     Args:
         path: The folder to write; one that is there is replaced.
         metadata: What the store was made from (teacher, bank and RPN hashes, temperature, view, ...).
         k: Concepts per region; 0 writes boxes and objectness only.
-        shard_rows: Images per shard. A shard is built in memory and is what a killed writing loses at most.
+        shard_rows: Images per shard. A shard is built in memory.
         prob_dtype: ``float32``, or ``float16`` to halve the space of the probabilities.
         concepts: Size of the concept pool: indices are checked against it, and up to 65,536 take two bytes, not four.
-        partial: Folder that keeps the whole shards of an unfinished writing; None keeps nothing.
-
-    Raises:
-        InputError: ``partial`` holds shards that were made from something else.
     """
 
     def __init__(
@@ -45,10 +38,9 @@ class RegionStoreWriter:
         shard_rows: int = 8192,
         prob_dtype: str = "float32",
         concepts: int | None = None,
-        partial: str | Path | None = None,
     ) -> None:
         self.path, self.metadata, self.k, self.shard_rows = Path(path), metadata, k, shard_rows
-        self.concepts, self.partial = concepts, Path(partial) if partial else None
+        self.concepts = concepts
         self._prob_dtype = np.dtype(prob_dtype)
         self._index_dtype = np.dtype(np.uint16 if concepts is not None and concepts <= 2**16 else np.int32)
         self._id_type: pa.DataType | None = None
@@ -58,18 +50,11 @@ class RegionStoreWriter:
         self._shards: list[Entry] = []
         self._stack = ExitStack()
 
-    def __contains__(self, image_id: object) -> bool:
-        return image_id in self._seen
-
     def __len__(self) -> int:
         return len(self._seen)
 
     def __enter__(self) -> RegionStoreWriter:
-        if self.partial is None:
-            self._folder = self._stack.enter_context(atomic_dir(self.path))
-        else:
-            self._folder = self.partial
-            self._adopt()
+        self._folder = self._stack.enter_context(atomic_dir(self.path))
         return self
 
     def __exit__(
@@ -81,24 +66,10 @@ class RegionStoreWriter:
                 return None
             return stack.__exit__(kind, error, trace)
 
-    def _adopt(self) -> None:
-        for shard in whole_shards(self._folder, self.shard_rows):
-            if not shard.schema.equals(self._schema(shard.image_ids.type), check_metadata=True):
-                problem = "the unfinished store was made from something else"
-                raise InputError(problem, file=shard.path, mend=f"delete the folder {self._folder}")
-            self._id_type = shard.image_ids.type
-            self._seen |= dict.fromkeys(shard.image_ids.to_pylist())
-            self._shards.append(Entry.of(shard.path, shard.rows, shard.num_regions))
-
     def _finish(self) -> None:
         if self._ids or not self._shards:
             self._flush()
         finish_store(self._folder, self._shards, list(self._seen), self._id_type or pa.int64())
-        if self.partial is not None:
-            with atomic_dir(self.path) as folder:
-                for file in self.partial.iterdir():
-                    link_file(file, folder / file.name)
-            shutil.rmtree(self.partial)
 
     def _schema(self, id_type: pa.DataType) -> pa.Schema:
         types = (pa.from_numpy_dtype(dtype) for dtype in (self._index_dtype, self._prob_dtype))
@@ -174,8 +145,7 @@ class RegionStoreWriter:
 
     def _flush(self) -> None:
         path = self._folder / shard_name(len(self._shards))
-        with atomic_path(path) as beside:
-            write_shard(beside, self._schema(self._id_type or pa.int64()), self._ids, self._rows)
+        write_shard(path, self._schema(self._id_type or pa.int64()), self._ids, self._rows)
         regions = sum(len(row.boxes) for row in self._rows)
         self._shards.append(Entry.of(path, len(self._ids), regions))
         self._ids, self._rows = [], []

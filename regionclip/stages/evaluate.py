@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
@@ -17,9 +18,9 @@ from regionclip.evaluation.detections import Detection, save_detections
 from regionclip.evaluation.protocols import detect, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
+from regionclip.stages.processes import model_run
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
-from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
@@ -41,15 +42,18 @@ def run(context: StageContext) -> dict[str, Any]:
         bank.require(width=clip.model_cfg["embed_dim"])
         model = _detector(context, clip, CHECKPOINTS / dataset / f"{name}.pth")
         proposals = PROPOSALS / f"{dataset}_{split}"
-        with track_model(name) as run:
+        with model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
+            constrained = params.evaluation.constrained and dataset == "coco"
+            metrics[name] = _constrained(context, model, bank, name) if constrained else {}
+            if run is None:
+                continue
             save_detections(OUT / dataset / f"{name}.json", found)
             checks += _checks(context, OUT / dataset / f"{name}.json", found)
-            metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
-            if dataset == "coco" and params.evaluation.constrained:
-                metrics[name] |= _constrained(context, model, bank, name)
+            metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images) | metrics[name]
             run.log_metrics(metrics[name])
-    gate(f"detections_{dataset}", checks)
+    if is_main_process():
+        gate(f"detections_{dataset}", checks)
     return metrics
 
 
@@ -66,7 +70,8 @@ def _constrained(context: StageContext, model: BaseModel, bank: TextBank, name: 
     for group in ("novel", "base"):
         title = f"coco from {name}, {group} only"
         found = detect(model, "coco", split, context.params.detection, PROPOSALS / f"coco_{split}", bank, title, group)
-        metrics[f"constrained_{group}"] = measure("coco", split, found, group)
+        if is_main_process():
+            metrics[f"constrained_{group}"] = measure("coco", split, found, group)
     return metrics
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
@@ -17,9 +19,9 @@ from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.stages.imported import leave_empty
+from regionclip.stages.processes import model_run
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
-from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS, OUT = Path("artifacts/text_bank"), Path("artifacts/proposals"), Path("artifacts/finetune")
@@ -35,17 +37,19 @@ def run(context: StageContext) -> None:
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(MODELS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
+        torch.manual_seed(params.seed)
         model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
         model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
         history = HISTORY / f"finetune_{dataset}" / f"{name}.jsonl"
-        with track_model(name):
+        with model_run(name):
             if target.weights:
                 load_strictly(model, detector_weights(target.weights, bank.embeddings), target.weights)
                 leave_empty(history)
             else:
                 _train(context, model, name, history)
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
-        publish(model.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})
+        if is_main_process():
+            publish(model.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})
 
 
 def _train(context: StageContext, model: BaseModel, name: str, history: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process, master_only
+
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.checkpoints.importing import clip_weights
 from regionclip.data.image_text import ImageTextRegionDataset
@@ -35,6 +37,7 @@ def run(context: StageContext) -> None:
         _train(context)
 
 
+@master_only
 def _import(context: StageContext, weights: str) -> None:
     model_cfg, state = clip_weights(weights)
     save_clip(OUT, model_cfg, state, {"stage_digest": context.digest, "source_sha256": sha256_tree(weights)})
@@ -66,6 +69,8 @@ def _train(context: StageContext) -> None:
     trained = train(
         model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, history=HISTORY
     )
+    if not is_main_process():
+        return
     state = clip.state_dict()
     state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
     lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}

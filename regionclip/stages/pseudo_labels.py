@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,16 @@ from regionclip.data.captions import open_captioned_images
 from regionclip.data.captions.span import ImageSpan
 from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import PicturesDataset
-from regionclip.data.rejects import Rejects
+from regionclip.data.rejects import SUFFIX, Rejects
+from regionclip.errors import InputError
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
 from regionclip.files import atomic_dir, sha256_file
 from regionclip.models.assembly import build_rpn
 from regionclip.regions.labelling import Proposer, label_regions
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.random_regions import RandomRegions
-from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.store import RegionStore
+from regionclip.regions.store_parts import StoreParts
 from regionclip.regions.store_summary import summarise
 from regionclip.regions.views import RegionTeacher
 from regionclip.stages.imported import say_not_needed
@@ -35,17 +37,51 @@ TEACHER, RPN, BANK = (
     Path("artifacts/text_bank/concepts.safetensors"),
 )
 OUT = Path("artifacts/pseudo_labels")
+Picture = tuple[int | str, Path | ImageSpan]
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/pseudo_labels; measure it against the scenes' true objects, which nothing else reads."""
+    """Write artifacts/pseudo_labels; measure it against the scenes' true objects, which nothing else reads.
+
+    Parts that `label_shard` has made are taken up, the others are made here.
+    """
     if context.params.pretrain.weights:
         with atomic_dir(OUT):
             return say_not_needed("pseudo_labels", "pretrain.weights is given")
-    params, clip, bank = context.params.pseudo_labels, ClipFolder.open(TEACHER), TextBank.load(BANK)
+    params, bank = context.params.pseudo_labels, TextBank.load(BANK)
+    with set_aside(context, "pseudo_labels") as rejects:
+        pictures = _pictures(rejects)
+        parts = _label(context, bank, pictures)
+        for error in parts.rejected():
+            rejects.add(error)
+        rejects.check(len(rejects), len(pictures), captioned_scenes()[0])
+    parts.merge(OUT)
+    return _measure(bank, params.threshold) | {"rejected": len(rejects)}
+
+
+def label_shard(context: StageContext, number: int, shards: int) -> None:
+    """Label one share of the pictures, whose parts ``run`` finds in the scratch folder.
+
+    Args:
+        context: Of the whole stage.
+        number: Which share, from 1.
+        shards: How many workers share the pictures.
+    """
+    if context.params.pretrain.weights:
+        say_not_needed("pseudo_labels", "pretrain.weights is given")
+        return
+    # The stage itself reports what is set aside.
+    limit = context.params.quarantine.max_fraction
+    with Rejects(context.scratch / f"{number}_of_{shards}{SUFFIX}", limit) as rejects:
+        _label(context, TextBank.load(BANK), _pictures(rejects), number, shards)
+
+
+def _label(
+    context: StageContext, bank: TextBank, everything: Sequence[Picture], number: int = 1, shards: int = 1
+) -> StoreParts:
+    """Make what is missing of a share of the parts."""
+    params, clip, batch = context.params.pseudo_labels, ClipFolder.open(TEACHER), context.params.detection.test_batch
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
-    teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
-    matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
     metadata = {
         "teacher_sha256": clip.weights_sha256,
         "bank_sha256": bank.sha256,
@@ -54,21 +90,30 @@ def run(context: StageContext) -> dict[str, Any]:
         "temperature": str(params.temperature),
         "threshold": str(params.threshold),
     }
-    k, batch = min(params.top_k, len(bank.names)), context.params.detection.test_batch
-    with (
-        RegionStoreWriter(OUT, metadata, k=k, concepts=len(bank.names), partial=context.scratch / "store") as writer,
-        set_aside(context, "pseudo_labels") as rejects,
-    ):
-        everything = _pictures(rejects)
-        left = [picture for picture in everything if picture[0] not in writer]
-        pictures, proposer = PicturesDataset(left, context.params.detection), _proposer(context, clip)
-        for image_id, regions in label_regions(proposer, teacher, matcher, pictures, params.top_k, batch, rejects.add):
-            writer.add(image_id, *regions)
-        rejects.check(len(rejects), len(everything), captioned_scenes()[0])
-    return _measure(bank, params.threshold) | {"rejected": len(rejects)}
+    k, folder = min(params.top_k, len(bank.names)), context.scratch / "parts"
+    parts = StoreParts(folder, len(everything), batch, metadata, k=k, concepts=len(bank.names))
+    missing = parts.missing(parts.of_worker(number, shards))
+    if not missing:
+        return parts
+    teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
+    matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
+    left = [everything[place] for part in missing for place in parts.images_of(part)]
+    pictures, proposer = PicturesDataset(left, context.params.detection), _proposer(context, clip)
+    labelled = label_regions(proposer, teacher, matcher, pictures, params.top_k, batch)
+    for part in missing:
+        with parts.writing(part) as (writer, rejected):
+            for place in parts.images_of(part):
+                found = next(labelled)
+                if isinstance(found, InputError):
+                    rejected.append(found)
+                else:
+                    writer.add(everything[place][0], *found)
+    # Its progress bar ends with it.
+    next(labelled, None)
+    return parts
 
 
-def _pictures(rejects: Rejects) -> list[tuple[int | str, Path | ImageSpan]]:
+def _pictures(rejects: Rejects) -> list[Picture]:
     """Return id and place of each captioned image that can be read; the gate on data has listed the others."""
     source = open_captioned_images(*captioned_scenes(), rejects)
     table = source.table()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
@@ -30,10 +32,14 @@ HISTORY = Path("artifacts/history/rpn.jsonl")
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/rpn and artifacts/proposals/SET_SPLIT."""
     rpn = context.params.rpn
+    torch.manual_seed(context.params.seed)
     model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
     classes = _import(model, rpn.weights) if rpn.weights else _train(context, model)
-    publish(model.state_dict(), OUT, {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest})
-    metadata = {"rpn_sha256": sha256_file(OUT), "rpn_classes": ",".join(classes)}
+    metadata = {"rpn_classes": ",".join(classes)}
+    if is_main_process():
+        lineage = {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
+        publish(model.state_dict(), OUT, lineage)
+        metadata["rpn_sha256"] = sha256_file(OUT)
     return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 
 
@@ -66,7 +72,7 @@ def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: di
         scenes = detection_set(dataset, split)
         pictures = boxes_dataset(scenes, classes.names, test_pipeline(sizes, None), training=False)
         proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata, sizes.test_batch)
-        if split != "train":
+        if split != "train" and is_main_process():
             truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
             recall[split] = average_recall(truth, proposals, groups)
     return recall

@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
+from mmengine.dist import is_main_process
 
 from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
 from regionclip.checkpoints.containers import Container, read_container
@@ -30,7 +31,8 @@ def run(context: StageContext) -> None:
     else:
         model_cfg, state = _import(teacher) if teacher.source == "open_clip" else clip_weights(teacher.weights)
         leave_empty(HISTORY)
-    save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
+    if is_main_process():
+        save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
 
 
 def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

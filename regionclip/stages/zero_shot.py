@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmengine.dist import is_main_process
+
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets
 from regionclip.evaluation.protocols import MAX_DETECTIONS, detect, measure, true_box_top1
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
+from regionclip.stages.processes import model_run
 from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
-from regionclip.tracking.mlflow_run import track_model
 
 MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
 BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
@@ -25,13 +27,14 @@ def run(context: StageContext) -> dict[str, Any]:
     metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
     for name, folder in MODELS.items():
         clip = ClipFolder.open(folder)
-        with track_model(name) as run:
+        with model_run(name) as run:
             for dataset, bank in banks.items():
                 bank.require(width=clip.model_cfg["embed_dim"])
                 for boxes in ("gt", "rpn"):
                     title = f"{dataset} {boxes} {name}"
                     metrics[dataset][boxes][name] = _measure(context, clip, bank, dataset, boxes, title)
-                    run.log_metrics({dataset: {boxes: metrics[dataset][boxes][name]}})
+                    if run is not None:
+                        run.log_metrics({dataset: {boxes: metrics[dataset][boxes][name]}})
     return metrics
 
 
@@ -46,9 +49,11 @@ def _measure(
     model = build_detector(clip, settings)
     proposals = PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
-    metrics = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
+    top1: dict[str, Any] = {}
     if boxes == "gt":
         encoder = RegionEncoder.from_clip(clip.model().visual)
         top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
-        metrics |= {f"top1_{key}" if key in {"per_class", "protocol"} else key: value for key, value in top1.items()}
-    return metrics
+    if not is_main_process():
+        return {}
+    metrics = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
+    return metrics | {f"top1_{key}" if key in {"per_class", "protocol"} else key: top1[key] for key in top1}

@@ -141,6 +141,10 @@ def test_truncated_checkpoint_and_missing_key(tmp_path):
     path.write_bytes(path.read_bytes()[:1500])
     with pytest.raises(InputError, match="damaged"):
         read(path)
+    publish({"w": torch.zeros(1000)}, path, {})
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="damaged"):
+        read(path)
     torch.save({"state_dict": {}}, path)
     with pytest.raises(InputError, match="missing") as caught:
         read(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from torch.utils.data import Dataset
 
 from regionclip.data.stream import ShuffledStream
 from regionclip.engine.training import train
-from regionclip.errors import InputError
 from regionclip.params import Schedule
 
 
@@ -171,6 +172,22 @@ def test_stopped_training_ends_as_the_whole_one(
     assert _history(tmp_path, "parts") == _history(tmp_path, "whole")
 
 
+@pytest.mark.parametrize(("signalled", "error"), [(True, KeyboardInterrupt), (False, RuntimeError)])
+def test_helpers_that_end_with_the_signal_are_an_interruption(
+    fit: Train, signalled: bool, error: type[BaseException]
+) -> None:
+    """A loader without its helpers raises a RuntimeError in the step."""
+
+    class Lost(Hook):
+        def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+            if signalled:
+                os.kill(os.getpid(), signal.SIGTERM)
+            raise RuntimeError("DataLoader worker is killed by signal: Terminated.")
+
+    with pytest.raises(error):
+        fit(Slope(), _schedule(), hooks=[Lost()])
+
+
 def test_finished_training_is_not_done_again(fit: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that trains two models and is stopped in the second finds the first done."""
     monkeypatch.setenv("REGIONCLIP_CHECKPOINT_INTERVAL", "3")
@@ -193,10 +210,13 @@ def test_two_resume_points_are_kept(fit: Train, tmp_path: Path, monkeypatch: pyt
     assert {path.name for path in (tmp_path / "a").glob("*.pth")} == {"iter_5.pth", "iter_6.pth"}
 
 
-def test_damaged_resume_point_is_named(fit: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_resume_point_is_told_and_the_one_before_is_taken(
+    fit: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("REGIONCLIP_CHECKPOINT_INTERVAL", "2")
-    fit(Slope(), _schedule(iterations=2))
-    (tmp_path / "a/iter_2.pth").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="damaged") as caught:
-        fit(Slope(), _schedule())
-    assert Path(caught.value.file).name == "iter_2.pth"
+    whole = fit(Slope(noise=0.1), _schedule(), "whole")
+    fit(Slope(noise=0.1), _schedule())
+    (tmp_path / "a/iter_6.pth").write_bytes((tmp_path / "a/iter_6.pth").read_bytes()[:-500])
+    again = fit(Slope(noise=0.1), _schedule(), hooks=[StopBefore(0), StopBefore(3)])
+    assert "iter_6.pth: the checkpoint is damaged" in caplog.text
+    assert again.weight.item() == whole.weight.item() and _history(tmp_path) == _history(tmp_path, "whole")

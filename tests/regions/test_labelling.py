@@ -60,29 +60,22 @@ def matcher() -> ConceptMatcher:
     return ConceptMatcher(torch.randn(7, 32, generator=torch.Generator().manual_seed(2)), temperature=0.1)
 
 
-def _none(error: InputError) -> None:
-    raise error
-
-
 def test_a_picture_that_cannot_be_read_is_handed_over_and_the_others_go_on(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     Path(pictures.pictures[0][1]).write_bytes(b"no picture")
-    errors: list[InputError] = []
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    labelled = dict(
-        label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8, reject=errors.append)
-    )
-    assert list(labelled) == [2] and [str(error.file) for error in errors] == [str(pictures.pictures[0][1])]
+    error, regions = label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8)
+    assert isinstance(error, InputError) and str(error.file) == str(pictures.pictures[0][1])
+    assert len(regions.boxes) == 5
 
 
 def test_boxes_are_the_rpns_in_original_pixels(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8, reject=_none))
+    labelled = dict(zip((1, 2), label_regions(rpn.test_step, teacher, matcher, pictures, 3, batch_size=8), strict=True))
     expected = {sample.img_id: valid_regions(sample) for sample in predict(rpn, pictures, title="test", batch_size=8)}
-    assert list(labelled) == [1, 2]
     for image_id, (width, height) in {1: (64, 48), 2: (48, 60)}.items():
         regions, (boxes, logits) = labelled[image_id], expected[image_id]
         assert len(boxes) == 5
@@ -97,7 +90,7 @@ def test_concepts_are_the_teachers_on_the_same_pixels(
 ) -> None:
     """One picture at a time, so that nothing is padded: boxes times the scale on the normalised network input."""
     teacher = RegionTeacher(clip.model(), view, 1.3)
-    labelled = dict(label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=1, reject=_none))
+    labelled = dict(zip((1, 2), label_regions(rpn.test_step, teacher, matcher, pictures, 3, batch_size=1), strict=True))
     for record in (pictures[0], pictures[1]):
         sample = record["data_samples"]
         data = rpn.data_preprocessor({"inputs": [record["inputs"]], "data_samples": [sample]}, False)
@@ -114,7 +107,7 @@ def test_no_more_concepts_than_there_are(
     clip: ClipFolder, rpn: BaseModel, pictures: PicturesDataset, matcher: ConceptMatcher
 ) -> None:
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=20, batch_size=8, reject=_none):
+    for regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=20, batch_size=8):
         assert regions.concept_index.shape == regions.concept_prob.shape == (5, 7)
         np.testing.assert_allclose(regions.concept_prob.sum(axis=1), 1, rtol=1e-5)
 
@@ -125,5 +118,5 @@ def test_picture_without_a_proposal_has_empty_regions(
     rpn.test_cfg.rpn.min_bbox_size = 10_000
     rpn.bbox_head.test_cfg.min_bbox_size = 10_000
     teacher = RegionTeacher(clip.model(), "crop", 1.3)
-    for _, regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8, reject=_none):
+    for regions in label_regions(rpn.test_step, teacher, matcher, pictures, top_k=3, batch_size=8):
         assert regions.boxes.shape == (0, 4) and regions.concept_index.shape == regions.concept_prob.shape == (0, 3)

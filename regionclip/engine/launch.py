@@ -1,0 +1,71 @@
+"""Start a stage in several processes under torch's elastic launcher, and end as the stage ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.run import parse_args, run
+
+from regionclip import runtime
+from regionclip.errors import DataCheckFailed, InputError, Interrupted
+
+# The launcher calls each stage that fails a failure; these say themselves what they are.
+_SPEAKING = (DataCheckFailed.exit_code, InputError.exit_code, Interrupted.exit_code)
+
+
+def sharable(stage: str) -> bool:
+    """Whether processes on this machine's devices can share the stage; the teacher trains batch norm.
+
+    PyTorch shares the statistics of batch norm on CUDA only.
+    """
+    return stage != "teacher" or runtime.device().type == "cuda"
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Run ``regionclip ARGUMENTS`` in ``REGIONCLIP_PROCESSES`` processes on this machine.
+
+    ``REGIONCLIP_TORCHRUN`` adds arguments of ``torchrun``, such as those that name the other machines.
+
+    Returns:
+        The stage's exit code; 128 and the signal's number when a signal ended a process.
+
+    Raises:
+        InputError: There are fewer GPUs than processes, or one is named for all.
+        Interrupted: The launcher was told to end, and has let the processes save a resume point.
+    """
+    _check_devices()
+    options = runtime.torchrun_options()
+    if not any(option.startswith(("--nnodes", "--rdzv", "--master", "--node")) for option in options):
+        options = ["--standalone", *options]
+    try:
+        run(parse_args([*options, f"--nproc_per_node={runtime.processes()}", "-m", "regionclip", *arguments]))
+    except ChildFailedError as error:
+        return exit_code([failure.exitcode for failure in error.failures.values()])
+    except SignalException as error:
+        raise Interrupted(str(error)) from None
+    return 0
+
+
+def _check_devices() -> None:
+    device, processes = runtime.device(), runtime.processes()
+    if device.type != "cuda" or processes == 1:
+        return
+    if device.index is not None:
+        problem, mend = f"{device} cannot serve {processes} processes", "set it to cuda; each process takes its own GPU"
+        raise InputError(problem, key="REGIONCLIP_DEVICE", mend=mend)
+    if (there := torch.cuda.device_count()) < processes:
+        mend = "run one process a GPU"
+        raise InputError(f"{processes} processes for {there} GPUs", key="REGIONCLIP_PROCESSES", mend=mend)
+
+
+def exit_code(codes: Sequence[int]) -> int:
+    """Return the exit code of the processes together; one that lost its neighbour ends with 1 and tells nothing.
+
+    Args:
+        codes: Of the processes that failed, negative for a signal.
+    """
+    code = next((code for code in _SPEAKING if code in codes), None) or min(codes)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,100 @@
+"""Making a region store in parts: any number of workers make them, each whole or not at all, and one merges them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from regionclip.errors import InputError
+from regionclip.files import read_json, write_json
+from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.store_merge import merge_stores
+
+_PARTS = 64  # of a store, unless its parts become too large
+_MOST_IMAGES = 8192  # of a part, which is built in memory and is what a killed worker loses
+_STORE, _REJECTED = "store", "rejected.json"
+
+
+class StoreParts:
+    """The parts of a store: ranges of its images, each a small store in a folder of its own.
+
+    Which parts there are depends on the number of images alone. So the merged store has the same bytes however many
+    workers made the parts, and however often they were killed. Two workers may make the same part: the first counts.
+
+    Args:
+        folder: Where the parts lie; made where it is not there.
+        images: Images of the whole store.
+        batch_size: Images that are labelled together; no batch is in two parts, because pictures of a batch are
+            padded to one size.
+        metadata: See `RegionStoreWriter`.
+        **options: Further ones of `RegionStoreWriter`.
+    """
+
+    def __init__(self, folder: str | Path, images: int, batch_size: int, metadata: dict[str, str], **options: Any):
+        self.folder, self.images = Path(folder), images
+        self.metadata, self.options = metadata, options
+        wanted = min(_MOST_IMAGES, max(1, -(-images // _PARTS)))
+        self.rows = -(-wanted // batch_size) * batch_size
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return max(1, -(-self.images // self.rows))
+
+    def of_worker(self, number: int, workers: int) -> range:
+        """Return the parts of worker ``number``, from 1, of ``workers`` that share them evenly, in one piece."""
+        return range(len(self) * (number - 1) // workers, len(self) * number // workers)
+
+    def images_of(self, part: int) -> range:
+        """Return the places of a part's images among all."""
+        return range(part * self.rows, min((part + 1) * self.rows, self.images))
+
+    def missing(self, parts: range) -> list[int]:
+        """Return those parts that nobody has finished."""
+        return [part for part in parts if not self._path(part).exists()]
+
+    @contextmanager
+    def writing(self, part: int) -> Iterator[tuple[RegionStoreWriter, list[InputError]]]:
+        """Give a writer for the images of a part, and a list for the errors of those that cannot be read."""
+        beside = Path(tempfile.mkdtemp(prefix=f".{self._path(part).name}.", dir=self.folder))
+        rejected: list[InputError] = []
+        try:
+            with RegionStoreWriter(beside / _STORE, self.metadata, shard_rows=self.rows, **self.options) as writer:
+                yield writer, rejected
+            write_json(beside / _REJECTED, [_described(error) for error in rejected])
+            try:
+                beside.rename(self._path(part))
+            except OSError:
+                # Another worker was first.
+                if not self._path(part).exists():
+                    raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def rejected(self) -> Iterator[InputError]:
+        """Yield the errors of all images that cannot be read, in their order."""
+        for part in range(len(self)):
+            for values in read_json(self._path(part) / _REJECTED):
+                yield InputError(**values)
+
+    def merge(self, path: str | Path) -> RegionStore:
+        """Write the whole store.
+
+        Args:
+            path: The folder to write; one that is there is replaced.
+
+        Raises:
+            InputError: A part is missing, or parts were made from different things.
+        """
+        return merge_stores([self._path(part) / _STORE for part in range(len(self))], path)
+
+    def _path(self, part: int) -> Path:
+        return self.folder / f"{part:05d}"
+
+
+def _described(error: InputError) -> dict[str, Any]:
+    file = None if error.file is None else str(error.file)
+    return {"problem": error.problem, "file": file, "record": error.record, "key": error.key, "mend": error.mend}

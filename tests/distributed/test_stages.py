@@ -1,0 +1,111 @@
+"""Stages of the tiny profile in two processes: the files of one process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from mlflow import MlflowClient
+from safetensors.torch import load_file
+
+from regionclip.files import sha256_tree
+
+# Twelve stages one after the other; test_joint_training.py proves the same of the trainings in half a minute.
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+BEFORE = ("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "pseudo_labels", "check_pseudo_labels")
+AFTER = (("pretrain",), ("zero_shot",), ("finetune", "--dataset", "lvis"), ("evaluate", "--dataset", "lvis"))
+
+
+def _regionclip(folder: Path, environment: dict[str, str], *arguments: str, processes: int = 1) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "regionclip", *arguments],
+        cwd=folder, env=environment | {"REGIONCLIP_PROCESSES": str(processes)}, capture_output=True, text=True,
+        timeout=900, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """The pipeline with tests/tiny.yaml, each stage in one process."""
+    folder = tmp_path_factory.mktemp("stages") / "alone"
+    folder.mkdir()
+    for name in ("dvc.yaml", "regionclip"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")
+    for stage in (*((name,) for name in BEFORE), *AFTER):
+        _regionclip(folder, environment, *stage)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(alone: Path, environment: dict[str, str]) -> Path:
+    """A copy whose stages from the RPN on ran in two processes."""
+    folder = alone.with_name("together")
+    shutil.copytree(alone, folder, symlinks=True)
+    for made in ("rpn", "proposals", "pretrain", "finetune", "evaluate"):
+        shutil.rmtree(folder / "artifacts" / made)
+    _regionclip(folder, environment, "rpn", processes=2)
+    for made in ("rpn", "proposals"):
+        # Later stages start from the same files, so that rounding does not add up.
+        shutil.move(folder / "artifacts" / made, folder / made)
+        shutil.copytree(alone / "artifacts" / made, folder / "artifacts" / made)
+    for stage in AFTER:
+        _regionclip(folder, environment, *stage, processes=2)
+        if stage[0] in ("pretrain", "finetune"):
+            shutil.move(folder / "artifacts" / stage[0], folder / stage[0])
+            shutil.copytree(alone / "artifacts" / stage[0], folder / "artifacts" / stage[0])
+    return folder
+
+
+def test_losses_are_those_of_one_process(alone: Path, together: Path) -> None:
+    for name in ("rpn", "pretrain", "finetune_lvis/clip", "finetune_lvis/regionclip"):
+        one, two = (
+            [json.loads(line) for line in (folder / f"artifacts/history/{name}.jsonl").read_text().splitlines()]
+            for folder in (alone, together)
+        )
+        assert len(one) == len(two) >= 4
+        for single, joint in zip(one, two, strict=True):
+            assert joint == pytest.approx(single, rel=1e-3, abs=1e-5), name
+
+
+def test_weights_are_those_of_one_process(alone: Path, together: Path) -> None:
+    """AdamW makes a step of the rounding of a gradient that is nothing, so a tenth of the learning rate is allowed."""
+    student = "pretrain/open_clip_model.safetensors"
+    pairs = {student: [load_file(alone / "artifacts" / student), load_file(together / student)]}
+    for name in ("rpn/rpn.pth", "finetune/lvis/clip.pth"):
+        files = alone / "artifacts" / name, together / name
+        pairs[name] = [torch.load(file, weights_only=True)["state_dict"] for file in files]
+    for name, (one, two) in pairs.items():
+        assert set(one) == set(two)
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-3, atol=5e-5, msg=f"{name}: {key}")
+
+
+def test_numbers_and_detections_are_those_of_one_process_bit_by_bit(alone: Path, together: Path) -> None:
+    for name in ("zero_shot", "evaluate_lvis"):
+        file = f"reports/metrics/{name}.json"
+        assert (together / file).read_bytes() == (alone / file).read_bytes()
+    assert sha256_tree(together / "artifacts/evaluate") == sha256_tree(alone / "artifacts/evaluate")
+
+
+def test_only_the_first_process_speaks_and_writes(together: Path) -> None:
+    """One MLflow run a stage; nothing of the second process beside the outputs."""
+    assert not (together / ".scratch").exists() or not any((together / ".scratch").iterdir())
+    assert not list((together / "artifacts").rglob(".*"))
+    client = MlflowClient(f"sqlite:///{together / 'mlruns/mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("regionclip").experiment_id])
+    stages = [run.info.run_name for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    # The pipeline before was copied with its runs.
+    assert sorted(Counter(stages).items()) == sorted(
+        {name: 1 + (name not in BEFORE or name == "rpn") for name in set(stages)}.items()
+    )
+    assert len(set(stages)) == len(BEFORE) + len(AFTER)

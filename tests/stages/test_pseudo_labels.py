@@ -1,0 +1,147 @@
+"""Pseudo labels by one worker or by several: the same bytes, and every bad picture is reported once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.training_state import publish
+from regionclip.files import sha256_tree
+from regionclip.models.assembly import build_rpn
+from regionclip.params import load_params
+from regionclip.regions.store import RegionStore
+from regionclip.stages import processes, pseudo_labels
+from regionclip.text.text_bank import TextBank
+
+ROOT = Path(__file__).parents[2]
+SCENES, BROKEN = 20, 9  # scenes in three parts of eight, of which the middle one has a broken one
+
+
+@pytest.fixture(scope="module")
+def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the stage reads: pictures of noise, a teacher, an RPN and a bank, all random."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name in ("dvc.yaml", "regionclip"):
+        (folder / name).symlink_to(ROOT / name)
+    params = (ROOT / "tests/tiny.yaml").read_text()
+    assert "max_fraction: 0.01" in params
+    (folder / "params.yaml").write_text(params.replace("max_fraction: 0.01", "max_fraction: 0.1"))
+    for empty in ("data/scenes/images", "data/scenes_truth", "data/coco"):
+        (folder / empty).mkdir(parents=True)
+    rng, images, captions = np.random.default_rng(0), [], []
+    for number in range(SCENES):
+        file = folder / f"data/scenes/images/{number}.png"
+        Image.fromarray(rng.integers(0, 256, (40 + number, 60, 3), np.uint8)).save(file)
+        images.append({"id": number, "file_name": file.name})
+        captions.append({"id": number, "image_id": number, "caption": "noise"})
+    (folder / f"data/scenes/images/{BROKEN}.png").write_bytes(b"no picture")
+    (folder / "data/scenes/captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
+    shutil.copytree(clip_path, folder / "artifacts/teacher")
+    clip, dice = ClipFolder.open(clip_path), torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        rpn = build_rpn(clip, load_params(folder / "params.yaml").rpn, nms_iou=0.7, proposals=5)
+    publish(rpn.state_dict(), folder / "artifacts/rpn/rpn.pth", {})
+    bank = torch.randn(7, clip.model_cfg["embed_dim"], generator=dice)
+    TextBank(tuple("abcdefg"), bank, ("{}",), "tiny", clip.weights_sha256).save(
+        folder / "artifacts/text_bank/concepts.safetensors"
+    )
+    return folder
+
+
+@pytest.fixture
+def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, which is the current folder."""
+    folder = tmp_path / "project"
+    shutil.copytree(prepared, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    for name in [key for key in os.environ if key.startswith("REGIONCLIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
+    monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder
+
+
+@pytest.fixture
+def whole(project: Path) -> str:
+    """Checksum of the store of one worker, which is taken away with all that the worker left."""
+    metrics = _run()
+    assert metrics["images"] == SCENES - 1 and metrics["regions"] == 8 * (SCENES - 1) and metrics["rejected"] == 1
+    store = RegionStore.open("artifacts/pseudo_labels")
+    assert [shard.rows for shard in store.shards()] == [8, 7, 4] and store.verify() == 4
+    checksum = sha256_tree("artifacts/pseudo_labels")
+    for made in ("artifacts/pseudo_labels", ".scratch", "reports"):
+        shutil.rmtree(made)
+    return checksum
+
+
+def _run() -> dict[str, Any]:
+    return pseudo_labels.run(processes._context("pseudo_labels", None))
+
+
+def _check_end(whole: str) -> None:
+    assert sha256_tree("artifacts/pseudo_labels") == whole
+    (line,) = Path("reports/rejected/pseudo_labels_rejected.jsonl").read_text().splitlines()
+    assert json.loads(line)["file"].endswith(f"{BROKEN}.png")
+
+
+def test_two_processes_share_the_shards(project: Path, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, the first shard twice; then the stage labels nothing, and its bytes are those of one worker."""
+    command = [sys.executable, "-m", "regionclip", "pseudo_labels", "--shard"]
+    workers = [
+        subprocess.Popen([*command, shard], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for shard in ("1/2", "2/2", "1/2")
+    ]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
+    assert not Path("artifacts/pseudo_labels").exists() and not Path("reports").exists()
+    monkeypatch.setattr(pseudo_labels, "label_regions", lambda *_: pytest.fail("something was left to label"))
+    assert _run()["rejected"] == 1
+    _check_end(whole)
+
+
+def test_stopped_shard_goes_on_and_the_stage_makes_what_is_missing(
+    project: Path, whole: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the eleventh picture, one of three parts is whole. A shard makes the second, the stage the third."""
+    label_regions, given = pseudo_labels.label_regions, []
+
+    def stopping(*arguments: Any) -> Iterator[Any]:
+        for place, found in enumerate(label_regions(*arguments)):
+            if place == 10:
+                raise KeyboardInterrupt
+            yield found
+
+    def counting(*arguments: Any) -> Iterator[Any]:
+        given.append(len(arguments[3]))
+        return label_regions(*arguments)
+
+    monkeypatch.setattr(pseudo_labels, "label_regions", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        processes.label_shard(1, 1)
+    monkeypatch.setattr(pseudo_labels, "label_regions", counting)
+    processes.label_shard(2, 3)
+    processes.label_shard(2, 3)
+    assert _run()["rejected"] == 1
+    assert given == [8, 4]
+    _check_end(whole)
+
+
+def test_nothing_to_label_where_the_student_is_imported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(params.replace("pretrain:\n  weights: null", "pretrain:\n  weights: student"))
+    processes.label_shard(1, 2)
+    assert "pretrain.weights is given" in capsys.readouterr().out and not Path(".scratch").exists()
