@@ -1,6 +1,6 @@
 # RegionCLIP, the pipeline. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test test-all lint mlflow dag clean
+.PHONY: help install demo table test test-all test-ops lint mlflow serve deploy dag clean
 
 VENV := .venv
 PYTHON ?= python3.11
@@ -16,6 +16,8 @@ export DVC_STUDIO_OFFLINE := true
 export MLFLOW_DISABLE_TELEMETRY := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export GX_ANALYTICS_ENABLED := false
+# MLflow's jobs judge language models; without them its server is one process, not nine.
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export HF_HUB_OFFLINE := 1
 # A certificate authority of the user's own network counts too.
 export UV_SYSTEM_CERTS := true
@@ -28,7 +30,7 @@ install: $(VENV)/.installed  ## Create .venv and install exactly what requiremen
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet "uv==$(UV_VERSION)"
-	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
+	$(VENV)/bin/uv pip sync --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes requirements.lock
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	touch $@
 
@@ -45,6 +47,9 @@ test: install  ## Run the quick tests, in two processes
 test-all: install  ## Run all tests, the slow ones too
 	OMP_NUM_THREADS=1 python -m pytest -m "" $(TWO)
 
+test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow, S3) and workers
+	OMP_NUM_THREADS=1 python -m pytest -m ops tests/ops tests/infra
+
 lint: install  ## Check style
 	ruff check .
 	ruff format --check .
@@ -52,6 +57,12 @@ lint: install  ## Check style
 mlflow: install  ## Open the MLflow UI on http://127.0.0.1:5000
 	mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db \
 		--artifacts-destination $(CURDIR)/mlruns/artifacts
+
+serve: install  ## Run MLflow, Prefect and workers on this machine until Ctrl-C
+	@exec python -m flows.local
+
+deploy: install  ## Register pools, limits, deployments and automations at $PREFECT_API_URL (default: make serve's)
+	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} python -m flows.deploy
 
 dag: install  ## Draw the pipeline
 	dvc dag

@@ -78,7 +78,7 @@ def _add_voc_and_yolo(commands: argparse._SubParsersAction) -> None:
 
 
 def _fetch(chosen: argparse.Namespace) -> None:
-    from regionclip.data.fetch import fetch
+    from regionclip.data.fetch.fetching import fetch
 
     for line in fetch(chosen.name, Path(chosen.root), chosen.mirror):
         print(line)
@@ -87,7 +87,7 @@ def _fetch(chosen: argparse.Namespace) -> None:
 def _status(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from regionclip.data.fetch import status
+    from regionclip.data.fetch.fetching import status
 
     unknown = [name for name in chosen.names if name not in SETS]
     if unknown:

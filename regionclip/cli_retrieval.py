@@ -17,7 +17,7 @@ def add_retrieval_command(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="examples:\n"
         "  regionclip retrieval artifacts/pretrain --captions datasets/flickr30k/dataset_flickr30k.json "
-        "--images datasets/flickr30k/images\n"
+        "--images datasets/flickr30k/flickr30k-images\n"
         "  regionclip retrieval weights/clip_rn50 --captions datasets/coco/annotations/captions_val2017.json "
         "--images datasets/coco/val2017",
     )
@@ -34,7 +34,7 @@ def _retrieval(chosen: argparse.Namespace) -> None:
     from regionclip import runtime
     from regionclip.checkpoints.clip_folder import ClipFolder
     from regionclip.data.captions import open_captioned_images
-    from regionclip.evaluation.karpathy import KarpathyCaptions
+    from regionclip.data.captions.karpathy import KarpathyCaptions
     from regionclip.evaluation.retrieval import evaluate_retrieval
     from regionclip.files import read_json
 
@@ -42,7 +42,7 @@ def _retrieval(chosen: argparse.Namespace) -> None:
     content = read_json(file)
     # COCO captions stand in a list of their own; in a Karpathy JSON each image holds its sentences.
     coco = isinstance(content, dict) and "annotations" in content
-    source = open_captioned_images(file, images) if coco else KarpathyCaptions(file, images, chosen.split)
+    source = open_captioned_images(file, images) if coco else KarpathyCaptions(file, images, (chosen.split,))
     clip = ClipFolder.open(chosen.clip)
     preprocess = open_clip.image_transform(clip.model_cfg["vision_cfg"]["image_size"], is_train=False)
     device = runtime.device()

@@ -86,7 +86,7 @@ class LvisFiles(Section):
 
 
 class CaptionFiles(Section):
-    """Captioned images: COCO captions JSON, JSON Lines, or tar shards."""
+    """Captioned images: COCO captions JSON, Karpathy JSON, JSON Lines, TSV, or tar shards."""
 
     file: str
     images: str | None
@@ -122,6 +122,17 @@ class Quarantine(Section):
     """Largest fraction of a file's records that may be bad: they are set aside, and more stop the run."""
 
     max_fraction: Fraction
+
+
+class CheckData(Section):
+    """What the gate on the data demands beside their contracts.
+
+    ``official`` names the public sets whose published counts the data must have; one of which a part is used on purpose
+    is not named. ``box_profile`` is ``box_profile.json`` of an earlier run, which the boxes are compared with.
+    """
+
+    official: list[Literal["coco2017", "lvis_v1", "coco_captions", "flickr30k", "cc3m"]]
+    box_profile: str | None
 
 
 class Concepts(Section):
@@ -358,6 +369,7 @@ class Params(Section):
     seed: Count
     data: Data
     quarantine: Quarantine
+    check_data: CheckData
     concepts: Concepts
     teacher: Teacher
     text_bank: TextBanks
@@ -380,7 +392,20 @@ class Params(Section):
                 raise ValueError(f"finetune.{name}.weights is one detector: finetune.initialisations is [regionclip]")
         if self.data.source == "files" and self.data.files.captions is None and self.pretrain.weights is None:
             raise ValueError("data.files.captions is null, so pretrain.weights must name a RegionCLIP")
+        self._official_sets_are_there()
         return self
+
+    def _official_sets_are_there(self) -> None:
+        official, detection = self.check_data.official, {"coco2017": "coco", "lvis_v1": "lvis"}
+        files = self.data.files if self.data.source == "files" else None
+        captioned = [name for name in official if name not in detection]
+        there = [name for name, dataset in detection.items() if files and dataset in self.data.sets]
+        there += captioned if files and files.captions else []
+        absent = [name for name in official if name not in there]
+        if absent:
+            raise ValueError(f"check_data.official names {', '.join(absent)}, which the data leave out")
+        if len(captioned) > 1:
+            raise ValueError(f"check_data.official names {' and '.join(captioned)}, and data.files.captions is one set")
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

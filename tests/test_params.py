@@ -130,3 +130,25 @@ def test_file_that_is_no_yaml_is_named_with_the_line(tmp_path: Path) -> None:
 def test_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"params\.yaml: the file does not exist"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
+    """A name that nothing stands for would be a demand that is never checked."""
+    values["check_data"]["official"] = ["coco2017"]
+    assert "check_data.official names coco2017, which the data leave out" in _refused(values).problem
+    profile = yaml.safe_load((ROOT / "profiles/pretrain_coco_rn50.yaml").read_text())
+    profile["check_data"]["official"] += ["cc3m"]
+    assert "names coco_captions and cc3m, and data.files.captions is one set" in _refused(profile).problem
+    profile["check_data"]["official"] = ["flickr30k"]
+    assert check_params(profile, "params.yaml").check_data.official == ["flickr30k"]
+    profile["check_data"]["official"] = ["flickr"]
+    assert _refused(profile).key == "check_data.official.0"
+
+
+@pytest.mark.parametrize("path", COMPLETE[2:], ids=lambda path: path.stem)
+def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(path: Path) -> None:
+    params = load_params(path)
+    sets = [{"coco": "coco2017", "lvis": "lvis_v1"}[name] for name in params.data.sets]
+    captions = params.data.files.captions
+    sets += [] if captions is None else ["cc3m" if captions.file == "datasets/cc3m" else "coco_captions"]
+    assert params.check_data.official == sets

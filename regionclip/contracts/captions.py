@@ -113,13 +113,16 @@ def read_shards(folder: str | Path, limit: int = 10_000) -> pd.DataFrame:
     return with_faults(pd.DataFrame(rows.values(), columns=["file", "key", *_EMPTY]))
 
 
-def read_captioned(source: CaptionedImages, limit: int | None, workers: int = 2) -> pd.DataFrame:
+def read_captioned(
+    source: CaptionedImages, limit: int | None, workers: int = 2, seen: dict[Path, Looked] | None = None
+) -> pd.DataFrame:
     """Read captioned images as the stages after this one do, and look at their files.
 
     Args:
         source: With its ``rejects`` it sets bad records aside.
         limit: At most so many images, from the first on; None: all.
         workers: Threads that read and decode.
+        seen: See `look_at_files`.
 
     Returns:
         The columns of `read_shards`, one row a caption; file is the image's, or what it lies in.
@@ -130,11 +133,11 @@ def read_captioned(source: CaptionedImages, limit: int | None, workers: int = 2)
     records = list(islice(source, limit))
     source.check_limit(len(records))
     paths = [record.image for record in records if isinstance(record.image, Path)]
-    seen = dict(zip(paths, look_at_files(paths, workers), strict=True))
+    found = dict(zip(paths, look_at_files(paths, workers, seen), strict=True))
     rows = []
     for record in records:
         span = None if isinstance(record.image, Path) else record.image
-        looked = seen[record.image] if span is None else look(span.read())
+        looked = found[record.image] if span is None else look(span.read())
         place = {"file": str(span.file if span else record.image), "key": record.key}
         rows += [{**place, "caption": caption, **_image_columns(looked)} for caption in record.captions]
     return with_faults(pd.DataFrame(rows, columns=["file", "key", *_EMPTY]))

@@ -1,8 +1,9 @@
-"""Drift: how far the boxes of a split are from those of the training split, in size, shape and number."""
+"""Drift: how far the boxes of a split are from those of the training split or of an earlier run, in size and number."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pandas as pd
 from regionclip.contracts.boxes import BoxTables
 from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
+from regionclip.errors import InputError
+from regionclip.files import read_json
 
 MOST = 0.25
 """Total variation distance, 0 (equal) to 1 (apart), above which a split is said to drift."""
@@ -55,25 +58,49 @@ def drift_check(name: str, reference: str, profiles: Mapping[str, Mapping[str, A
         reference: The split that the others are compared with.
         profiles: Split -> see `box_profile`.
     """
-    compared = {
-        split: profile
-        for split, profile in profiles.items()
-        if split != reference and min(profile["boxes"], profiles[reference]["boxes"]) >= _FEW
-    }
+    pairs = {split: (profiles[reference], profile) for split, profile in profiles.items() if split != reference}
+    said_of = said(f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json")
+    return _check(f"{name} drift", name, pairs, said_of)
+
+
+def earlier_check(name: str, file: Path, profiles: Mapping[str, Mapping[str, Any]]) -> Check:
+    """Return the check, a warning, that each split looks like that of an earlier run.
+
+    Args:
+        name: Name of the data set, for the report.
+        file: ``box_profile.json`` of the earlier run.
+        profiles: Split -> see `box_profile`.
+
+    Raises:
+        InputError: The file is absent, has nothing of this data set, or a split of it is no profile.
+    """
+    mend = "give box_profile.json of a run on this data set"
+    content = read_json(file)
+    earlier = content.get(name) if isinstance(content, dict) else None
+    shared = [split for split in profiles if isinstance(earlier, dict) and split in earlier]
+    if not shared:
+        raise InputError("it has no profile of this data set", file=file, key=name, mend=mend)
+    for split in shared:
+        for key, wanted in {"boxes": None, **{key: len(edges) - 1 for key, edges in _EDGES.items()}}.items():
+            value = earlier[split].get(key) if isinstance(earlier[split], dict) else None
+            if not isinstance(value, int if wanted is None else list) or (wanted and len(value) != wanted):
+                raise InputError("no box profile", file=file, record=split, key=key, mend=mend)
+    pairs = {split: (earlier[split], profiles[split]) for split in shared}
+    return _check(f"{name} drift from before", name, pairs, said(f"the boxes differ from those of {file}", "look why"))
+
+
+def _check(
+    suite: str, file: str, pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], meta: dict[str, str | None]
+) -> Check:
     rows = [
-        (split, statistic, distance(profiles[reference][statistic], profile[statistic]))
-        for split, profile in compared.items()
+        (split, statistic, distance(before[statistic], now[statistic]))
+        for split, (before, now) in pairs.items()
+        if min(before["boxes"], now["boxes"]) >= _FEW
         for statistic in _EDGES
     ]
-    table = pd.DataFrame(rows, columns=["split", "statistic", "distance"]).assign(file=name)
-    expectation = gxe.ExpectColumnValuesToBeBetween(
-        column="distance",
-        max_value=MOST,
-        severity=WARNING,
-        meta=said(f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json"),
-    )
-    suite = gx.ExpectationSuite(name=f"{name} drift", expectations=[expectation])
-    return Check(suite, table, ("file", "split", "statistic"))
+    table = pd.DataFrame(rows, columns=["split", "statistic", "distance"]).assign(file=file)
+    expectation = gxe.ExpectColumnValuesToBeBetween(column="distance", max_value=MOST, severity=WARNING, meta=meta)
+    return Check(gx.ExpectationSuite(name=suite, expectations=[expectation]), table, ("file", "split", "statistic"))
 
 
 def distance(first: list[float], second: list[float]) -> float:

@@ -8,23 +8,26 @@ import pandas as pd
 
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.data.image_files import look_at_files
+from regionclip.data.image_files import Looked, look_at_files
 
 
-def image_files_table(images: pd.DataFrame, folder: Path, workers: int = 2) -> pd.DataFrame:
+def image_files_table(
+    images: pd.DataFrame, folder: Path, workers: int = 2, seen: dict[Path, Looked] | None = None
+) -> pd.DataFrame:
     """Look at every listed image.
 
     Args:
         images: Columns file (the list), id, name, width, height.
         folder: What the names are relative to.
         workers: Threads that read and decode.
+        seen: See `look_at_files`.
 
     Returns:
         One row an image: file (the image's path), listed_in, id, width, height, exists, error, real_width,
         real_height, sha256, likeness.
     """
     paths = [folder / name for name in images["name"]]
-    seen = look_at_files(paths, workers)
+    found = look_at_files(paths, workers, seen)
     return pd.DataFrame(
         {
             "file": [str(path) for path in paths],
@@ -32,12 +35,12 @@ def image_files_table(images: pd.DataFrame, folder: Path, workers: int = 2) -> p
             "id": images["id"].to_numpy(),
             "width": images["width"].to_numpy(),
             "height": images["height"].to_numpy(),
-            "exists": [looked.sha256 is not None for looked in seen],
-            "error": pd.Series([looked.error for looked in seen], dtype=object),
-            "real_width": pd.array([looked.width for looked in seen], dtype="Float64"),
-            "real_height": pd.array([looked.height for looked in seen], dtype="Float64"),
-            "sha256": pd.Series([looked.sha256 for looked in seen], dtype=object),
-            "likeness": pd.Series([looked.likeness for looked in seen], dtype=object),
+            "exists": [looked.sha256 is not None for looked in found],
+            "error": pd.Series([looked.error for looked in found], dtype=object),
+            "real_width": pd.array([looked.width for looked in found], dtype="Float64"),
+            "real_height": pd.array([looked.height for looked in found], dtype="Float64"),
+            "sha256": pd.Series([looked.sha256 for looked in found], dtype=object),
+            "likeness": pd.Series([looked.likeness for looked in found], dtype=object),
         }
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ class Demands:
     min_kept_fraction: float
     max_regions: int
     tolerance: float = 0.0
+
+
+def origin_check(store: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> Check:
+    """Return the check that a store was made with the teacher, the text bank and the RPN that are there now.
+
+    Args:
+        store: Its folder, for messages.
+        metadata: Of the store.
+        wanted: Key -> value that the metadata must have.
+    """
+    rows = [(str(store), key, metadata.get(key, "unknown"), value) for key, value in wanted.items()]
+    expectation = gxe.ExpectColumnPairValuesToBeEqual(
+        column_A="found",
+        column_B="wanted",
+        meta=said("the store was made with another teacher, text bank or RPN", _AGAIN, "made_with"),
+    )
+    suite = gx.ExpectationSuite(name="pseudo label origin", expectations=[expectation])
+    return Check(suite, pd.DataFrame(rows, columns=["file", "made_with", "found", "wanted"]), ("file", "made_with"))
 
 
 def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, demands: Demands) -> list[Check]:

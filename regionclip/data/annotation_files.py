@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from regionclip.data.fetch.command import mend_missing
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
@@ -30,6 +31,8 @@ def read_annotations(path: Path, keys: Keys, clean: Clean | None = None) -> Json
         InputError: The file is absent or not JSON, a list or key is missing, an id or name of a category occurs twice,
             or an annotation is of an unknown image or category.
     """
+    if not path.exists():
+        raise InputError("the file does not exist", file=path, mend=mend_missing(path, "mend the path"))
     content = read_json(path)
     if clean is not None and isinstance(content, dict):
         content = clean(content, path)

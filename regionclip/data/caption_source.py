@@ -10,33 +10,41 @@ from regionclip.data.layout import CAPTION_SOURCE
 from regionclip.files import atomic_dir, sha256_file, write_json
 
 if TYPE_CHECKING:
+    from regionclip.data.rejects import Rejects
     from regionclip.params import CaptionFiles
 
 
-def write_caption_source(root: Path, files: CaptionFiles | None) -> dict[str, int]:
+def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Rejects | None = None) -> dict[str, int]:
     """Write ROOT/scenes: ``source.json`` and ``manifest.json``, or an empty folder where there are no captions.
 
     Captions of a JSON are counted and their file summed. Shards are listed with their bytes instead: to sum the
     hundreds of gigabytes of CC3M is the work of the stage that fetches them.
 
+    Args:
+        root: The folder ``data``.
+        files: Where captions and pictures are; None: there are none.
+        rejects: Takes bad records; None: they are errors.
+
     Returns:
-        Counts of images and captions, and of records left out by reason; or of shards and their bytes.
+        Counts of images and captions, of records left out by reason, and with ``rejects`` of those set aside; or of
+        shards and their bytes.
 
     Raises:
-        InputError: There are no captions, or they cannot be read.
+        InputError: There are no captions, they cannot be read, or too many are bad.
     """
     with atomic_dir(root / "scenes") as folder:
         if files is None:
             return {}
         path = Path(files.file)
-        source = open_captioned_images(path, files.images)
+        source = open_captioned_images(path, files.images, rejects)
         if path.is_dir() or path.suffix == ".tar":
             sizes = {shard.name: shard.stat().st_size for shard in source.shards}
             counts, about = {"shards": len(sizes), "bytes": sum(sizes.values())}, {"bytes": sizes}
         else:
             records = [len(record.captions) for record in source]
             left_out = {f"left_out_{reason.replace(' ', '_')}": count for reason, count in source.skipped.items()}
-            counts = {"images": len(records), "captions": sum(records), **left_out}
+            aside = {} if rejects is None else {"rejected": len(source.rejected)}
+            counts = {"images": len(records), "captions": sum(records), **left_out, **aside}
             about = {"sha256": {path.name: sha256_file(path)}}
         write_json(folder / CAPTION_SOURCE, {"captions": path.as_posix(), "images": files.images})
         write_json(folder / "manifest.json", {"source": "files", "counts": counts, **about})

@@ -173,9 +173,9 @@ def _with_coco_categories(content: Json, path: Path) -> Json:
     """Write categories as COCO does, in the order of its ids; the word vectors of OVR-CNN's files go."""
     unknown = [category["name"] for category in content["categories"] if category["name"] not in COCO_IDS]
     if unknown:
-        raise InputError(
-            f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend="give a file made from COCO 2017"
-        )
+        meant = next((name for name in COCO_IDS if _plain(name) == _plain(unknown[0])), None)
+        mend = f"write '{meant}', as COCO does" if meant else "give a file made from COCO 2017"
+        raise InputError(f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend=mend)
     new_ids = {category["id"]: COCO_IDS[category["name"]] for category in content["categories"]}
     categories = [
         {key: category[key] for key in ("supercategory",) if key in category}

@@ -59,7 +59,14 @@ def quarantine_annotations(content: Json, path: Path, rejects: Rejects) -> Json:
     return _changed(content, images, _sound(content["annotations"], "annotation", path, rejects, fault))
 
 
-def quarantine_pictures(content: Json, folder: Path, path: Path, rejects: Rejects, workers: int = 2) -> Json:
+def quarantine_pictures(
+    content: Json,
+    folder: Path,
+    path: Path,
+    rejects: Rejects,
+    workers: int = 2,
+    seen: dict[Path, Looked] | None = None,
+) -> Json:
     """Set aside the images whose file is absent, does not decode or has another size than its record says.
 
     Args:
@@ -68,6 +75,7 @@ def quarantine_pictures(content: Json, folder: Path, path: Path, rejects: Reject
         path: The annotation file, for messages.
         rejects: Takes the bad records: the images', and those of their annotations.
         workers: Threads that read and decode.
+        seen: See `look_at_files`.
 
     Returns:
         The content without them; the same object where none is bad.
@@ -76,10 +84,11 @@ def quarantine_pictures(content: Json, folder: Path, path: Path, rejects: Reject
         InputError: Of the images or of the annotations too many are bad.
     """
     names = {image["id"]: picture_name(image) for image in content["images"]}
-    seen = dict(zip(names, look_at_files([folder / name for name in names.values()], workers), strict=True))
+    looked = look_at_files([folder / name for name in names.values()], workers, seen)
+    of_image = dict(zip(names, looked, strict=True))
 
     def image_fault(image: Json) -> _Fault | None:
-        problem = _file_problem(image, seen[image["id"]])
+        problem = _file_problem(image, of_image[image["id"]])
         return _Fault("file_name", problem, _FETCH, folder / names[image["id"]]) if problem else None
 
     images = _sound(content["images"], "image", path, rejects, image_fault)

@@ -61,7 +61,6 @@ def train(
     """
     register_safe_loader()
     scratch.mkdir(parents=True, exist_ok=True)
-    resume_point = newest_resume_point(scratch)
     tracking = [JointLossHook(), MLflowHook(history=history), ProgressHook(title)]
     with StopRequest() as stop, full_disk_named(scratch):
         runner = Runner(
@@ -72,18 +71,15 @@ def train(
             train_cfg={"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
             optim_wrapper=_optimizer(model, schedule),
             param_scheduler=_schedulers(schedule),
-            default_hooks={
-                "checkpoint": ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop), "logger": None
-            },
+            default_hooks=_default_hooks(schedule.iterations, stop),
             custom_hooks=[StepSeedHook(seed), *tracking, *(hooks or [])],
-            load_from=None if resume_point is None else str(resume_point),
-            resume=resume_point is not None,
             randomness={"seed": seed},
             default_scope="mmdet",
             experiment_name=scratch.name,
             log_level="ERROR",
             **wrapping(model),
-        )  # fmt: skip
+            **_start(scratch),
+        )
         try:
             runner.train()
         except RuntimeError:
@@ -92,6 +88,16 @@ def train(
                 raise KeyboardInterrupt from None
             raise
     return model.cpu().eval()
+
+
+def _start(scratch: Path) -> dict[str, Any]:
+    """Where a Runner begins: at the newest whole resume point, or anew."""
+    point = newest_resume_point(scratch)
+    return {"load_from": None if point is None else str(point), "resume": point is not None}
+
+
+def _default_hooks(iterations: int, stop: StopRequest) -> dict[str, Any]:
+    return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop), "logger": None}
 
 
 def _loader(dataset: torch.utils.data.Dataset, batch_size: int, seed: int) -> dict[str, Any]:

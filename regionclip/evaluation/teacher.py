@@ -12,6 +12,7 @@ from torch import Tensor
 
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import MEAN, STD, ClipFolder
+from regionclip.data.annotation_files import picture_name
 from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
@@ -82,7 +83,7 @@ def classify_crops(
     for picture in truth["images"]:
         boxes, categories = objects[picture["id"]]
         if len(boxes):
-            image = normalized(np.asarray(decode_image(scenes.images / picture["file_name"]))).to(device)
+            image = normalized(np.asarray(decode_image(scenes.images / picture_name(picture)))).to(device)
             features = teacher(image, torch.from_numpy(boxes).to(device))
             scores.append(cosine_logits(features, text, 1.0).cpu())
             labels.append(np.searchsorted(classes.ids, categories))

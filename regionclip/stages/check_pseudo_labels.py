@@ -13,13 +13,13 @@ from regionclip.contracts.checkpoint import Check, counts_of, gate
 from regionclip.contracts.image_sizes import header_sizes, listed_sizes
 from regionclip.contracts.label_page import label_page
 from regionclip.contracts.proposals import proposal_checks
-from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
+from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks
 from regionclip.contracts.rpn import recall_check, rpn_class_check
 from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
 from regionclip.errors import InputError
-from regionclip.files import read_json, write_json
+from regionclip.files import read_json, sha256_file, write_json
 from regionclip.regions.store import RegionStore
 from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
@@ -111,7 +111,13 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
     write_json(LABEL_PROFILE, {"confidence": profile["confidence"], "concepts": named, "novel_in_pool": novel})
     kept = float((regions["top_prob"] > threshold).mean()) if len(regions) else 0.0
     counts = {"regions": len(regions), "images": len(images), "kept_fraction": kept}
-    return pseudo_label_checks(STORE, regions, images, demands), {**counts, "concepts_seen": len(named)}
+    origin = {
+        "teacher_sha256": ClipFolder.open(TEACHER).weights_sha256,
+        "bank_sha256": TextBank.load(BANKS / "concepts.safetensors").sha256,
+        "rpn_sha256": sha256_file(RPN) if context.params.pseudo_labels.regions == "rpn" else "random regions",
+    }
+    checks = [origin_check(STORE, store.metadata, origin), *pseudo_label_checks(STORE, regions, images, demands)]
+    return checks, {**counts, "concepts_seen": len(named)}
 
 
 def _scene_sizes(context: StageContext, store: RegionStore, regions: pd.DataFrame) -> pd.DataFrame:

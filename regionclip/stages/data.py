@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from regionclip.data.caption_source import write_caption_source
 from regionclip.data.demo import build_demo_world
+from regionclip.data.image_files import Looked
 from regionclip.data.layout import DEMO_FILES
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.data.splits import write_detection_set
 from regionclip.files import atomic_dir
 from regionclip.runtime import workers
+from regionclip.stages.rejected import set_aside
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
@@ -33,18 +39,27 @@ def run(context: StageContext) -> dict[str, dict[str, int]]:
 
 def _from_files(context: StageContext) -> dict[str, dict[str, int]]:
     """Write data/coco, data/lvis and data/scenes from files; what only the demo world has is left empty."""
-    data = context.params.data
-    for name in ("pairs", "scenes_truth"):
-        with atomic_dir(ROOT / name):
-            pass
-    counts = {"scenes": write_caption_source(ROOT, data.files.captions)}
-    for name in DEMO_FILES:
-        if name in data.sets:
-            limit = context.params.quarantine.max_fraction
+    data, limit = context.params.data, context.params.quarantine.max_fraction
+    seen: dict[Path, Looked] = {}
+    with _together(ROOT) as beside:
+        # The graph names all of them; an empty folder is what the profile does not have.
+        for name in ("pairs", "scenes_truth", *DEMO_FILES):
+            (beside / name).mkdir()
+        with set_aside(context, "data") as rejects:
+            counts = {"scenes": write_caption_source(beside, data.files.captions, rejects)}
+        for name in data.sets:
             with Rejects(REJECTED / f"{name}{SUFFIX}", limit) as rejects:
-                counts[name] = write_detection_set(ROOT, name, getattr(data.files, name), rejects)
-        else:
-            # The graph names both sets; an empty folder is one that the profile does not have.
-            with atomic_dir(ROOT / name):
-                pass
+                counts[name] = write_detection_set(beside, name, getattr(data.files, name), rejects, seen)
     return counts
+
+
+@contextmanager
+def _together(root: Path) -> Iterator[Path]:
+    """Give a folder to fill with folders; they take their places below ``root`` only if the block succeeds."""
+    root.mkdir(exist_ok=True)
+    with TemporaryDirectory(prefix=".new.", dir=root) as name:
+        beside = Path(name)
+        yield beside
+        for folder in beside.iterdir():
+            shutil.rmtree(root / folder.name, ignore_errors=True)
+            folder.replace(root / folder.name)

@@ -70,6 +70,7 @@ def run_stage(name: str, dataset: str | None = None) -> None:
             write_json(path, metrics)
             tracker.log_metrics(metrics)
             tracker.log_artifact(path)
+        tracker.log_checkpoints(definition.outs, digest)
     seconds = round(time.perf_counter() - started, 1)
     sidecar = SIDECARS / f"{file_name}.json"
     # The report depends on the folder of sidecars and adds none to it.

@@ -6,7 +6,7 @@ import multiprocessing
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 
 from regionclip.text.parser import ConceptParser
 
@@ -56,8 +56,7 @@ def _set_parser(parser: ConceptParser) -> None:
 
 
 def _count(captions: list[str], parser: ConceptParser | None = None) -> Counter[str]:
-    parse = (parser or _parser).parse
-    return Counter(concept for caption in captions for concept in parse(caption))
+    return Counter(chain.from_iterable((parser or _parser).parse_all(captions)))
 
 
 def _batches(captions: Iterable[str]) -> Iterator[list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -43,6 +43,10 @@ class PatternParser:
             for adjectives, nouns in _phrases(tagged, phrase_roles(tagged))
             for concept in self._of_phrase(adjectives, nouns)
         ]
+
+    def parse_all(self, captions: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the concepts of each caption."""
+        return map(self.parse, captions)
 
     def _of_phrase(self, adjectives: list[str], nouns: list[str]) -> list[str]:
         name = lemma(nouns[-1], "NOUN")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from regionclip.errors import InputError
@@ -36,6 +36,10 @@ class SpacyParser:
     def parse(self, caption: str) -> list[str]:
         """Return the concepts of one caption; see `regionclip.text.parser.ConceptParser`."""
         return self.concepts(self._language(clean_caption(caption)))
+
+    def parse_all(self, captions: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the concepts of each caption; the model reads many at a time."""
+        return map(self.concepts, self._language.pipe(map(clean_caption, captions)))
 
     def concepts(self, doc: Doc) -> list[str]:
         """Return the concepts of a parsed caption."""

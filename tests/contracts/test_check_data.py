@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import pytest
 
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
+from regionclip.params import CheckData, CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
 from regionclip.stages import check_data
 
 CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"))
@@ -58,14 +59,20 @@ def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path,
     assert caught.value.exit_code == 3 and caught.value.file == "data/coco/val/000000000021.jpg"
 
 
-def _files_context(limit: float) -> SimpleNamespace:
+def _files_context(limit: float, official: Sequence[str] = (), box_profile: str | None = None) -> SimpleNamespace:
     """The same folder as if it came from files: its pictures and captions lie elsewhere."""
     params = CONTEXT.params
     places = {"instances_train": "a", "instances_val": "b", "images_train": "c", "images_val": "d"}
     coco = CocoFiles(**places, classes=OwnClasses(base=["star", "boat"], novel=["ring"]))
     data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
     return SimpleNamespace(
-        params=params.model_copy(update={"data": data, "quarantine": Quarantine(max_fraction=limit)})
+        params=params.model_copy(
+            update={
+                "data": data,
+                "quarantine": Quarantine(max_fraction=limit),
+                "check_data": CheckData(official=list(official), box_profile=box_profile),
+            }
+        )
     )
 
 
@@ -80,3 +87,42 @@ def test_bad_records_of_real_captions_are_set_aside_up_to_the_limit(project: Pat
     assert "1 records were set aside" in page and "image 2" in page and "no bytes" in page
     with pytest.raises(InputError, match="1 of 3 records were set aside, more than the limit of 10.00%"):
         check_data.run(_files_context(0.1))
+
+
+def _real(project: Path) -> None:
+    shutil.rmtree("data/lvis")
+    places = {"captions": "data/scenes/captions.json", "images": "data/scenes/images"}
+    write_json(project / "data/scenes/source.json", places)
+
+
+def test_a_part_of_a_public_set_stops_it_unless_it_is_not_named(project: Path) -> None:
+    """Three pictures are not Flickr30K's 29,000; the message says what to do if they are meant."""
+    _real(project)
+    assert check_data.run(_files_context(0.0))["warnings"] == 0
+    with pytest.raises(
+        DataCheckFailed, match="counted images, expected 29000, found 3.*not the whole of flickr30k"
+    ) as stop:
+        check_data.run(_files_context(0.0, ["flickr30k"]))
+    assert stop.value.exit_code == 3 and "take flickr30k out of check_data.official" in stop.value.mend
+    sizes = {"images": 3, "annotations": 9}
+    zero = {
+        f"{s}_{k}": 0
+        for s in ("train", "val")
+        for k in ("images_left_out", "annotations_left_out", "empty_boxes_left_out")
+    }
+    counts = zero | {f"{s}_{k}": n for s in ("train", "val") for k, n in {**sizes, "categories": 3}.items()}
+    sources = {split: {"file": f"instances_{split}2017.json", **sizes} for split in ("train", "val")}
+    write_json("data/coco/manifest.json", {"classes": "open_vocabulary", "sources": sources, "counts": counts})
+    with pytest.raises(DataCheckFailed, match="images of instances_train2017.json, expected 118287, found 3"):
+        check_data.run(_files_context(0.0, ["coco2017"]))
+
+
+def test_boxes_of_an_earlier_run_are_compared_with(project: Path) -> None:
+    _real(project)
+    check_data.run(_files_context(0.0))
+    shutil.copy("reports/checks/box_profile.json", "before.json")
+    check_data.run(_files_context(0.0, box_profile="before.json"))
+    artefacts = {result["artefact"] for result in read_json("reports/checks/check_data.json")["results"]}
+    assert {"coco drift", "coco drift from before"} <= artefacts
+    with pytest.raises(InputError, match=r"no\.json: the file does not exist"):
+        check_data.run(_files_context(0.0, box_profile="no.json"))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import publish
 from regionclip.errors import DataCheckFailed, InputError
-from regionclip.files import read_json, write_json
+from regionclip.files import read_json, sha256_file, write_json
 from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
 from regionclip.regions.store import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
@@ -44,6 +45,16 @@ def _store(
             writer.add(image_id, boxes, logits, *((index, prob) if k else ()))
 
 
+def _labels(ids: tuple[int, ...] | tuple[str, ...], **about: str) -> None:
+    """Write a store of pseudo labels that was made with what is there."""
+    origin = {
+        "teacher_sha256": ClipFolder.open("artifacts/teacher").weights_sha256,
+        "bank_sha256": TextBank.load("artifacts/text_bank/concepts.safetensors").sha256,
+        "rpn_sha256": sha256_file("artifacts/rpn/rpn.pth"),
+    }
+    _store(LABELS, ids, k=2, **origin | about)
+
+
 def _bank(name: str, names: tuple[str, ...], width: int = 4) -> None:
     bank = TextBank(names, torch.ones(len(names), width), ("a {}",), "tiny", "0" * 64)
     bank.save(Path("artifacts/text_bank") / f"{name}.safetensors")
@@ -60,13 +71,14 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ConceptPool(NAMES["concepts"], tuple(range(20, 10, -1)), "pattern", 1).save("artifacts/concepts/concepts.csv")
     config = {"model_cfg": {"embed_dim": 4, "vision_cfg": {"layers": [1, 1, 1, 1]}}}
     write_json("artifacts/teacher/open_clip_config.json", config)
+    Path("artifacts/teacher/open_clip_model.safetensors").write_bytes(b"weights")
     publish({"w": torch.zeros(1)}, "artifacts/rpn/rpn.pth", {"classes": ["star", "boat"]})
     for name, names in NAMES.items():
         _bank(name, names)
     for split, ids in IDS.items():
         for dataset in ("coco", "lvis"):
             _store(Path(f"artifacts/proposals/{dataset}_{split}"), ids)
-    _store(LABELS, IDS["train"], k=2, threshold="0.1")
+    _labels(IDS["train"], threshold="0.1")
     _recall(0.5)
     return data.parent
 
@@ -130,7 +142,7 @@ FAULTS = [
         {"row": 0, "width": 6},
     ),
     (
-        lambda: _store(LABELS, tuple(range(1, 14)), 2, threshold="0.9"),
+        lambda: _labels(tuple(range(1, 14)), threshold="0.9"),
         "pseudo label regions: the index is outside the pool of 10 concepts",
         {"image_id": 11, "top_concept": 10},
     ),
@@ -174,7 +186,7 @@ def test_real_captions_of_any_form_are_covered_but_for_what_was_set_aside(projec
     Path("set.jsonl").write_text("\n".join(lines))
     write_json("data/scenes/source.json", {"captions": "set.jsonl", "images": "data/scenes/images"})
     keys = tuple(f"{number:012d}.jpg" for number in (1, 2, 3))
-    _store(LABELS, keys, k=2, threshold="0.1")
+    _labels(keys, threshold="0.1")
     coco = CocoFiles(
         instances_train="a",
         instances_val="b",
@@ -186,9 +198,9 @@ def test_real_captions_of_any_form_are_covered_but_for_what_was_set_aside(projec
     context = _context(data=data, quarantine=Quarantine(max_fraction=0.4))
     assert check_pseudo_labels.run(context)["images"] == 3
     Path("data/scenes/images/000000000003.jpg").write_bytes(b"no picture")
-    _store(LABELS, keys[:2], k=2, threshold="0.1")
+    _labels(keys[:2], threshold="0.1")
     assert check_pseudo_labels.run(context)["regions"] == 4
-    _store(LABELS, keys[:1], k=2, threshold="0.1")
+    _labels(keys[:1], threshold="0.1")
     with pytest.raises(DataCheckFailed, match=r"record id 000000000002\.jpg.*an image has no region \(2 records\)"):
         check_pseudo_labels.run(context)
 
@@ -197,3 +209,17 @@ def test_a_store_without_threshold_is_refused(project: Path) -> None:
     _store(LABELS, IDS["train"], k=2)
     with pytest.raises(InputError, match="key 'threshold'"):
         check_pseudo_labels.run(_context())
+
+
+@pytest.mark.parametrize("key", ["teacher_sha256", "bank_sha256", "rpn_sha256"])
+def test_labels_of_another_teacher_bank_or_rpn_are_refused(project: Path, key: str) -> None:
+    _labels(IDS["train"], threshold="0.1", **{key: "f" * 64})
+    with pytest.raises(DataCheckFailed, match=f"record made_with {key}.*another teacher, text bank or RPN") as stop:
+        check_pseudo_labels.run(_context())
+    assert stop.value.exit_code == 3 and "run the stage `pseudo_labels` again" in stop.value.mend
+
+
+def test_random_regions_need_no_rpn(project: Path) -> None:
+    _labels(IDS["train"], threshold="0.1", rpn_sha256="random regions")
+    random = _context().params.pseudo_labels.model_copy(update={"regions": "random"})
+    assert check_pseudo_labels.run(_context(pseudo_labels=random))["warnings"] == 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip.contracts.boxes import BoxTables
 from regionclip.contracts.checkpoint import run_checks
-from regionclip.contracts.drift import box_profile, distance, drift_check
+from regionclip.contracts.drift import box_profile, distance, drift_check, earlier_check
+from regionclip.errors import InputError
+from regionclip.files import write_json
 
 
 def _tables(sides: list[tuple[float, float]], categories: list[int] | int = 1) -> BoxTables:
@@ -46,3 +52,33 @@ def test_boxes_of_another_size_are_a_warning() -> None:
     results = run_checks([drift_check("coco", "train", {s: box_profile(t, [1]) for s, t in tables.items()})])
     assert [(r["severity"], r["success"]) for r in results] == [("warning", False)]
     assert [(row["split"], row["statistic"]) for row in results[0]["records"]] == [("val", "size")]
+
+
+def _profiles(factor: float) -> dict[str, dict[str, Any]]:
+    sides = [(side, side) for side in factor * np.random.default_rng(1).uniform(20, 60, 300)]
+    return {split: box_profile(_tables(sides), [1]) for split in ("train", "val")}
+
+
+def test_boxes_are_compared_with_an_earlier_run(tmp_path: Path) -> None:
+    """All splits became larger together: within the run nothing differs, from the run before everything does."""
+    write_json(tmp_path / "box_profile.json", {"coco": _profiles(1)})
+    earlier = tmp_path / "box_profile.json"
+    same, larger = (run_checks([earlier_check("coco", earlier, _profiles(factor))]) for factor in (1, 4))
+    assert same[0]["success"] and not larger[0]["success"] and larger[0]["severity"] == "warning"
+    assert run_checks([drift_check("coco", "train", _profiles(4))])[0]["success"]
+    assert [(row["split"], row["statistic"]) for row in larger[0]["records"]] == [("train", "size"), ("val", "size")]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"lvis": {}}, "key 'coco': it has no profile of this data set"),
+        ([], "key 'coco': it has no profile of this data set"),
+        ({"coco": {"train": {"boxes": 300, "size": [1.0]}}}, "record train, key 'size': no box profile"),
+        ({"coco": {"val": 3}}, "record val, key 'boxes': no box profile"),
+    ],
+)
+def test_another_file_is_refused(tmp_path: Path, content: Any, words: str) -> None:
+    write_json(tmp_path / "x.json", content)
+    with pytest.raises(InputError, match=words):
+        earlier_check("coco", tmp_path / "x.json", _profiles(1))

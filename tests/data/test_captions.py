@@ -102,7 +102,10 @@ def test_reading_captions_decodes_no_image(tmp_path: Path) -> None:
         ([], "key 'images'"),
         ({"images": [{"id": 1}], "annotations": []}, r"images\[0\].*key 'file_name'"),
         ({"images": [], "annotations": [{"caption": "a"}]}, r"annotations\[0\].*key 'image_id'"),
-        ({"images": [], "annotations": [{"image_id": 5, "caption": "a"}]}, r"annotations\[0\].*image 5 is not among"),
+        (
+            {"images": [], "annotations": [{"image_id": 5, "caption": "a"}]},
+            r"annotations\[0\].*not among the images \(5\)",
+        ),
         (
             {"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1}]},
             r"annotations\[0\].*key 'caption'",

@@ -53,6 +53,16 @@ def test_the_table_equals_the_reading_and_is_made_once(shards, monkeypatch):
     assert _content(again.table()) == WANTED and again.skipped == {"image without caption": 1, "empty caption": 1}
 
 
+def test_captions_are_read_from_the_index(shards, monkeypatch):
+    """The concept pool of millions of pairs does not pass over the images' bytes again."""
+    first = open_captioned_images(shards)
+    assert list(first.iter_captions()) == ["a moon", "a star", "a fish"] and index_file(shards).exists()
+    monkeypatch.setattr(ShardedCaptions, "_read", lambda self: pytest.fail("read again"))
+    again = open_captioned_images(shards)
+    assert list(again.iter_captions()) == ["a moon", "a star", "a fish"] and again.skipped == first.skipped
+    assert again.listed == {"images": 3, "captions": 3}
+
+
 def test_a_changed_or_new_shard_makes_the_index_again(shards):
     """Other bytes, and another shard, are seen."""
     open_captioned_images(shards).table()

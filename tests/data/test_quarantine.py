@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from regionclip.data.annotation_files import read_annotations
+from regionclip.data.captions import decode_image
 from regionclip.data.image_files import look
 from regionclip.data.quarantine import quarantine_annotations, quarantine_pictures
 from regionclip.data.rejects import Rejects
@@ -208,6 +209,23 @@ def test_each_form_of_picture_passes_or_is_set_aside(
         lines[0]["reason"].startswith(problem)
         and [line["reason"] for line in lines[1:]] == ["its image was set aside"] * 2
     )
+
+
+@pytest.mark.parametrize(("name", "make", "problem"), PICTURES, ids=[picture[0] for picture in PICTURES])
+def test_loaders_read_what_passes_and_refuse_what_is_set_aside(
+    tmp_path: Path, name: str, make: Callable[[], bytes] | None, problem: str | None
+) -> None:
+    """Of captioned pictures too, of which the gate looks at the first ones only."""
+    picture = tmp_path / "2.jpg"
+    if make is not None:
+        picture.write_bytes(make())
+    if problem is None or name == "another size":
+        assert decode_image(picture).mode == "RGB" and decode_image(picture).size == look(make())[1:3]
+        return
+    words = {"absent": "does not exist", "zero-byte file": "not an image", "a web page": "not an image"}
+    with pytest.raises(InputError, match=words.get(name, "the image cannot be decoded")) as stop:
+        decode_image(picture)
+    assert stop.value.file == picture and stop.value.mend
 
 
 def test_a_bomb_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:

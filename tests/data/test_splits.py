@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from regionclip.contracts.boxes import box_checks, join_tables, read_box_tables
 from regionclip.contracts.checkpoint import run_checks
 from regionclip.contracts.images import image_files_table
 from regionclip.contracts.splits import read_classes, split_checks
+from regionclip.data.image_files import SEEN, Looked, load_seen
 from regionclip.data.layout import DetectionSet, data_sets, detection_set, load_classes, splits
 from regionclip.data.rejects import Rejects
 from regionclip.data.splits import write_detection_set
@@ -38,7 +40,8 @@ def test_the_manifest_counts_and_sums_sources_and_results(real: SimpleNamespace,
     assert all(sha256_file(Path("data", name, file)) == digest for file, digest in manifest["sha256"].items())
     for split in ("train", "val"):
         source = Path(getattr(files, f"instances_{split}"))
-        assert manifest["sources"][split] == {"file": source.name, "sha256": sha256_file(source)}
+        sizes = {part: len(read_json(source)[part]) for part in ("images", "annotations")}
+        assert manifest["sources"][split] == {"file": source.name, "sha256": sha256_file(source), **sizes}
 
 
 def test_every_picture_of_every_split_is_found_where_it_was(real: SimpleNamespace) -> None:
@@ -80,6 +83,35 @@ def test_bad_records_and_pictures_are_set_aside_up_to_a_limit(real: SimpleNamesp
     assert counts["val_images"] == whole["val_images"] - 1
     kept = read_json("data/coco/annotations/ov_coco_train_base48.json")["annotations"]
     assert content["annotations"][0]["id"] not in {annotation["id"] for annotation in kept}
+    listed = read_json("data/coco/manifest.json")["sources"]["train"]["annotations"]
+    assert listed == len(content["annotations"]), "the source is counted as it is"
+
+
+def test_pictures_are_decoded_once(real: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """LVIS shares COCO's, and the gate reads what was seen; a picture that has changed since is decoded again."""
+    decoded: list[int] = []
+    whole = Image.open
+    monkeypatch.setattr(Image, "open", lambda *values: decoded.append(1) or whole(*values))
+    seen: dict[Path, Looked] = {}
+    with Rejects("x_rejected.jsonl", 0) as rejects:
+        counts = [
+            write_detection_set(Path("data"), name, getattr(real, name), rejects, seen) for name in ("coco", "lvis")
+        ]
+    pictures = sum(count[f"{split}_images"] for count in counts for split in ("train", "val"))
+    assert len(decoded) == len(seen) < pictures, "some are in both sets"
+    decoded.clear()
+
+    def look_again() -> list[bool]:
+        where, known = detection_set("coco", "train"), load_seen(Path("data", name, SEEN) for name in ("coco", "lvis"))
+        assert known == seen
+        table = image_files_table(read_box_tables(where.annotations, "coco").images, where.images, seen=known)
+        assert (table["real_width"].isna() | (table["real_width"] == table["width"])).all()
+        return table["error"].notna().tolist()
+
+    assert not any(look_again()) and decoded == []
+    changed = Path(real.coco.images_train) / read_json(real.coco.instances_train)["images"][0]["file_name"]
+    changed.write_bytes(changed.read_bytes()[:-100])
+    assert sum(look_again()) == len(decoded) == 1
 
 
 def test_another_choice_of_classes_replaces_the_whole_set(real: SimpleNamespace) -> None:

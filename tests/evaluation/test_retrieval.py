@@ -14,8 +14,8 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.captions.coco import CocoCaptions
+from regionclip.data.captions.karpathy import KarpathyCaptions
 from regionclip.errors import InputError
-from regionclip.evaluation.karpathy import KarpathyCaptions
 from regionclip.evaluation.retrieval import evaluate_retrieval, retrieval_recall
 from regionclip.evaluation.teacher import normalized
 from regionclip.files import write_json

@@ -5,7 +5,11 @@ The stages run in this process, in the order of the graph; DVC's part is proved 
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import shutil
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.files import read_json, write_json
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params
+from regionclip.regions.store import RegionStore
 from regionclip.stages.runner import run_stage
 from regionclip.text.class_names import COCO_80
 
@@ -167,3 +172,133 @@ def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
     with pytest.raises(InputError, match=r"rpn\.pth, key '.*rpn_(cls|reg).*another shape"):
         run_stage("rpn")
     assert not Path("artifacts/rpn").exists() and not Path("artifacts/proposals").exists()
+
+
+SENTENCES = (
+    "a person and a car",
+    "a red car by a person",
+    "two cats",
+    "a traffic light and a cat",
+    "a person with a cat",
+)
+
+
+def _write_captioned(form: str) -> dict[str, str | None]:
+    """Write eight captioned pictures in a form; return ``data.files.captions``.
+
+    ``cc3m``: tar shards as img2dataset writes them; ``tsv``: the official code's; ``flickr30k``: a Karpathy JSON.
+    """
+    folder = Path("datasets", form)
+    folder.mkdir()
+    rng, records = np.random.default_rng(1), []
+    for number in range(8):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)).save(file, "JPEG")
+        records.append((f"{number:09d}", file.getvalue(), SENTENCES[number % len(SENTENCES)]))
+    if form == "cc3m":
+        for shard in (0, 1):
+            with tarfile.open(folder / f"{shard:05d}.tar", "w") as tar:
+                for key, picture, sentence in records[shard::2]:
+                    about = f'{{"caption": "{sentence}", "key": "{key}", "status": "success"}}'.encode()
+                    for suffix, content in (("jpg", picture), ("txt", sentence.encode()), ("json", about)):
+                        member = tarfile.TarInfo(f"{key}.{suffix}")
+                        member.size = len(content)
+                        tar.addfile(member, io.BytesIO(content))
+        return {"file": str(folder), "images": None}
+    if form == "tsv":
+        pictures = [f"{key}\t{base64.b64encode(picture).decode()}\n" for key, picture, _ in records]
+        (folder / "images.tsv").write_text("".join(pictures))
+        (folder / "text.tsv").write_text("".join(f"{key}\t{sentence}\n" for key, _, sentence in records))
+        return {"file": str(folder), "images": None}
+    (folder / "flickr30k-images").mkdir()
+    for key, picture, _ in records:
+        (folder / "flickr30k-images" / f"{key}.jpg").write_bytes(picture)
+    if form == "jsonl":
+        lines = [{"image": f"flickr30k-images/{key}.jpg", "caption": sentence} for key, _, sentence in records]
+        (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return {"file": str(folder / "captions.jsonl"), "images": None}
+    images = [
+        {"sentids": [n], "filename": f"{key}.jpg", "split": "train", "sentences": [{"raw": sentence}]}
+        for n, (key, _, sentence) in enumerate(records)
+    ]
+    images.append(images[0] | {"filename": "of_test.jpg", "split": "test"})
+    write_json(folder / "dataset_flickr30k.json", {"images": images, "dataset": "flickr30k"})
+    return {"file": str(folder / "dataset_flickr30k.json"), "images": str(folder / "flickr30k-images")}
+
+
+@pytest.mark.parametrize(
+    "form", ["cc3m", *(pytest.param(form, marks=pytest.mark.slow) for form in ("flickr30k", "jsonl", "tsv"))]
+)
+def test_captioned_pictures_are_read_in_their_own_form_by_every_stage(
+    project: Path, write_params: Callable[..., None], form: str
+) -> None:
+    """From the gate to a pretrained student, all eight pictures."""
+    captions = _write_captioned(form)
+    write_params(pretrain={"weights": None})
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["data"]["files"]["captions"] = captions
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    for stage in (*BEFORE, "pretrain"):
+        run_stage(stage)
+    shown = {stage: read_json(f"reports/metrics/{stage}.json") for stage in BEFORE if stage not in ("teacher", "rpn")}
+    counted = {"shards": 2} if form in {"cc3m", "tsv"} else {"images": 8, "captions": 8, "rejected": 0}
+    assert shown["data"]["scenes"].items() >= counted.items()
+    assert shown["check_data"]["images"] == 8 + 4 + 4, "captioned ones, and those of both splits"
+    assert shown["check_data"]["rejected"] == shown["pseudo_labels"]["rejected"] == 0
+    assert Path("artifacts/concepts/concepts.csv").read_text().startswith("person,")
+    store = RegionStore.open("artifacts/pseudo_labels")
+    assert len(store) == shown["check_pseudo_labels"]["images"] == 8
+    assert {Path(str(identity)).stem.zfill(9) for identity in store.image_ids} == {f"{n:09d}" for n in range(8)}
+    assert len(Path("artifacts/history/pretrain.jsonl").read_text().splitlines()) > 0
+    student, teacher = (ClipFolder.open(f"artifacts/{name}").state_dict() for name in ("pretrain", "teacher"))
+    assert any(not student[key].equal(value) for key, value in teacher.items())
+    index = Path(f"datasets/.{form}.index.arrow")
+    assert index.exists() == (form in {"cc3m", "tsv"}), "shards are indexed once, beside them"
+
+
+def _write_lvis() -> dict[str, str]:
+    """Write six pictures in LVIS's own form, told by their addresses only; return ``data.files.lvis``."""
+    rng = np.random.default_rng(2)
+    classes = (("cup", "f"), ("bow_(weapon)", "c"), ("car_(automobile)", "f"), ("flower_arrangement", "r"))
+    categories = [{"id": 3 * n + 1, "name": name, "frequency": f} for n, (name, f) in enumerate(classes)]
+    for split, folders in (("train", ["train2017"] * 4), ("val", ["train2017", "val2017"])):
+        images, boxes = [], []
+        for number, folder in enumerate(folders, 100 if split == "train" else 200):
+            file = Path("datasets/coco", folder, f"{number:012d}.jpg")
+            Image.fromarray(rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)).save(file)
+            images.append(
+                {
+                    "id": number, "coco_url": f"http://images.cocodataset.org/{folder}/{file.name}", "width": SIZE[0],
+                    "height": SIZE[1], "neg_category_ids": [], "not_exhaustive_category_ids": [],
+                }
+            )  # fmt: skip
+            for place, category in enumerate(categories):
+                x = 4.0 + 30 * place
+                corners = [x, 20.0, x + 24, 20.0, x + 24, 50.0, x, 50.0]
+                boxes.append(
+                    {
+                        "id": len(boxes) + 1, "image_id": number, "category_id": category["id"], "area": 720.0,
+                        "bbox": [x, 20.0, 24.0, 30.0], "segmentation": [corners],
+                    }
+                )  # fmt: skip
+        write_json(f"datasets/lvis_v1_{split}.json", {"images": images, "annotations": boxes, "categories": categories})
+    files = {f"instances_{split}": f"datasets/lvis_v1_{split}.json" for split in ("train", "val")}
+    return files | {"images": "datasets/coco", "classes": "open_vocabulary"}
+
+
+@pytest.mark.slow
+def test_lvis_files_go_to_an_evaluated_detector(project: Path, write_params: Callable[..., None]) -> None:
+    """Two classes of the frequent ones and a common one are trained on, masks too; the rare one is novel."""
+    write_params(evaluation={"constrained": False})
+    values, lvis = yaml.safe_load(Path("params.yaml").read_text()), _write_lvis()
+    values["data"] |= {"sets": ["lvis"], "files": {"coco": None, "lvis": lvis, "captions": None}}
+    values["rpn"]["dataset"] = "lvis"
+    values["finetune"]["lvis"] = values["finetune"]["coco"] | {"masks": True, "score_mode": "sigmoid"}
+    Path("params.yaml").write_text(yaml.safe_dump(values))
+    for stage in (*BEFORE, "pretrain", "zero_shot"):
+        run_stage(stage)
+    for stage in ("finetune", "evaluate"):
+        run_stage(stage, "lvis")
+    counts = read_json("reports/metrics/data.json")["lvis"]
+    assert (counts["train_annotations"], counts["train_categories"], counts["val_categories"]) == (12, 3, 4)
+    assert read_json("reports/metrics/evaluate_lvis.json")["regionclip"]["apr"] is not None

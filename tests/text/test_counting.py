@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import repeat
 
 import pytest
@@ -24,6 +24,10 @@ class Words:
     def parse(self, caption: str) -> list[str]:
         """Return the words."""
         return caption.split()
+
+    def parse_all(self, captions: Iterable[str]) -> Iterator[list[str]]:
+        """Yield the words of each caption."""
+        return map(self.parse, captions)
 
 
 class Unpicklable(Words):

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from regionclip.errors import InputError
+from regionclip.text import spacy_parser
+from regionclip.text.counting import count_concepts
 from regionclip.text.parser import build_parser
 
 SPACY = importlib.util.find_spec("spacy") is not None
@@ -58,3 +63,22 @@ def test_spacy_concepts_are_compound_and_root(monkeypatch: pytest.MonkeyPatch) -
         deps=["nsubj", "ROOT", "nummod", "amod", "compound", "dobj"],
     )
     assert parser.concepts(doc) == ["stop sign", "red stop sign"]
+
+
+def test_spacy_reads_many_captions_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is called through its ``pipe``, once for all captions of a batch, and never for a single one."""
+    batches: list[list[str]] = []
+
+    class Language:
+        meta = {"version": "0"}
+
+        def pipe(self, texts: Iterable[str]) -> Iterator[SimpleNamespace]:
+            batches.append(list(texts))
+            words = [text.split()[-1] for text in batches[-1]]
+            roots = [SimpleNamespace(lemma_=word, pos_="NOUN", children=[]) for word in words]
+            return iter(SimpleNamespace(noun_chunks=[SimpleNamespace(root=root)]) for root in roots)
+
+    monkeypatch.setattr(spacy_parser, "_load", lambda name: Language())
+    parser = build_parser("spacy:hand")
+    assert count_concepts(["A red  star", "two cats\u200b", "the star"], parser) == Counter({"star": 2, "cats": 1})
+    assert len(batches) == 1 and len(batches[0]) == 3

@@ -64,6 +64,12 @@ class CaptionedImages(ABC):
         for record in self:
             yield from record.captions
 
+    @property
+    def listed(self) -> dict[str, int]:
+        """How many images and captions the source lists, those that are set aside too; it may be read for that."""
+        table = self.table()
+        return {"images": len(table) + len(self.rejected), "captions": len(table.captions)}
+
     def table(self) -> CaptionTable:
         """Read the source into a table for access by number, in the order of the records; no image is in it."""
         return CaptionTable.of(self)

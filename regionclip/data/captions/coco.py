@@ -30,6 +30,7 @@ class CocoCaptions(CaptionedImages):
         super().__init__(path, rejects)
         content = read_json(path)
         pictures, annotations = (self._records(content, key) for key in ("images", "annotations"))
+        self._listed = {"images": len(pictures), "captions": len(annotations)}
         self._files: dict[Any, Path] = {}
         self._captions: dict[Any, list[Any]] = {}
         self._broken: list[InputError] = []
@@ -37,6 +38,11 @@ class CocoCaptions(CaptionedImages):
             self._take(self._add_picture, record, f"images[{number}]", images)
         for number, record in enumerate(annotations):
             self._take(self._add_caption, record, f"annotations[{number}]")
+
+    @property
+    def listed(self) -> dict[str, int]:
+        """How many images and captions the file lists, bad ones too."""
+        return self._listed
 
     def _take(self, add: Callable[..., None], *values: Any) -> None:
         """Add a record; keep the error of a broken one for the reading, which sets it aside."""
@@ -55,7 +61,7 @@ class CocoCaptions(CaptionedImages):
     def _add_caption(self, record: Any, name: str) -> None:
         identity = self._value(record, name, "image_id")
         if identity not in self._captions:
-            problem = f"image {identity} is not among the images"
+            problem = f"its image is not among the images ({identity})"
             mend = "add the image, or take the caption out"
             raise InputError(problem, file=self.path, record=name, key="image_id", mend=mend)
         self._captions[identity].append(self._value(record, name, "caption"))

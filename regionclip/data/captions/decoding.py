@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regionclip.data.captions.span import ImageSpan
+from regionclip.data.image_files import depth_problem
 from regionclip.errors import InputError
 
 
@@ -19,13 +20,15 @@ def decode_image(image: bytes | str | Path | ImageSpan, name: str | Path | None 
         name: What to call it in an error; default: the file.
 
     Raises:
-        InputError: The file is absent, is no image, or is cut short.
+        InputError: The file is absent, is no image, is cut short, or has pixels of more than 8 bits in one channel.
     """
     if name is None:
         name = "image bytes" if isinstance(image, bytes) else image.file if isinstance(image, ImageSpan) else image
     try:
         content = image.read() if isinstance(image, ImageSpan) else image
         with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as opened:
+            if problem := depth_problem(opened):
+                raise ValueError(problem)
             return ImageOps.exif_transpose(opened).convert("RGB")
     except FileNotFoundError:
         raise InputError("the image does not exist", file=name, mend="put it there, or take its record out") from None

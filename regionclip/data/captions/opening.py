@@ -7,11 +7,15 @@ from pathlib import Path
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.coco import CocoCaptions
 from regionclip.data.captions.jsonl import JsonLinesCaptions
+from regionclip.data.captions.karpathy import TRAIN as KARPATHY_TRAIN
+from regionclip.data.captions.karpathy import KarpathyCaptions
 from regionclip.data.captions.tsv import TsvCaptions
+from regionclip.data.fetch.command import mend_missing
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 
-_FORMS = "give a COCO captions .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
+_FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
+_START = 1 << 20  # bytes; the first image of a Karpathy JSON has its sentences within them
 
 
 def open_captioned_images(
@@ -20,8 +24,8 @@ def open_captioned_images(
     """Open a source of captioned images.
 
     Args:
-        path: COCO captions JSON, JSON Lines, a tar shard, an image TSV, a folder of shards or TSVs, or a folder with
-            ``captions.json`` or ``captions.jsonl``.
+        path: COCO captions JSON, Karpathy JSON (what is trained on), JSON Lines, a tar shard, an image TSV, a folder of
+            shards or TSVs, or a folder with ``captions.json`` or ``captions.jsonl``.
         images: Folder that file names start from; default: ``images`` beside a JSON, the folder of a JSON Lines file.
         rejects: Takes the bad records; None: they are errors. See `CaptionedImages`.
 
@@ -30,7 +34,8 @@ def open_captioned_images(
     """
     path = Path(path)
     if not path.exists():
-        raise InputError("there are no captions", file=path, mend="run the stage that writes them, or mend the path")
+        otherwise = "run the stage that writes them, or mend the path"
+        raise InputError("there are no captions", file=path, mend=mend_missing(path, otherwise))
     suffix = path.suffix
     if path.is_dir():
         inside = [path / name for name in ("captions.json", "captions.jsonl") if (path / name).exists()]
@@ -48,5 +53,14 @@ def open_captioned_images(
     if suffix == ".jsonl":
         return JsonLinesCaptions(path, Path(images) if images else path.parent, rejects)
     if suffix == ".json":
-        return CocoCaptions(path, Path(images) if images else path.parent / "images", rejects)
+        folder = Path(images) if images else path.parent / "images"
+        if _is_karpathy(path):
+            return KarpathyCaptions(path, folder, KARPATHY_TRAIN, rejects)
+        return CocoCaptions(path, folder, rejects)
     raise InputError(f"captions do not come as '{suffix}'", file=path, mend=_FORMS)
+
+
+def _is_karpathy(path: Path) -> bool:
+    """Whether the images of a JSON hold their sentences; COCO's captions stand in a list of their own."""
+    with path.open("rb") as content:
+        return b'"sentences"' in content.read(_START)

@@ -41,6 +41,10 @@ class ShardedCaptions(CaptionedImages):
         """Return the table of the index beside the shards, which the first call writes."""
         return indexed(self, self.shards)
 
+    def iter_captions(self) -> Iterator[str]:
+        """Yield every caption, from the index: the images' bytes are passed over once, when it is made."""
+        return self.table().iter_captions()
+
     def _read(self) -> Iterator[CaptionedImage]:
         for shard in self.shards:
             with shard.open("rb") as content:

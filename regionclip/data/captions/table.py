@@ -53,6 +53,16 @@ class CaptionTable:
         return CaptionedImage(key, path if offset < 0 else ImageSpan(path, offset, size, base64), tuple(captions))
 
     @property
+    def captions(self) -> pa.ChunkedArray:
+        """The captions of all images, string, one after the other."""
+        return pc.list_flatten(self.columns.column("captions"))
+
+    def iter_captions(self) -> Iterator[str]:
+        """Yield every caption; one batch of them is in memory at a time."""
+        for batch in self.columns.column("captions").chunks:
+            yield from batch.flatten().to_pylist()
+
+    @property
     def keys(self) -> pa.ChunkedArray:
         """The keys, string."""
         return self.columns.column("key")

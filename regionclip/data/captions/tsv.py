@@ -60,6 +60,10 @@ class TsvCaptions(CaptionedImages):
         line_indexes = [file for tsv in self.shards if (file := tsv.with_suffix(".lineidx")).exists()]
         return indexed(self, [*self.shards, *line_indexes])
 
+    def iter_captions(self) -> Iterator[str]:
+        """Yield every caption, from the index: the images' bytes are passed over once, when it is made."""
+        return self.table().iter_captions()
+
     def _read(self) -> Iterator[CaptionedImage]:
         for images, texts in self._pairs:
             with images.open("rb") as image_rows, texts.open("rb") as text_rows:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from regionclip import cli
-from regionclip.data.fetch import fetch, status
+from regionclip.data.fetch.fetching import fetch, status
 from regionclip.data.fetch.record import RECORD, look
 from regionclip.data.fetch.sources import SOURCES, Archive
 from regionclip.errors import InputError

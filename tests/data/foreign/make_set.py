@@ -47,8 +47,7 @@ def _write(file: Path, images: list[dict[str, Any]], boxes: list[dict[str, Any]]
 def _scene(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, list[float]]], str]:
     """Return a picture, its classes and boxes (x, y, width, height in pixels), and a caption."""
     width, height = SIZE
-    ramp = np.linspace(90, 170, width)[None, :, None] + rng.normal(0, 10, (height, width, 3))
-    picture = Image.fromarray(ramp.clip(0, 255).astype(np.uint8))
+    picture = _ground(rng)
     draw, found, words = ImageDraw.Draw(picture), [], []
     for left in rng.permutation([0, 80, 160])[: rng.integers(1, 4)]:
         kind, colour, side = int(rng.integers(3)), str(rng.choice(list(COLOURS))), int(rng.integers(36, 70))
@@ -57,6 +56,13 @@ def _scene(rng: np.random.Generator) -> tuple[Image.Image, list[tuple[int, list[
         found.append((kind, [float(x), float(y), float(side), float(side)]))
         words.append(f"a {colour} {CLASSES[kind]}")
     return picture, found, " and ".join(words)
+
+
+def _ground(rng: np.random.Generator) -> Image.Image:
+    """Return gray clouds with grain, other ones each time: two pictures with a like object in a like place differ."""
+    clouds = Image.fromarray(rng.uniform(60, 200, (4, 5)).astype(np.float32)).resize(SIZE, Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 10, (SIZE[1], SIZE[0], 3))
+    return Image.fromarray((np.asarray(clouds)[..., None] + grain).clip(0, 255).astype(np.uint8))
 
 
 def _draw(draw: ImageDraw.ImageDraw, kind: int, place: tuple[int, int, int], colour: tuple[int, int, int]) -> None:

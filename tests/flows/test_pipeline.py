@@ -1,0 +1,197 @@
+"""The flow does what `dvc repro` does, and says of each stage what became of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.artifacts import Artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import State
+from prefect.settings import get_current_settings
+
+from flows import pipeline as module
+from flows.pipeline import pipeline
+from flows.stage_runs import run_stage
+
+ROOT = Path(__file__).parents[2]
+# Stage b writes when it began and ended.
+TIMED = """
+import atexit, pathlib, sys, time
+began = time.time()
+if sys.argv[1].startswith("b"):
+    time.sleep(2.5)
+    atexit.register(lambda: pathlib.Path(f"time_{sys.argv[1]}").write_text(f"{began} {time.time()}"))
+"""
+TRAINING = """
+import pathlib, sys, time
+pathlib.Path("training").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    pathlib.Path("checkpoint").touch()
+    sys.exit(4)
+"""
+TERMINATED = """
+from flows import pipeline as module
+module.start_pipeline_run = lambda profile, tags: "parent"
+module.finish_pipeline_run = lambda run, stages, status, root: open(root / "closed", "w").write(status)
+module.pipeline(workspace={repository!r}, targets=["a"])
+"""
+pytestmark = pytest.mark.usefixtures("prefect_server")
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(autouse=True)
+def no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries follow at once."""
+    monkeypatch.setattr(module, "run_stage", run_stage.with_options(retry_delay_seconds=0))
+
+
+@pytest.fixture(autouse=True)
+def parent_run(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The parent run is kept here instead of MLflow, which takes seconds to start; tests/tracking has the real one."""
+    closed: list[dict[str, Any]] = []
+
+    def finish(run_id: str | None, stages: Any, *, status: str, root: Path) -> None:
+        closed.append({"run": run_id, "stages": list(stages), "status": status, "root": root})
+
+    monkeypatch.setattr(module, "start_pipeline_run", lambda profile, tags: f"parent-of-{profile}")
+    monkeypatch.setattr(module, "finish_pipeline_run", finish)
+    return closed
+
+
+def run(folder: Path, **parameters: Any) -> State[Any]:
+    return pipeline(workspace=str(folder), return_state=True, **parameters)
+
+
+def lock(folder: Path) -> dict[str, Any]:
+    """dvc.lock as data: stages that ran side by side stand in it in the order in which they ended."""
+    return yaml.safe_load((folder / "dvc.lock").read_text())
+
+
+def ran(folder: Path) -> list[str]:
+    """Names of the stages whose command ran, since the last call."""
+    log = folder / "ran.log"
+    names = log.read_text().split() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return names
+
+
+def artifact(key: str) -> str:
+    return Artifact.get(key).data
+
+
+def outcomes() -> dict[str, str]:
+    return {row["stage"]: row["outcome"] for row in json.loads(artifact("pipeline-stages"))}
+
+
+def test_same_lock_as_plain_repro_then_nothing_to_do(
+    repository: Path, tmp_path: Path, command: Command, parent_run: list[dict[str, Any]]
+) -> None:
+    plain = shutil.copytree(repository, tmp_path / "plain")
+    command(plain, "dvc", "repro").check_returncode()
+    state = run(repository)
+    assert state.is_completed() and state.message == "4 ran"
+    assert lock(repository) == lock(plain)
+    assert sorted(ran(repository)) == ["a", "b_x", "b_y", "c"]
+    assert command(repository, "dvc", "status", "--json").stdout.strip() == "{}"
+    assert "| b@x | out/x.txt | new |" in artifact("pipeline-summary")
+
+    assert run(repository).message == "4 cached" and ran(repository) == []
+    assert set(outcomes().values()) == {"cached"} and "None." in artifact("pipeline-summary")
+    assert [closed["status"] for closed in parent_run] == ["FINISHED"] * 2
+    assert parent_run[0]["run"] == "parent-of-mini" and parent_run[0]["root"] == repository
+
+
+def test_failed_stage_stops_what_needs_it_and_not_its_neighbour(repository: Path) -> None:
+    (repository / "fail_b_x").write_text("3")
+    state = run(repository)
+    assert state.is_failed()
+    assert state.message == "b@x failed with exit code 3 (the data check refused its input); not run: c"
+    assert sorted(ran(repository)) == ["a", "b_y"]
+    assert outcomes() == {"a": "ran", "b@x": "failed", "b@y": "ran", "c": "not run"}
+
+    (repository / "fail_b_x").unlink()
+    assert run(repository).message == "2 cached, 2 ran" and ran(repository) == ["b_x", "c"]
+
+
+def test_an_interruption_that_passes_does_not_fail_the_run(repository: Path) -> None:
+    once = "import sys, pathlib\nif not pathlib.Path('ran.log').exists():\n    open('ran.log', 'w')\n    sys.exit(4)\n"
+    (repository / "step.py").write_text(once + (repository / "step.py").read_text())
+    assert run(repository, targets=["a"]).message == "1 ran"
+
+
+def test_old_params_are_restored_by_dvc_and_count_as_cached(repository: Path) -> None:
+    run(repository, targets=["a"])
+    for seed in (2, 1):
+        (repository / "params.yaml").write_text(f"profile: mini\nseed: {seed}\n")
+        assert run(repository, targets=["a"]).is_completed()
+    assert ran(repository) == ["a", "a"] and outcomes() == {"a": "cached"}
+
+
+def test_profile_takes_the_place_of_params_but_not_of_changes(repository: Path, parent_run: list[Any]) -> None:
+    (repository / "profiles").mkdir()
+    (repository / "profiles/big.yaml").write_text("profile: big\nseed: 7\n")
+    assert run(repository, targets=["a"], profile="big").is_completed()
+    assert parent_run[-1]["run"] == "parent-of-big" and "seed: 7" in (repository / "dvc.lock").read_text()
+    assert run(repository, targets=["a"], profile="big").message == "1 cached"
+
+    (repository / "params.yaml").write_text("profile: mini\nseed: 3\n")
+    assert "not committed" in run(repository, profile="big").message
+    assert "profiles are big" in run(repository, profile="small").message
+    assert (repository / "params.yaml").read_text() == "profile: mini\nseed: 3\n" and len(parent_run) == 2
+
+
+def test_wrong_place_and_wrong_target_are_named(tmp_path: Path, repository: Path) -> None:
+    assert "give the checkout as workspace" in run(tmp_path).message
+    assert "stages are a, b@x, b@y, c" in run(repository, targets=["z"]).message
+    assert "DVC has no default remote" in run(repository, push=True).message
+
+
+@pytest.mark.parametrize(("slots", "overlap"), [(None, True), (1, False)])
+def test_neighbours_run_side_by_side_unless_a_limit_says_no(repository: Path, slots: int | None, overlap: bool) -> None:
+    (repository / "step.py").write_text(TIMED + (repository / "step.py").read_text())
+    with get_client(sync_client=True) as client:
+        if slots:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="gpu", limit=slots))
+        try:
+            assert run(repository, targets=["b"]).message == "3 ran"
+        finally:
+            if slots:
+                client.delete_global_concurrency_limit_by_name("gpu")
+    (x_start, x_end), (y_start, y_end) = (
+        map(float, (repository / f"time_{name}").read_text().split()) for name in ("b_x", "b_y")
+    )
+    assert (x_start < y_end and y_start < x_end) == overlap
+
+
+def test_terminated_flow_lets_its_stage_reach_a_checkpoint(repository: Path, parent_run: list[Any]) -> None:
+    (repository / "step.py").write_text(TRAINING)
+    starter = TERMINATED.format(repository=str(repository))
+    environment = os.environ | {"PREFECT_API_URL": str(get_current_settings().api.url)}
+    flow = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT, env=environment)
+    deadline = time.monotonic() + 90
+    while not (repository / "training").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    flow.terminate()
+    flow.wait(60)
+    assert (repository / "checkpoint").exists() and (repository / "closed").read_text() == "KILLED"
+    (repository / "step.py").write_text("import pathlib\npathlib.Path('a.txt').touch()\n")
+    assert run(repository, targets=["a"]).message == "1 ran"
+
+
+def test_parameters_explain_themselves_in_the_form() -> None:
+    fields = pipeline.parameters.properties
+    assert list(fields) == ["profile", "targets", "force", "pull", "push", "shards", "workspace"]
+    assert all(len(field["description"]) > 20 for field in fields.values())
