@@ -61,7 +61,6 @@ def train(
     """
     register_safe_loader()
     scratch.mkdir(parents=True, exist_ok=True)
-    tracking = [JointLossHook(), MLflowHook(history=history), ProgressHook(title)]
     with StopRequest() as stop, full_disk_named(scratch):
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
@@ -72,7 +71,13 @@ def train(
             optim_wrapper=_optimizer(model, schedule),
             param_scheduler=_schedulers(schedule),
             default_hooks=_default_hooks(schedule.iterations, stop),
-            custom_hooks=[StepSeedHook(seed), *tracking, *(hooks or [])],
+            custom_hooks=[
+                StepSeedHook(seed),
+                JointLossHook(),
+                MLflowHook(history),
+                ProgressHook(title),
+                *(hooks or []),
+            ],
             randomness={"seed": seed},
             default_scope="mmdet",
             experiment_name=scratch.name,

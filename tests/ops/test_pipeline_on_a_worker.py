@@ -112,7 +112,7 @@ def test_fresh_clone_pulls_and_has_nothing_to_do(
     pulled = command(folder, "dvc", "pull")
     assert pulled.returncode == 0, pulled.stderr
     assert json.loads(command(folder, "dvc", "status", "--json").stdout) == {}
-    again = command(folder, "dvc", "repro")
+    again = command(folder, "dvc", "repro", PYTHONPATH=str(folder))
     assert again.returncode == 0 and "Running stage" not in again.stdout
     assert command(folder, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
 
@@ -133,7 +133,8 @@ def test_plain_repro_gives_the_same_lock(
     branch: str, origin: Path, clone: Callable[..., Path], command: Command, tmp_path: Path
 ) -> None:
     folder = clone(tmp_path / "plain")
-    done = command(folder, "dvc", "repro", MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}")
+    settings = {"PYTHONPATH": str(folder), "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    done = command(folder, "dvc", "repro", **settings)
     assert done.returncode == 0, done.stderr[-3000:]
     flow = yaml.safe_load(command(origin, "git", "show", f"{branch}:dvc.lock").stdout)
     assert _comparable(yaml.safe_load((folder / "dvc.lock").read_text())) == _comparable(flow)

@@ -62,8 +62,8 @@ def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, which is the current folder."""
+def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of it, which is the current folder; one thread everywhere, since another number rounds otherwise."""
     folder = tmp_path / "project"
     shutil.copytree(prepared, folder, symlinks=True)
     monkeypatch.chdir(folder)
@@ -72,7 +72,10 @@ def project(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return folder
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield folder
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
