@@ -1,0 +1,60 @@
+"""Typed schema of params.yaml: one model a section; an unknown, missing or ill-typed key stops with its name."""
+
+from regionclip.params.data import (
+    CaptionFiles,
+    CheckData,
+    CocoFiles,
+    Data,
+    DataFiles,
+    DemoWorld,
+    LvisFiles,
+    OwnClasses,
+    Quarantine,
+)
+from regionclip.params.document import Params, check_params, load_params
+from regionclip.params.language import ClipArchitecture, Concepts, Teacher, TextBanks, TextTower, VisionTower
+from regionclip.params.regions import CheckPseudoLabels, Detection, LossWeights, Pretrain, PseudoLabels, Rpn
+from regionclip.params.training import GradientClip, Schedule
+from regionclip.params.transfer import (
+    DatasetFinetune,
+    DatasetThresholds,
+    Evaluation,
+    Finetune,
+    ScoreThresholds,
+    ZeroShot,
+)
+
+__all__ = [
+    "CaptionFiles",
+    "CheckData",
+    "CheckPseudoLabels",
+    "ClipArchitecture",
+    "CocoFiles",
+    "Concepts",
+    "Data",
+    "DataFiles",
+    "DatasetFinetune",
+    "DatasetThresholds",
+    "DemoWorld",
+    "Detection",
+    "Evaluation",
+    "Finetune",
+    "GradientClip",
+    "LossWeights",
+    "LvisFiles",
+    "OwnClasses",
+    "Params",
+    "Pretrain",
+    "PseudoLabels",
+    "Quarantine",
+    "Rpn",
+    "Schedule",
+    "ScoreThresholds",
+    "Teacher",
+    "TextBanks",
+    "TextTower",
+    "VisionTower",
+    "ZeroShot",
+    "check_params",
+    "load_params",
+]

@@ -1,0 +1,104 @@
+"""The whole of params.yaml: read, checked, and checked for sections that contradict each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from regionclip.errors import InputError
+from regionclip.params.data import CheckData, Data, Quarantine
+from regionclip.params.language import Concepts, Teacher, TextBanks
+from regionclip.params.regions import CheckPseudoLabels, Detection, Pretrain, PseudoLabels, Rpn
+from regionclip.params.section import Count, Section
+from regionclip.params.transfer import Evaluation, Finetune, ZeroShot
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    profile: str
+    seed: Count
+    data: Data
+    quarantine: Quarantine
+    check_data: CheckData
+    concepts: Concepts
+    teacher: Teacher
+    text_bank: TextBanks
+    detection: Detection
+    rpn: Rpn
+    pseudo_labels: PseudoLabels
+    check_pseudo_labels: CheckPseudoLabels
+    pretrain: Pretrain
+    zero_shot: ZeroShot
+    finetune: Finetune
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        absent = [name for name in self.data.sets if getattr(self.finetune, name) is None]
+        if absent:
+            raise ValueError(f"data.sets names {', '.join(absent)}, which finetune leaves null")
+        for name in self.data.sets:
+            if getattr(self.finetune, name).weights and self.finetune.initialisations != ["regionclip"]:
+                raise ValueError(f"finetune.{name}.weights is one detector: finetune.initialisations is [regionclip]")
+        if self.data.source == "files" and self.data.files.captions is None and self.pretrain.weights is None:
+            raise ValueError("data.files.captions is null, so pretrain.weights must name a RegionCLIP")
+        self._official_sets_are_there()
+        return self
+
+    def _official_sets_are_there(self) -> None:
+        official, detection = self.check_data.official, {"coco2017": "coco", "lvis_v1": "lvis"}
+        files = self.data.files if self.data.source == "files" else None
+        captioned = [name for name in official if name not in detection]
+        there = [name for name, dataset in detection.items() if files and dataset in self.data.sets]
+        there += captioned if files and files.captions else []
+        absent = [name for name in official if name not in there]
+        if absent:
+            raise ValueError(f"check_data.official names {', '.join(absent)}, which the data leave out")
+        if len(captioned) > 1:
+            raise ValueError(f"check_data.official names {' and '.join(captioned)}, and data.files.captions is one set")
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputError: The file is absent, is not YAML, or has an unknown, missing or ill-typed key; the message names it.
+    """
+    path = Path(path)
+    try:
+        # JSON mode of pydantic's strict check takes YAML lists as tuples and whole numbers as floats.
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            "the file does not exist", file=path, mend="run from the folder that holds params.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InputError(f"not YAML ({' '.join(str(error).split())})", file=path, mend="mend the line named") from None
+    return check_params(values, path)
+
+
+def check_params(values: object, path: str | Path) -> Params:
+    """Check the values of a params file; see `load_params`."""
+    import json
+
+    try:
+        return Params.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        first, more = error.errors()[0], error.error_count() - 1
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        problem, mend = _explain(first)
+        rest = f" (and {more} more)" if more else ""
+        raise InputError(f"{problem}{rest}", file=path, key=key, mend=mend) from None
+
+
+def _explain(error: dict) -> tuple[str, str]:
+    if error["type"] == "missing":
+        return "the key is missing", "add it, as in the committed params.yaml"
+    if error["type"] == "extra_forbidden":
+        return "unknown key", "remove it or mend its spelling"
+    got = error["input"]
+    return f"expected: {error['msg'][0].lower()}{error['msg'][1:]}; got {got!r}", "mend the value"

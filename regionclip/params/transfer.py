@@ -1,0 +1,72 @@
+"""Sections zero_shot, finetune and evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from regionclip.params.section import Fraction, Positive, Rate, Section, Weight
+from regionclip.params.training import Schedule
+
+
+class ScoreThresholds(Section):
+    """Least score of a detection on true boxes and on proposals."""
+
+    gt: Fraction
+    rpn: Fraction
+
+
+class DatasetThresholds(Section):
+    """Least scores on each data set."""
+
+    coco: ScoreThresholds
+    lvis: ScoreThresholds
+
+
+class ZeroShot(Section):
+    """Detection without fine-tuning."""
+
+    temperature: Rate
+    score_mode: Literal["official", "sigmoid"]
+    score_threshold: DatasetThresholds
+    nms_iou: Fraction
+
+
+class DatasetFinetune(Section):
+    """Transfer to one data set, or a detector that ``weights`` holds already."""
+
+    weights: str | None
+    masks: bool
+    repeat_threshold: Fraction | None
+    background_weight: Weight
+    focal_gamma: Weight
+    score_threshold: Fraction
+    nms: Literal["hard", "soft"]
+    nms_iou: Fraction
+    max_detections: Positive
+    score_mode: Literal["none", "official", "sigmoid"]
+    schedule: Schedule
+
+
+class Finetune(Section):
+    """Transfer to open-vocabulary detection from each of ``initialisations``."""
+
+    initialisations: Annotated[list[Literal["clip", "regionclip"]], Field(min_length=1)]
+    regions_per_image: Positive
+    frozen_stages: Annotated[int, Field(ge=0, le=4)]
+    temperature: Rate
+    coco: DatasetFinetune | None
+    lvis: DatasetFinetune | None
+
+
+class Evaluation(Section):
+    """What is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen.
+
+    ``constrained`` adds COCO's numbers with only the novel and only the base classes in the vocabulary;
+    ``lvis_images`` is ``labelled`` where images without annotations are left out, as the official loader does.
+    """
+
+    split: Literal["dev", "val"]
+    constrained: bool
+    lvis_images: Literal["all", "labelled"]
