@@ -44,8 +44,8 @@ table:  ## Print the table of the last run
 test: install  ## Run the quick tests, in two processes
 	OMP_NUM_THREADS=1 python -m pytest $(TWO)
 
-test-all: install  ## Run all tests, the slow ones too
-	OMP_NUM_THREADS=1 python -m pytest -m "" $(TWO)
+test-all: install  ## Run the slow tests too, all but those of test-ops
+	OMP_NUM_THREADS=1 python -m pytest -m "not ops" $(TWO)
 
 test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow, S3) and workers
 	OMP_NUM_THREADS=1 python -m pytest -m ops tests/ops tests/infra

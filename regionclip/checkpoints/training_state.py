@@ -60,8 +60,9 @@ def publish(state_dict: dict[str, torch.Tensor], path: str | Path, meta: dict[st
         meta: Plain values about the weights: classes, hashes of what made them, preprocessing.
     """
     weights = {key: value.detach().cpu() for key, value in state_dict.items()}
-    with atomic_path(path) as beside:
-        torch.save({"state_dict": weights, "meta": meta}, beside)
+    # Given a path, torch.save would put the temporary file's name into the file, and equal weights would differ.
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        torch.save({"state_dict": weights, "meta": meta}, file)
 
 
 def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

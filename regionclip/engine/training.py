@@ -85,14 +85,18 @@ def train(
             **wrapping(model),
             **_start(scratch),
         )
-        try:
-            runner.train()
-        except RuntimeError:
-            # The signal may have ended the loader's helpers too; there is the last regular resume point.
-            if stop.made:
-                raise KeyboardInterrupt from None
-            raise
+        _run(runner, stop)
     return model.cpu().eval()
+
+
+def _run(runner: Runner, stop: StopRequest) -> None:
+    try:
+        runner.train()
+    except RuntimeError:
+        # The signal may have ended the loader's helpers too; there is the last regular resume point.
+        if stop.made:
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _start(scratch: Path) -> dict[str, Any]:

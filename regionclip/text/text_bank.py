@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
 
@@ -129,7 +129,7 @@ class TextBank:
             "sha256": self.sha256,
         }
         with atomic_path(path) as beside:
-            save_file({"embeddings": self.embeddings.contiguous()}, beside, metadata=metadata)
+            save_tensors({"embeddings": self.embeddings.contiguous()}, beside, metadata)
 
     @classmethod
     def load(cls, path: str | Path) -> TextBank:

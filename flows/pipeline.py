@@ -1,0 +1,127 @@
+"""The pipeline as a Prefect flow: the graph of dvc.yaml, one task a stage, what is independent side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows import processes
+from flows.dvc_graph import Stage, gathered, read_graph, select
+from flows.dvc_lock import changed_outputs, recorded
+from flows.profiles import use_profile
+from flows.publish import publish, push_outputs, require_remote
+from flows.run_report import counts, leave_artifacts, problems, stage_records
+from flows.shards import submit_shards
+from flows.stage_runs import RunOptions, run_stage
+from regionclip.errors import InputError
+from regionclip.tracking.pipeline_run import finish_pipeline_run, start_pipeline_run, tracking_ui_link
+
+
+@flow(name="pipeline")
+def pipeline(
+    profile: str | None = None,
+    targets: list[str] | None = None,
+    force: bool = False,
+    pull: bool = False,
+    push: bool = False,
+    shards: int = 1,
+    workspace: str | None = None,
+) -> State[None]:
+    """Bring the pipeline up to date: `dvc repro` stage by stage, with logs, retries and limits.
+
+    A failed stage stops what needs it, not its neighbours. The run ends as Failed when a stage did, with the names and
+    exit codes in its message.
+
+    Args:
+        profile: Name of a file in profiles/ (without .yaml) that takes the place of params.yaml; empty for
+            params.yaml as it is. Refused where params.yaml has changes that are not committed.
+        targets: Stages to bring up to date, with all they need, such as evaluate@coco; empty for all.
+        force: Run the stages even where nothing has changed.
+        pull: Fetch from the DVC remote what the stages to run need; outputs that are only missing are not made again.
+        push: Send outputs to the DVC remote, and the new dvc.lock to the branch runs/NAME-OF-THIS-RUN of origin.
+        shards: Into how many parts to split stages that several workers may share.
+        workspace: The checkout to run in; empty for the folder that the worker prepared.
+    """
+    root = Path(workspace or ".").resolve()
+    if not (root / "dvc.yaml").is_file():
+        raise InputError("the file does not exist", file=root / "dvc.yaml", mend="give the checkout as workspace")
+    # MLflow's default store and Git are looked for from the current folder.
+    with contextlib.chdir(root), processes.alone_in(root, get_run_logger().info):
+        if pull or push:
+            require_remote(root)
+        name = use_profile(root, profile)
+        graph = select(read_graph(root), targets, root / "dvc.yaml")
+        tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run": flow_run.name}
+        options = RunOptions(root, start_pipeline_run(name, tags), force, pull)
+        return _record_run(graph, options, shards, push)
+
+
+def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool) -> State[None]:
+    """Run the stages, then leave what became of them in Prefect, MLflow and, when asked, Git and the DVC remote."""
+    records = []
+    try:
+        with processes.stopped_together():
+            if options.pull:
+                _fetch_gathered(graph, options)
+            before = recorded(options.root, graph)
+            states = _run_stages(graph, options, shards)
+        after = recorded(options.root, graph)
+        records = stage_records(states, before, after, force=options.force)
+        failures = problems(states)
+        link = tracking_ui_link(options.parent_run)
+        notes = [f"[The run in MLflow]({link})"] if link else []
+        if push:
+            _send(options, failures, notes)
+        leave_artifacts(records, changed_outputs(before, after), [*failures, *notes], options.root)
+        status = "FAILED" if failures else "FINISHED"
+    except BaseException as error:
+        status = "FAILED" if isinstance(error, Exception) else "KILLED"
+        raise
+    finally:
+        finish_pipeline_run(options.parent_run, records, status=status, root=options.root)
+    return Failed(message="; ".join(failures)) if failures else Completed(message=counts(records))
+
+
+def _send(options: RunOptions, failures: list[str], notes: list[str]) -> None:
+    """Send outputs and dvc.lock off, those of a run that failed too; add to ``failures`` what did not work."""
+    pushed = push_outputs(options.root, return_state=True)
+    if not pushed.is_completed():
+        failures.append(str(pushed.result(raise_on_failure=False)))
+    try:
+        where = publish(options.root, flow_run.name, flow_run.id, options.parent_run, pushed=pushed.is_completed())
+    except (OSError, subprocess.SubprocessError) as error:
+        failures.append(f"the new dvc.lock could not be committed ({error})")
+    else:
+        notes.append(where)
+
+
+def _run_stages(graph: Mapping[str, Stage], options: RunOptions, shards: int) -> dict[str, State[Any]]:
+    """Submit every stage to start once those it needs have ended well; return the state each came to."""
+    futures: dict[str, Any] = {}
+    for name, stage in graph.items():
+        needs = [futures[need] for need in stage.needs]
+        parts = submit_shards(stage, options, shards, wait_for=needs) if stage.shards and shards > 1 else []
+        futures[name] = run_stage.submit(stage, options, wait_for=[*needs, *parts])
+    for future in futures.values():
+        future.wait()
+    return {name: future.state for name, future in futures.items()}
+
+
+def _fetch_gathered(graph: Mapping[str, Stage], options: RunOptions) -> None:
+    """Fetch the outputs that are read through their folder; those never made are left to their stages."""
+    made = [out for record in recorded(options.root, graph).values() for out in record.outs()]
+    wanted = [out for out in gathered(dict(graph)) if out in made and not (options.root / out).exists()]
+    if wanted:
+        command = ["dvc", "--wait-for-lock", "pull", "--allow-missing", *wanted]
+        log = get_run_logger()
+        code, tail = processes.run(command, root=options.root, lock="pull", settings={}, log=log.info)
+        if code:
+            raise RuntimeError(f"dvc pull failed: {tail[-1] if tail else code}")

@@ -1,0 +1,136 @@
+"""One stage of dvc.yaml as a Prefect task: `dvc repro --single-item`, logged, limited, retried where that helps."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
+
+from flows import processes
+from flows.dvc_graph import Stage
+from regionclip.errors import DataCheckFailed, InputError
+
+RETRIES = 2
+RETRY_DELAYS = [30.0, 300.0]  # seconds
+FINAL = {InputError.exit_code, DataCheckFailed.exit_code}  # the same input gives the same failure
+_EXITED = re.compile(r"exited with (-?\d+)$")
+_RESTORED = "is cached - skipping run"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What all stages of a pipeline run share.
+
+    Attributes:
+        root: The checkout.
+        parent_run: MLflow's parent run, or None.
+        force: Run stages that have not changed too.
+        pull: Fetch what is missing from the DVC remote, and run nothing for outputs that are only missing.
+    """
+
+    root: Path
+    parent_run: str | None = None
+    force: bool = False
+    pull: bool = False
+
+    def settings(self) -> dict[str, str]:
+        """Return the environment that stages are given."""
+        return {"REGIONCLIP_PARENT_RUN_ID": self.parent_run or ""}
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A stage that ended well.
+
+    Attributes:
+        seconds: From the start of DVC to its end.
+        restored: Whether DVC took the outputs from its run cache.
+    """
+
+    seconds: float
+    restored: bool = False
+
+
+class StageFailed(Exception):
+    """A stage did not end well.
+
+    Args:
+        name: Of the stage.
+        exit_code: Of its command; None when DVC itself failed or was stopped.
+        seconds: How long it took.
+        last: The last line of output.
+    """
+
+    def __init__(self, name: str, exit_code: int | None, seconds: float, last: str = "") -> None:
+        self.name, self.exit_code, self.seconds = name, exit_code, seconds
+        super().__init__(f"{name} {self.reason}{f': {last}' if last else ''}")
+
+    @property
+    def reason(self) -> str:
+        """How it failed, in words."""
+        if self.exit_code is None:
+            return "failed in DVC"
+        meaning = {2: " (wrong input)", 3: " (the data check refused its input)", 4: " (interrupted, can be resumed)"}
+        return f"failed with exit code {self.exit_code}{meaning.get(self.exit_code, '')}"
+
+
+def worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
+    """Say whether the same again may end better: not for wrong input or a failed data check, not while stopping."""
+    if processes.stopping.is_set():
+        return False
+    try:
+        state.result()
+    except StageFailed as failure:
+        return failure.exit_code not in FINAL
+    except Exception:
+        return True
+    return False
+
+
+@task(
+    task_run_name="{stage.name}",
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=worth_a_retry,
+)
+def run_stage(stage: Stage, options: RunOptions) -> StageRun:
+    """Bring one stage up to date; DVC decides whether it has to run.
+
+    Raises:
+        StageFailed: It did not end well.
+    """
+    log = get_run_logger()
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
+    command += ["--force"] if options.force else []
+    command += ["--pull", "--allow-missing"] if options.pull else []
+    with slot(stage):
+        started = time.monotonic()
+        code, tail = processes.run(
+            command, root=options.root, lock=stage.name, settings=options.settings(), log=log.info
+        )
+        seconds = time.monotonic() - started
+    if code:
+        raise StageFailed(stage.name, _exit_code(tail), seconds, tail[-1] if tail else "")
+    return StageRun(seconds, any(_RESTORED in line for line in tail))
+
+
+def slot(stage: Stage) -> contextlib.AbstractContextManager[None]:
+    """Hold a slot of the global concurrency limit that the stage's ``meta`` names; a limit that is not there is none.
+
+    A lease that cannot be renewed, because the server is away, does not stop the stage.
+    """
+    return concurrency(stage.limit, occupy=1, strict=False) if stage.limit else contextlib.nullcontext()
+
+
+def _exit_code(tail: list[str]) -> int | None:
+    """Find the exit code of the stage's command, which DVC only prints; its own is 255 for any failure."""
+    found = [match for line in tail if (match := _EXITED.search(line))]
+    return int(found[-1].group(1)) if found else None
