@@ -28,7 +28,7 @@ def loader_workers() -> int:
     """Helper processes that load for a model (``REGIONCLIP_WORKERS``; default: as `workers`, but see below).
 
     A model on one or two cores has none by default: helpers would take the cores that it computes on, and hand over
-    every tensor through the kernel besides (benchmarks/results/demo_time.md).
+    every tensor through the kernel besides (benchmarks/results/loader_workers.md).
     """
     few = device().type == "cpu" and (os.cpu_count() or 1) <= 2
     return 0 if few and not os.environ.get("REGIONCLIP_WORKERS") else workers()
@@ -45,8 +45,8 @@ def torchrun_options() -> list[str]:
 
 
 def inside_group() -> bool:
-    """Whether ``torchrun`` started this process, alone or with others."""
-    return "LOCAL_RANK" in os.environ
+    """Whether ``torchrun`` started this process, alone or with others; MMDetection's tools set LOCAL_RANK alone."""
+    return {"LOCAL_RANK", "RANK"} <= os.environ.keys()
 
 
 def is_first() -> bool:

@@ -148,6 +148,7 @@ def test_stages_that_can_be_shared_are_started_in_several_processes(monkeypatch:
     for arguments in (["pretrain"], ["finetune", "--dataset", "coco"], ["teacher"], ["concepts"]):
         assert cli.main(arguments) == 0
     monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("RANK", "0")
     assert cli.main(["finetune", "--dataset", "coco"]) == 0
     assert called == [
         ("launch", ["pretrain"]),
@@ -162,6 +163,7 @@ def test_other_stages_are_refused_under_torchrun(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
     assert cli.main(["concepts"]) == 2
     assert "processes cannot share the stage concepts" in capsys.readouterr().err
 

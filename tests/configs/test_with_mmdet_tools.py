@@ -28,6 +28,8 @@ PRETTY_TEXT = Config.__dict__["pretty_text"]
 
 def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> None:
     monkeypatch.setattr(sys, "argv", ["mmdet_tools", *map(str, arguments)])
+    # MMDetection's tools set it where it is not set, and leave it to the tests that follow.
+    monkeypatch.setenv("LOCAL_RANK", "0")
     mmdet_tools.main()
 
 
