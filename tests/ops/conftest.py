@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 HOST = "127.0.0.1"
 PASSWORD = "only-on-loopback"
+DATABASES = ("prefect", "mlflow", "restarted")
 MOTO = "moto[s3,server]>=5.1,<6"
 COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "prefect.yaml", "pyproject.toml", "regionclip", "flows", "profiles")
 IDENTITY = ("-c", "user.name=ops", "-c", "user.email=ops@localhost")
@@ -114,7 +115,7 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def postgres(quiet: dict[str, str], logs: Path) -> Iterator[str]:
-    """A PostgreSQL with passwords and the databases ``prefect`` and ``mlflow``; its address without scheme."""
+    """A PostgreSQL with passwords and empty databases; its address without scheme."""
     # It refuses to run as root, and its user cannot enter root's temporary folders.
     as_user, user = (["runuser", "-u", "postgres", "--"], "postgres") if os.geteuid() == 0 else ([], getpass.getuser())
     port, folder = free_port(), Path(tempfile.mkdtemp(prefix="regionclip-postgres-"))
@@ -151,7 +152,7 @@ def _databases(port: int) -> bool:
         return False
     connection.autocommit = True
     with contextlib.closing(connection), connection.cursor() as cursor:
-        for name in ("prefect", "mlflow"):
+        for name in DATABASES:
             cursor.execute(f"CREATE DATABASE {name}")
     return True
 
@@ -189,21 +190,41 @@ def s3(quiet: dict[str, str], logs: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(postgres: str, quiet: dict[str, str], logs: Path) -> Iterator[dict[str, str]]:
-    """A Prefect server on PostgreSQL that asks for a password; the environment of its clients."""
-    port, secret = free_port(), f"ops:{PASSWORD}"
-    settings = quiet | {
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{postgres}/prefect",
-        "PREFECT_SERVER_API_AUTH_STRING": secret,
-    }
-    server = (PROGRAMS / "prefect", "server", "start", "--host", HOST, "--port", str(port))
-    with running(*server, log=logs / "prefect.log", settings=settings):
-        wait_until(lambda: status(f"http://{HOST}:{port}/api/ready", _basic(secret)) == 200, 300, "Prefect starts")
-        yield {
-            "PREFECT_API_URL": f"http://{HOST}:{port}/api",
-            "PREFECT_API_AUTH_STRING": secret,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+def start_prefect(
+    postgres: str, quiet: dict[str, str], logs: Path
+) -> Callable[[str, int], contextlib.AbstractContextManager[tuple[subprocess.Popen[bytes], dict[str, str]]]]:
+    """A function that runs a Prefect server that asks for a password, on a database of PostgreSQL and a port.
+
+    The block gets its process and the environment of its clients.
+    """
+    secret = f"ops:{PASSWORD}"
+
+    @contextlib.contextmanager
+    def start(database: str, port: int) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+        settings = quiet | {
+            "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql+asyncpg://{postgres}/{database}",
+            "PREFECT_SERVER_API_AUTH_STRING": secret,
         }
+        server = (PROGRAMS / "prefect", "server", "start", "--host", HOST, "--port", str(port))
+        with running(*server, log=logs / f"{database}.log", settings=settings) as process:
+            wait_until(lambda: status(f"http://{HOST}:{port}/api/ready", _basic(secret)) == 200, 300, "Prefect starts")
+            yield (
+                process,
+                {
+                    "PREFECT_API_URL": f"http://{HOST}:{port}/api",
+                    "PREFECT_API_AUTH_STRING": secret,
+                    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+                },
+            )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def prefect_api(start_prefect: Callable[..., contextlib.AbstractContextManager]) -> Iterator[dict[str, str]]:
+    """A Prefect server; the environment of its clients."""
+    with start_prefect("prefect", free_port()) as (_, client):
+        yield client
 
 
 @pytest.fixture(scope="session")
