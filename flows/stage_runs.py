@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from prefect.concurrency.sync import concurrency
 
 from flows import processes
 from flows.dvc_graph import Stage
+from flows.supervise import INTERRUPTED
 from regionclip.errors import DataCheckFailed, InputError
 
 RETRIES = 2
@@ -77,7 +79,11 @@ class StageFailed(Exception):
         """How it failed, in words."""
         if self.exit_code is None:
             return "failed in DVC"
-        meaning = {2: " (wrong input)", 3: " (the data check refused its input)", 4: " (interrupted, can be resumed)"}
+        meaning = {
+            2: " (wrong input)",
+            3: " (the data check refused its input)",
+            INTERRUPTED: " (interrupted, can be resumed)",
+        }
         return f"failed with exit code {self.exit_code}{meaning.get(self.exit_code, '')}"
 
 
@@ -118,7 +124,7 @@ def run_stage(stage: Stage, options: RunOptions) -> StageRun:
         )
         seconds = time.monotonic() - started
     if code:
-        raise StageFailed(stage.name, _exit_code(tail), seconds, tail[-1] if tail else "")
+        raise StageFailed(stage.name, exit_code(tail), seconds, tail[-1] if tail else "")
     return StageRun(seconds, any(_RESTORED in line for line in tail))
 
 
@@ -130,7 +136,11 @@ def slot(stage: Stage) -> contextlib.AbstractContextManager[None]:
     return concurrency(stage.limit, occupy=1, strict=False) if stage.limit else contextlib.nullcontext()
 
 
-def _exit_code(tail: list[str]) -> int | None:
-    """Find the exit code of the stage's command, which DVC only prints; its own is 255 for any failure."""
-    found = [match for line in tail if (match := _EXITED.search(line))]
-    return int(found[-1].group(1)) if found else None
+def exit_code(tail: list[str]) -> int | None:
+    """Find the exit code of the stage's command, which DVC only prints; its own is 255 for any failure.
+
+    DVC runs it through ``$SHELL``. dash, unlike bash, waits for it and then dies of the interrupt that both were sent.
+    """
+    found = [int(match.group(1)) for line in tail if (match := _EXITED.search(line))]
+    code = found[-1] if found else None
+    return INTERRUPTED if code == -signal.SIGINT else code
