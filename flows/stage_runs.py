@@ -80,8 +80,8 @@ class StageFailed(Exception):
         if self.exit_code is None:
             return "failed in DVC"
         meaning = {
-            2: " (wrong input)",
-            3: " (the data check refused its input)",
+            InputError.exit_code: " (wrong input)",
+            DataCheckFailed.exit_code: " (the data check refused its input)",
             INTERRUPTED: " (interrupted, can be resumed)",
         }
         return f"failed with exit code {self.exit_code}{meaning.get(self.exit_code, '')}"
