@@ -19,8 +19,9 @@ from flows.dvc_graph import Stage
 from flows.supervise import INTERRUPTED
 from regionclip.errors import DataCheckFailed, InputError
 
-RETRIES = 2
-RETRY_DELAYS = [30.0, 300.0]  # seconds
+# Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
+RETRY_DELAYS = [30.0, 120.0, 360.0]
+RETRIES = len(RETRY_DELAYS)
 FINAL = {InputError.exit_code, DataCheckFailed.exit_code}  # the same input gives the same failure
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _RESTORED = "is cached - skipping run"

@@ -32,6 +32,8 @@ def test_entrypoint_is_a_flow_that_takes_the_parameters(name: str) -> None:
     if "schedules" in entry:
         flow.validate_parameters(given | {key: None for key in flow.parameters.required or []})
     assert entry["work_pool"]["name"] in POOLS and entry["description"]
+    # 510 seconds, less than the 9 minutes after which the server takes a run for dead.
+    assert entry["work_pool"]["job_variables"] == {"env": {"PREFECT_CLIENT_MAX_RETRIES": "8"}}
 
 
 def test_targets_are_stages() -> None:

@@ -7,6 +7,7 @@ and waits after the third for a file to go.
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,8 @@ STAGES = {
     "train": {"cmd": "python train.py", "deps": ["prepare.txt"], "outs": ["train.txt"]},
     "report": {"cmd": "python step.py report side train", "deps": ["side.txt", "train.txt"], "outs": ["report.txt"]},
 }
+# As the deployments of the repository have them.
+JOB_VARIABLES = yaml.safe_load((ROOT / "prefect.yaml").read_text())["definitions"]["patient"]
 
 
 class Place:
@@ -115,7 +118,7 @@ class Place:
         """Make the pool and the deployment."""
         with self.client() as client:
             client.create_work_pool(WorkPoolCreate(name=self.name, type="process"))
-        where = ("--name", self.name, "--pool", self.name)
+        where = ("--name", self.name, "--pool", self.name, "--job-variable", json.dumps(JOB_VARIABLES))
         one = ("--concurrency-limit", "1", "--collision-strategy", "ENQUEUE")
         self.command("prefect", "--no-prompt", "deploy", "flows/pipeline.py:pipeline", *where, *one)
 

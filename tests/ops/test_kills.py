@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from uuid import UUID
@@ -24,6 +25,7 @@ from tests.ops.places import SOON, Place
 
 NOBODY = f"http://{HOST}:9"  # no MLflow listens there, and the flows must not mind
 SILENCE = 300.0  # until the automation acts: three heartbeats of 30 seconds, and its own round
+AWAY = 80.0
 MAINTENANCE = "from flows.maintenance import maintenance; maintenance(stale_minutes=0)"
 
 
@@ -185,7 +187,10 @@ def test_mlflow_away_during_a_training_gets_its_record_later(
 def test_prefect_server_that_restarts_loses_no_run(
     make_place: Callable[..., Place], start_prefect: Callable[..., contextlib.AbstractContextManager]
 ) -> None:
-    """It is killed in the middle of a training, which ends, and with it the last stage, while nobody listens."""
+    """It is killed in the middle of a training, which ends, and with it the last stage, while nobody listens.
+
+    It is away for longer than Prefect's clients try by default.
+    """
     port = free_port()
     with contextlib.ExitStack() as stack:
         server, client = stack.enter_context(start_prefect("restarted", port))
@@ -196,8 +201,9 @@ def test_prefect_server_that_restarts_loses_no_run(
         os.killpg(server.pid, signal.SIGKILL)
         place.release()
         wait_until(lambda: "report" in place.recorded(), SOON, "the last stage ends")
+        time.sleep(AWAY)
         stack.enter_context(start_prefect("restarted", port))
-        state = place.end_of(run)
+        state = place.end_of(run, SILENCE)
         assert state.is_completed() and state.message == "4 ran"
         place.assert_each_done_once()
         assert place.end_of(place.trigger()).message == "4 cached", "worker and deployment are there as before"
