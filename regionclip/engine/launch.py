@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,9 @@ from torch.distributed.run import parse_args, run
 from regionclip import runtime
 from regionclip.errors import DataCheckFailed, InputError, Interrupted
 
+# The launcher would give processes that it starts again the store of those before, with their addresses; they would
+# wait for the dead (pytorch/pytorch#135712).
+_OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The launcher calls each stage that fails a failure; these say themselves what they are.
 _SPEAKING = (DataCheckFailed.exit_code, InputError.exit_code, Interrupted.exit_code)
 
@@ -40,6 +44,7 @@ def launch(arguments: Sequence[str]) -> int:
     options = runtime.torchrun_options()
     if not any(option.startswith(("--nnodes", "--rdzv", "--master", "--node")) for option in options):
         options = ["--standalone", *options]
+    os.environ.setdefault(_OWN_STORE, "1")
     try:
         run(parse_args([*options, f"--nproc_per_node={runtime.processes()}", "-m", "regionclip", *arguments]))
     except ChildFailedError as error:

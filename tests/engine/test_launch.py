@@ -51,6 +51,16 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch, de
         launch(["pretrain"])
 
 
+def test_processes_that_are_started_again_do_not_meet_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """tests/recovery/test_elastic.py shows what the setting does."""
+    name, seen = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", []
+    monkeypatch.setenv(name, "0")
+    monkeypatch.delenv(name)
+    monkeypatch.setattr("regionclip.engine.launch.run", lambda arguments: seen.append(os.environ.get(name)))
+    monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
+    assert launch(["pretrain"]) == 0 and seen == ["1"]
+
+
 def test_two_processes_of_a_stage_end_with_its_code_and_message(tmp_path: Path) -> None:
     """Outside a pipeline there is no dvc.yaml: wrong input, exit code 2."""
     settings = {"REGIONCLIP_PROCESSES": "2", "REGIONCLIP_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}

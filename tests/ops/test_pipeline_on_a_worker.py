@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,10 +21,12 @@ from prefect.client.schemas.objects import FlowRun, TaskRun
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from regionclip.tracking.store import EXPERIMENT, connect
+from tests.ops.conftest import PROGRAMS, running, wait_until
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 WHOLE_RUN = 3000.0  # seconds; about three minutes on two idle cores
 DEPLOYMENT = "pipeline/soon"
+LOGS = ("first.log", "second.log")  # of the workers that share a stage
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +142,58 @@ def test_plain_repro_gives_the_same_lock(
     assert done.returncode == 0, done.stderr[-3000:]
     flow = yaml.safe_load(command(origin, "git", "show", f"{branch}:dvc.lock").stdout)
     assert _comparable(yaml.safe_load((folder / "dvc.lock").read_text())) == _comparable(flow)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    scheduled: FlowRun,
+    api: SyncPrefectClient,
+    worker: subprocess.Popen[bytes],
+    worker_settings: dict[str, str],
+    command: Command,
+    deployed: Path,
+    logs: Path,
+) -> FlowRun:
+    """A run up to the pseudo labels, in two parts, while two workers that take one run each are the only ones."""
+    command(deployed, "prefect", "gcl", "update", "gpu", "--limit", "2")
+    deployment = api.read_deployment_by_name("pipeline/weekly-rebuild")
+    parameters: dict[str, Any] = {"targets": ["pseudo_labels"], "force": True, "pull": True, "push": True, "shards": 2}
+    triggered = api.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+    wait_until(lambda: api.read_flow_run(triggered.id).state.is_running(), 120, "the run starts")
+    worker.send_signal(signal.SIGSTOP)  # it takes no more, and its run goes on
+    try:
+        with contextlib.ExitStack() as stack:
+            for log in LOGS:
+                start = (PROGRAMS / "prefect", "worker", "start", "--pool", "gpu", "--limit", "1")
+                settings = worker_settings | {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # so that both start at once
+                stack.enter_context(running(*start, log=logs / log, settings=settings))
+            wait_until(
+                lambda: api.read_flow_run(triggered.id).state.is_final() or worker.poll() is not None,
+                WHOLE_RUN,
+                "the pseudo labels are merged",
+            )
+    finally:
+        worker.send_signal(signal.SIGCONT)
+    return api.read_flow_run(triggered.id)
+
+
+def test_two_workers_share_the_shards_of_the_pseudo_labels(shared: FlowRun, api: SyncPrefectClient, logs: Path) -> None:
+    assert shared.state.is_completed(), shared.state.message
+    parts = {run.name: run for run in api.read_flow_runs() if run.name.startswith(f"{shared.name}-pseudo_labels-")}
+    first, second = (parts[f"{shared.name}-pseudo_labels-{number}-of-2"] for number in (1, 2))
+    assert first.state.is_completed() and second.state.is_completed()
+    assert first.start_time < second.end_time and second.start_time < first.end_time
+    taken = [{str(run.id) for run in (first, second) if str(run.id) in (logs / name).read_text()} for name in LOGS]
+    assert sorted(map(len, taken)) == [1, 1] and len(set.union(*taken)) == 2
+
+
+def test_merged_store_equals_that_of_one_worker(shared: FlowRun, branch: str, origin: Path, command: Command) -> None:
+    alone, together = (
+        yaml.safe_load(command(origin, "git", "show", f"{name}:dvc.lock").stdout)["stages"]["pseudo_labels"]
+        for name in (branch, f"runs/{shared.name}")
+    )
+    store = [out for out in alone["outs"] if out["path"] == "artifacts/pseudo_labels"]
+    assert len(store) == 1 and store[0] in together["outs"]
 
 
 def _comparable(lock: dict[str, Any]) -> dict[str, Any]:

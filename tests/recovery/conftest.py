@@ -18,15 +18,15 @@ import torch
 
 PROGRAM = Path(__file__).with_name("slope.py")
 ITERATIONS = 40
-_LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+ONE_MACHINE = ("--standalone", "--nproc_per_node=2")
 
 
 class Training:
-    """The program in the folder ``out``, in one process or under torch's launcher in two."""
+    """The program in the folder ``out``, in one process or, with arguments for it, under torch's launcher."""
 
-    def __init__(self, out: Path, seconds: float, processes: int = 1) -> None:
+    def __init__(self, out: Path, seconds: float, *torchrun: str) -> None:
         self.out = out
-        launcher = _LAUNCHER if processes > 1 else ()
+        launcher = ("-m", "torch.distributed.run", *torchrun) if torchrun else ()
         command = [sys.executable, *launcher, str(PROGRAM), str(out), str(ITERATIONS), str(seconds)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)

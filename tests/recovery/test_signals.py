@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.recovery.conftest import ONE_MACHINE
+
 STEP = 0.1  # seconds
 
 
@@ -63,7 +65,7 @@ def test_signal_to_one_of_two_processes_stops_both_at_the_same_step(
     start: Callable, fit: Callable, resume_points: Callable, assert_whole: Callable, tmp_path: Path
 ) -> None:
     """The second gets it, the first writes the resume point; one process goes on with what two began."""
-    training = start(tmp_path / "run", STEP, processes=2)
+    training = start(tmp_path / "run", STEP, *ONE_MACHINE)
     training.wait_for_step(3)
     os.kill(training.ranks()[1], signal.SIGTERM)
     _, errors = training.end()
@@ -83,7 +85,7 @@ def test_killed_process_ends_the_other_and_a_rerun_resumes(
 ) -> None:
     """SIGKILL, as of a machine without memory: the last regular resume point, taken up by two processes."""
     monkeypatch.setenv("REGIONCLIP_CHECKPOINT_INTERVAL", "4")
-    training = start(tmp_path / "run", STEP, processes=2)
+    training = start(tmp_path / "run", STEP, *ONE_MACHINE)
     training.wait_for_step(9)
     first, second = training.ranks()
     os.kill(second, signal.SIGKILL)
@@ -92,7 +94,7 @@ def test_killed_process_ends_the_other_and_a_rerun_resumes(
     with pytest.raises(ProcessLookupError):
         os.kill(first, 0)
     assert resume_points(tmp_path / "run")[-1] >= 8 and not (tmp_path / "run/weight.pt").exists()
-    again = start(tmp_path / "run", 0.0, processes=2)
+    again = start(tmp_path / "run", 0.0, *ONE_MACHINE)
     code, errors = again.end()
     assert code == 0, errors[-3000:]
     assert_whole(tmp_path / "run", rel=1e-5)
