@@ -76,15 +76,10 @@ def evaluate_lvis(
     # faster-coco-eval drops the unlabelled itself, but its masks fail on an image that has no others.
     counted = _labelled(truth, strongest)
     precision = precision_table(truth, counted, max_detections, iou_type=iou_type, federated=True)
-    names = [clean_lvis_name(category["name"]) for category in categories]
-    per_class = {name: mean_precision(precision[:, :, column, 0]) for column, name in enumerate(names)}
-    per_class_ap50 = {name: mean_precision(precision[IOU50, :, column, 0]) for column, name in enumerate(names)}
     return {
         **mean_precisions(precision),
         **{f"ap{letter}": mean_precision(precision[:, :, frequency == letter, 0]) for letter in "rcf"},
-        "per_class": {name: value for name, value in per_class.items() if value is not None},
-        "per_class_ap50": {name: value for name, value in per_class_ap50.items() if value is not None},
-        "no_ground_truth": [name for name, value in per_class.items() if value is None],
+        **_by_class(precision, [clean_lvis_name(category["name"]) for category in categories]),
         "detections": len(given),
         "detections_left_out": len(given) - len(looked_at),
         "detections_over_limit": len(looked_at) - len(strongest),
@@ -93,6 +88,16 @@ def evaluate_lvis(
         "protocol": f"LVIS {'mask' if masks else 'box'} AP, federated: {len(categories)} classes at once, all areas, "
         f"at most {max_detections} detections an image; {_IMAGES[images]}; AP over IoU 0.50:0.95, AP50 at IoU 0.50; "
         "r, c, f by the file's frequency",
+    }
+
+
+def _by_class(precision: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+    per_class = {name: mean_precision(precision[:, :, column, 0]) for column, name in enumerate(names)}
+    per_class_ap50 = {name: mean_precision(precision[IOU50, :, column, 0]) for column, name in enumerate(names)}
+    return {
+        "per_class": {name: value for name, value in per_class.items() if value is not None},
+        "per_class_ap50": {name: value for name, value in per_class_ap50.items() if value is not None},
+        "no_ground_truth": [name for name, value in per_class.items() if value is None],
     }
 
 
