@@ -85,10 +85,16 @@ def evaluate_lvis(
         "detections_over_limit": len(looked_at) - len(strongest),
         "detections_unlabelled": len(strongest) - len(counted),
         "images_over_loader_limit": sum(count > LOADER_LIMIT for count in objects.values()),
-        "protocol": f"LVIS {'mask' if masks else 'box'} AP, federated: {len(categories)} classes at once, all areas, "
-        f"at most {max_detections} detections an image; {_IMAGES[images]}; AP over IoU 0.50:0.95, AP50 at IoU 0.50; "
-        "r, c, f by the file's frequency",
+        "protocol": _protocol(len(categories), max_detections, masks, images),
     }
+
+
+def _protocol(classes: int, max_detections: int, masks: bool, images: LvisImages) -> str:
+    return (
+        f"LVIS {'mask' if masks else 'box'} AP, federated: {classes} classes at once, all areas, at most "
+        f"{max_detections} detections an image; {_IMAGES[images]}; AP over IoU 0.50:0.95, AP50 at IoU 0.50; "
+        "r, c, f by the file's frequency"
+    )
 
 
 def _by_class(precision: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
