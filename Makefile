@@ -47,7 +47,10 @@ test: install  ## Run the quick tests, in two processes
 test-all: install  ## Run the slow tests too, all but those of test-ops
 	OMP_NUM_THREADS=1 python -m pytest -m "not ops" $(TWO)
 
+# Debian keeps the programs of PostgreSQL's server out of the PATH.
+test-ops: export PATH := $(PATH):$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin)))
 test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow, S3) and workers
+	@command -v initdb > /dev/null || { echo "test-ops: initdb is not in the PATH; install PostgreSQL's server" >&2; exit 2; }
 	OMP_NUM_THREADS=1 python -m pytest -m ops tests/ops tests/infra
 
 lint: install  ## Check style
