@@ -2,7 +2,8 @@
 
 Run ``python -m benchmarks.ops`` on an idle machine; it takes about six minutes and writes ``results/ops.md`` and
 ``results/ops.json``. The graph is a chain of stages that copy one line, so that nothing runs side by side and every
-second beyond plain `dvc repro` is overhead. The servers are those of `make serve`.
+second beyond plain `dvc repro` is overhead; and a fan of stages that share one slot, which they hand on. The servers
+are those of `make serve`.
 """
 
 from __future__ import annotations
@@ -10,37 +11,27 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows.local import HOST, ROOT, START_SECONDS, STOP_SECONDS, Service, services
+from benchmarks.services import run, serving
 from regionclip.files import atomic_path, write_json
 
 RESULTS = Path(__file__).parent / "results/ops.md"
 STAGES, ROUNDS, STARTS = 8, 5, 3
+FAN, HOLD_SECONDS = 6, 10
 PROMISED_SECONDS = 2.0  # of overhead, a stage
 FLOW = "from flows.pipeline import pipeline; pipeline(workspace='.')"
-QUIET = {
-    "DO_NOT_TRACK": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "DVC_NO_ANALYTICS": "1",
-    "DVC_STUDIO_OFFLINE": "true",
-}
+ONE_SLOT = ["prefect", "global-concurrency-limit", "create", "one", "--limit", "1"]
 
 
 def ops_benchmark(stages: int = STAGES, rounds: int = ROUNDS, starts: int = STARTS) -> dict[str, Any]:
@@ -53,7 +44,8 @@ def ops_benchmark(stages: int = STAGES, rounds: int = ROUNDS, starts: int = STAR
 
     Returns:
         ``stages``, and the seconds of every measurement: ``starts`` by server and ``first`` or ``again``; ``runs`` by
-        ``made`` or ``nothing to do``, and ``plain``, ``singles`` (one `dvc repro --single-item` a stage) or ``flow``.
+        ``made`` or ``nothing to do``, and ``plain``, ``singles`` (one `dvc repro --single-item` a stage) or ``flow``;
+        ``handovers`` of a slot.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,22 +64,58 @@ def ops_benchmark(stages: int = STAGES, rounds: int = ROUNDS, starts: int = STAR
                     workspace = shutil.copytree(untouched, folder / f"{arm}-{number}")
                     for what in runs:
                         runs[what][arm].append(run_arm(arm, workspace, stages, environment))
-        return {"stages": stages, "starts": begun, "runs": runs}
+            run(ONE_SLOT, folder, environment)
+            handovers = hand_on(make_fan(folder / "fan", FAN, HOLD_SECONDS), environment)
+        return {"stages": stages, "starts": begun, "runs": runs, "handovers": handovers}
 
 
 def make_chain(folder: Path, stages: int) -> Path:
     """Make a Git and DVC repository with a chain of stages that copy one line; return its folder."""
-    folder.mkdir()
     chain: dict[str, Any] = {"s1": {"cmd": "echo one line > s1.txt", "outs": ["s1.txt"]}}
     for number in range(2, stages + 1):
         before, out = f"s{number - 1}.txt", f"s{number}.txt"
         chain[f"s{number}"] = {"cmd": f"cp {before} {out}", "deps": [before], "outs": [out]}
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": chain}), encoding="utf-8")
+    return _make_repository(folder, chain)
+
+
+def make_fan(folder: Path, stages: int, seconds: float) -> Path:
+    """Make a repository with stages that hold the one slot for a while and write when; return its folder."""
+    clock = "date +%s.%N"
+    return _make_repository(
+        folder,
+        {
+            f"s{number}": {
+                "cmd": f"{clock} > s{number}.txt && sleep {seconds} && {clock} >> s{number}.txt",
+                "outs": [f"s{number}.txt"],
+                "meta": {"limit": "one"},
+            }
+            for number in range(1, stages + 1)
+        },
+    )
+
+
+def hand_on(fan: Path, environment: Mapping[str, str]) -> list[float]:
+    """Run a fan by the flow; return the seconds from each stage's end to the start of the next.
+
+    Raises:
+        RuntimeError: Two stages ran at the same time.
+    """
+    run([sys.executable, "-c", FLOW], fan, environment)
+    times = sorted([float(line) for line in file.read_text().split()] for file in fan.glob("s*.txt"))
+    between = [after[0] - before[1] for before, after in pairwise(times)]
+    if min(between) < 0:
+        raise RuntimeError("two stages held the one slot at the same time")
+    return between
+
+
+def _make_repository(folder: Path, stages: Mapping[str, Any]) -> Path:
+    folder.mkdir()
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": dict(stages)}), encoding="utf-8")
     (folder / ".gitignore").write_text("/*.txt\n/.scratch\n/mlruns\n", encoding="utf-8")
     for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"], ["git", "add", "."]):
-        _run(command, folder, {})
+        run(command, folder, {})
     identity = ["-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost"]
-    _run(["git", *identity, "commit", "--quiet", "-m", "A chain"], folder, {})
+    run(["git", *identity, "commit", "--quiet", "-m", "Stages"], folder, {})
     return folder
 
 
@@ -104,79 +132,12 @@ def run_arm(arm: str, folder: Path, stages: int, environment: Mapping[str, str])
     }[arm]
     begin = time.perf_counter()
     for command in commands:
-        _run(command, folder, environment)
+        run(command, folder, environment)
     seconds = time.perf_counter() - begin
     lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
     if len(lock["stages"]) != stages or (folder / f"s{stages}.txt").read_text(encoding="utf-8") != "one line\n":
         raise RuntimeError(f"{arm} did not make all stages in {folder}")
     return seconds
-
-
-@contextmanager
-def serving(root: Path) -> Iterator[tuple[dict[str, str], dict[str, float]]]:
-    """Run MLflow and Prefect as `make serve` does, without workers; give clients' environment and seconds of start."""
-    (root / "mlruns").mkdir(parents=True, exist_ok=True)
-    wanted, environment = services(root, _free_port(), _free_port())
-    seconds = {}
-    with ExitStack() as stack:
-        for service in wanted:
-            if service.address is not None:
-                begin = time.perf_counter()
-                stack.enter_context(_served(service, root, environment))
-                seconds[service.name] = time.perf_counter() - begin
-        yield environment, seconds
-
-
-@contextmanager
-def _served(service: Service, root: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Run a service from the moment it answers to the end of the block."""
-    with (root / f"{service.name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            service.command, cwd=root, env=_environment(environment), stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(str(service.address)):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{service.name} does not start: {(root / f'{service.name}.log').read_text()}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    ours = ("REGIONCLIP_", "MLFLOW_", "DVC_", "PREFECT_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
-    return kept | QUIET | {"PATH": path, "PYTHONPATH": str(ROOT)} | dict(settings)
-
-
-def _run(command: list[str], folder: Path, settings: Mapping[str, str]) -> None:
-    # The checkout that runs is the chain, not that of a worker.
-    settings = {key: value for key, value in settings.items() if key != "REGIONCLIP_WORKSPACE"}
-    done = subprocess.run(command, cwd=folder, env=_environment(settings), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{command} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
 def summarise(measured: Mapping[str, Any]) -> dict[str, float]:
@@ -190,6 +151,7 @@ def summarise(measured: Mapping[str, Any]) -> dict[str, float]:
             (flow - singles) / stages for flow, singles in zip(made["flow"], made["singles"], strict=True)
         ),
     }
+    found["handover"] = statistics.median(measured["handovers"])
     for what, arms in (("made", made), ("nothing to do", idle)):
         found |= {f"{what}, {arm}": statistics.median(seconds) for arm, seconds in arms.items()}
     for server, starts in measured["starts"].items():
@@ -200,7 +162,7 @@ def summarise(measured: Mapping[str, Any]) -> dict[str, float]:
 def page(measured: Mapping[str, Any]) -> str:
     """Return the page of results."""
     found, stages, rounds = summarise(measured), measured["stages"], len(measured["runs"]["made"]["flow"])
-    holds = "yes" if found["overhead a stage"] < PROMISED_SECONDS else "no"
+    holds = {what: "yes" if found[what] < PROMISED_SECONDS else "no" for what in ("overhead a stage", "handover")}
     names = {
         "plain": "`dvc repro`",
         "singles": f"`dvc repro --single-item`, {stages} times",
@@ -213,12 +175,16 @@ def page(measured: Mapping[str, Any]) -> str:
         "",
         f"A chain of {stages} stages that copy one line, {rounds} rounds; medians, in seconds of the clock. The flow",
         "runs against the servers of `make serve` (SQLite), opens its run in MLflow, and its time holds the start of",
-        "Python and Prefect. In each round the ways follow each other, in turns from either end.",
+        "Python and Prefect. In each round the ways follow each other, in turns from either end. The slot is of a limit",
+        f"of one, which {len(measured['handovers']) + 1} stages that need nothing else share, each for {HOLD_SECONDS} s.",
         "",
         "| measured | seconds | promised | holds |",
         "|---|---:|---:|---|",
-        f"| flow over `dvc repro`, a stage | {found['overhead a stage']:.2f} | < {PROMISED_SECONDS:g} | {holds} |",
+        f"| flow over `dvc repro`, a stage | {found['overhead a stage']:.2f} | < {PROMISED_SECONDS:g} | "
+        f"{holds['overhead a stage']} |",
         f"| flow over `dvc repro --single-item`, a stage | {found['overhead a stage over single items']:.2f} | | |",
+        f"| a slot from one stage's end to the start of the next | {found['handover']:.2f} | < {PROMISED_SECONDS:g} | "
+        f"{holds['handover']} |",
         *(f"| {stages} stages made: {text} | {found[f'made, {arm}']:.2f} | | |" for arm, text in names.items()),
         *(f"| nothing to do: {text} | {found[f'nothing to do, {arm}']:.2f} | | |" for arm, text in names.items()),
         *(
