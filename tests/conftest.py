@@ -1,7 +1,8 @@
-"""What all tests share: a tiny CLIP on disk, and a registry scope that no test leaves behind."""
+"""What all tests share: a tiny CLIP on disk, interrupts, and a registry scope that no test leaves behind."""
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ TINY_CLIP: dict[str, Any] = {
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interrupts_reach_programs() -> Iterator[None]:
+    """pytest-xdist and a shell's background ignore SIGINT, and programs that tests start would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -78,14 +78,6 @@ def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
 
 
-@pytest.fixture(autouse=True)
-def _interrupts() -> Iterator[None]:
-    """A shell's background ignores SIGINT, and programs started there would too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def start() -> Iterator[Callable[..., Training]]:
     """A function that starts the program; what still runs at the end is killed."""
