@@ -110,8 +110,6 @@ def test_a_killed_flow_takes_its_stage_along_and_a_retry_waits_for_it(training: 
     starter = f"""
 from pathlib import Path
 from flows import processes
-from flows.stage_runs import exit_code
-from flows.supervise import INTERRUPTED
 processes.run(["dvc", "repro", "-s", "a"], root=Path({str(training)!r}), lock="a", settings={{}}, log=print)
 """
     root = Path(__file__).parents[2]

@@ -57,9 +57,10 @@ def test_an_error_gives_the_slot_back(limit: str) -> None:
 
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("name", [None, "not-on-the-server"])
-def test_no_limit_is_none(name: str | None) -> None:
-    with slot(name), slot(name):
-        pass
+def test_a_limit_that_is_not_there_holds_nobody_and_is_not_made(name: str | None) -> None:
+    with get_client(sync_client=True) as client, slot(name), slot(name):
+        there = client.read_global_concurrency_limits()
+    assert name not in [found.name for found in there]
 
 
 def test_a_run_that_is_being_stopped_waits_no_more(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,8 +63,10 @@ def test_training_goes_on_without_the_machine_that_left(
     stays = start(tmp_path / "run", STEP, *arguments)  # its launcher is the meeting place
     while not _listens(arguments):
         assert stays.process.poll() is None
+        time.sleep(0.05)
     leaves = start(tmp_path / "run", STEP, *arguments)
     stays.wait_for_step(9)
+    assert len(stays.ranks()) == len(leaves.ranks()) == 1, "both machines train"
     leaves.kill()
     code, errors = stays.end()
     assert code == 0, errors
