@@ -58,6 +58,8 @@ def services(root: Path, mlflow_port: int, prefect_port: int) -> tuple[list[Serv
         "MLFLOW_TRACKING_URI": mlflow_url,
         "PREFECT_API_URL": f"{prefect_url}/api",
         "PREFECT_HOME": str(root / ".prefect"),
+        # Of a client that was refused a slot; by default up to 30, in which a free GPU would wait for its next stage.
+        "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
         "REGIONCLIP_WORKSPACE": str(root),
     }
     return serving, environment

@@ -18,8 +18,7 @@ from prefect.states import Cancelled
 
 from flows import processes
 from flows.dvc_graph import Stage, read_graph
-from flows.slots import slot
-from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, worth_a_retry
+from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, slot, worth_a_retry
 from regionclip.errors import InputError
 
 DEPLOYMENT = "label-shard/label-shard"
@@ -111,7 +110,7 @@ def make_part(stage: Stage, number: int, shards: int, options: RunOptions) -> No
     """
     command = [*shlex.split(stage.cmd), "--shard", f"{number}/{shards}"]
     lock = f"{stage.name}-{number}-of-{shards}"
-    with slot(stage.limit):
+    with slot(stage):
         started = time.monotonic()
         code, tail = processes.run(
             command, root=options.root, lock=lock, settings=options.settings(), log=get_run_logger().info

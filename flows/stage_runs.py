@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -11,14 +12,14 @@ from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 
 from flows import processes
 from flows.dvc_graph import Stage
-from flows.slots import slot
 from flows.supervise import INTERRUPTED
 from regionclip.errors import DataCheckFailed, InputError
 
-# Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot.
+# Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
 RETRY_DELAYS = [30.0, 120.0, 360.0]
 RETRIES = len(RETRY_DELAYS)
 FINAL = {InputError.exit_code, DataCheckFailed.exit_code}  # the same input gives the same failure
@@ -117,7 +118,7 @@ def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
     command += ["--force"] if options.force else []
     command += ["--pull", "--allow-missing"] if options.pull else []
-    with slot(stage.limit):
+    with slot(stage):
         started = time.monotonic()
         code, tail = processes.run(
             command, root=options.root, lock=stage.name, settings=options.settings(), log=log.info
@@ -126,6 +127,14 @@ def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     if code:
         raise StageFailed(stage.name, exit_code(tail), seconds, tail[-1] if tail else "")
     return StageRun(seconds, any(_RESTORED in line for line in tail))
+
+
+def slot(stage: Stage) -> contextlib.AbstractContextManager[None]:
+    """Hold a slot of the global concurrency limit that the stage's ``meta`` names; a limit that is not there is none.
+
+    A lease that cannot be renewed, because the server is away, does not stop the stage.
+    """
+    return concurrency(stage.limit, occupy=1, strict=False) if stage.limit else contextlib.nullcontext()
 
 
 def exit_code(tail: list[str]) -> int | None:
