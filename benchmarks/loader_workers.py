@@ -17,7 +17,7 @@ import open_clip
 import torch
 
 from regionclip.checkpoints.clip_folder import build_clip
-from regionclip.data.pairs import PairsDataset
+from regionclip.data.datasets.pairs import PairsDataset
 from regionclip.engine.training import train
 from regionclip.files import atomic_path
 from regionclip.models.clip_pretrainer import ClipPretrainer

@@ -8,7 +8,7 @@ from pathlib import Path
 from regionclip.errors import InputError
 
 SETS = ("coco2017", "lvis_v1", "coco_captions", "flickr30k")
-"""The data sets of ``regionclip.data.fetch``, named here because importing them costs time."""
+"""The data sets of ``regionclip.workspace.fetch``, named here because importing them costs time."""
 
 
 def add_data_commands(stage: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def _add_voc_and_yolo(commands: argparse._SubParsersAction) -> None:
 
 
 def _fetch(chosen: argparse.Namespace) -> None:
-    from regionclip.data.fetch.fetching import fetch
+    from regionclip.workspace.fetch.fetching import fetch
 
     for line in fetch(chosen.name, Path(chosen.root), chosen.mirror):
         print(line)
@@ -87,7 +87,7 @@ def _fetch(chosen: argparse.Namespace) -> None:
 def _status(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from regionclip.data.fetch.fetching import status
+    from regionclip.workspace.fetch.fetching import status
 
     unknown = [name for name in chosen.names if name not in SETS]
     if unknown:
@@ -100,7 +100,7 @@ def _status(chosen: argparse.Namespace) -> int:
 def _init(chosen: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from regionclip.data.foreign.init import InitOptions, init, table
+    from regionclip.workspace.init import InitOptions, init, table
 
     options = {field: getattr(chosen, field) for field in InitOptions.__dataclass_fields__}
     own, notes = init(InitOptions(**options), Path(chosen.out))
@@ -122,6 +122,6 @@ def _next_commands(out: str) -> list[str]:
 
 
 def _convert_boxes(chosen: argparse.Namespace) -> None:
-    from regionclip.data.foreign.convert import convert
+    from regionclip.workspace.convert import convert
 
     print(convert(chosen.form, Path(chosen.folder), Path(chosen.out), chosen.split))

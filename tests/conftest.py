@@ -1,4 +1,4 @@
-"""What all tests share: a tiny CLIP on disk, interrupts, and a registry scope that no test leaves behind."""
+"""What all tests share: a tiny CLIP and demo world on disk, interrupts, and a registry scope that no test leaves behind."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,26 @@ TINY_CLIP: dict[str, Any] = {
     "quick_gelu": True,
     "vision_cfg": {"layers": [1, 1, 1, 1], "width": 16, "image_size": 64},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
+}
+
+
+TINY = {
+    "pair_size": 64,
+    "scene_size": 192,
+    "pairs_train": 12,
+    "pairs_val": 4,
+    "scenes": 24,
+    "coco_train": 16,
+    "coco_dev": 8,
+    "coco_val": 10,
+    "lvis_train": 40,
+    "lvis_dev": 20,
+    "lvis_val": 24,
+    "objects_per_scene": (2, 6),
+    "object_size": (28, 64),
+    "distractors": (0, 3),
+    "jpeg_quality": 92,
+    "lvis_frequency_factor": 0.2,
 }
 
 
@@ -54,3 +75,19 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip"
     save_clip(path, TINY_CLIP, model.state_dict(), {"stage_digest": "0" * 64})
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> SimpleNamespace:
+    """Sizes of the tiny world."""
+    return SimpleNamespace(**TINY)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: SimpleNamespace) -> Path:
+    """The folder ``data`` of a tiny world, seed 0; tests must not change it."""
+    from regionclip.demo_world import build_demo_world
+
+    root = tmp_path_factory.mktemp("world") / "data"
+    build_demo_world(root, tiny_spec, seed=0, workers=1)
+    return root

@@ -38,7 +38,7 @@ def test_help_of_the_commands_on_data(command: str, words: list[str], capsys: py
 
 
 def test_the_data_sets_of_the_command_are_those_of_the_table() -> None:
-    from regionclip.data.fetch.sources import SOURCES
+    from regionclip.data.sources import SOURCES
 
     assert list(SOURCES) == list(SETS)
 

@@ -11,8 +11,8 @@ import pandas as pd
 
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.contracts.tables import INTEGER, LIST, NUMBER, TEXT, boxes_array, read_object, records_table
-from regionclip.data.quarantine import BORDER
+from regionclip.data.annotations.quarantine import BORDER
+from regionclip.data.annotations.tables import INTEGER, LIST, NUMBER, TEXT, boxes_array, read_object, records_table
 
 Kind = Literal["coco", "lvis"]
 

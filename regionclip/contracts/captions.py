@@ -12,9 +12,9 @@ import pandas as pd
 from regionclip.contracts.boxes import size_expectations
 from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.contracts.tables import INTEGER, TEXT, read_object, records_table
-from regionclip.data.caption_faults import caption_fault
-from regionclip.data.image_files import Looked, look, look_at_files
+from regionclip.data.annotations.tables import INTEGER, TEXT, read_object, records_table
+from regionclip.data.captions.faults import caption_fault
+from regionclip.data.pictures import Looked, look, look_at_files
 from regionclip.errors import DataCheckFailed
 
 if TYPE_CHECKING:

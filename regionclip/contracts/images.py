@@ -8,7 +8,7 @@ import pandas as pd
 
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.data.image_files import Looked, look_at_files
+from regionclip.data.pictures import Looked, look_at_files
 
 
 def image_files_table(

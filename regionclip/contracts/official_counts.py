@@ -16,7 +16,7 @@ from regionclip.files import read_json
 Counts = dict[str, int]
 
 _SOURCES: dict[str, dict[str, Counts]] = {
-    # https://github.com/cocodataset/cocoapi/issues/117 (boxes, with crowds); pictures as in regionclip/data/fetch.
+    # https://github.com/cocodataset/cocoapi/issues/117 (boxes, with crowds); pictures as in regionclip/workspace/fetch.
     "coco2017": {
         "instances_train2017.json": {"images": 118_287, "annotations": 860_001},
         "instances_val2017.json": {"images": 5_000, "annotations": 36_781},

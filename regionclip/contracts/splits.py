@@ -11,7 +11,7 @@ import pandas as pd
 from regionclip.contracts.boxes import BoxTables, Kind
 from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.contracts.tables import INTEGER, TEXT, read_object, records_table
+from regionclip.data.annotations.tables import INTEGER, TEXT, read_object, records_table
 from regionclip.text.prompts import clean_lvis_name
 
 TRAIN = "train"

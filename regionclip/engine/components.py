@@ -4,7 +4,7 @@ import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, 
 
 # isort: split
 from regionclip.checkpoints.training_state import register_safe_loader
-from regionclip.data import image_text, named_boxes_dataset, samplers, transforms  # noqa: F401
+from regionclip.data.datasets import image_text, named_boxes_dataset, samplers, transforms  # noqa: F401
 from regionclip.engine import loops, per_parameter_clip, strict_load_hook, vocabulary_hook  # noqa: F401
 from regionclip.evaluation import mmdet_metrics  # noqa: F401
 from regionclip.models import clip_pretrained_init  # noqa: F401

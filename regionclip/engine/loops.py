@@ -9,7 +9,7 @@ from mmengine.registry import LOOPS
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 
-from regionclip.data.samplers import ResumableSampler
+from regionclip.data.datasets.samplers import ResumableSampler
 
 
 @LOOPS.register_module()

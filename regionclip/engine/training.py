@@ -15,7 +15,7 @@ from mmengine.runner import Runner
 import regionclip.models  # noqa: F401  (the runner's scope is MMDetection's, which needs `mmcv.ops`)
 from regionclip import runtime
 from regionclip.checkpoints.training_state import register_safe_loader
-from regionclip.data.samplers import ResumableSampler  # noqa: F401  (registered)
+from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)
 from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)

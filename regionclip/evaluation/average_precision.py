@@ -10,9 +10,9 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from regionclip.data.annotations.truth import Truth
 from regionclip.errors import InputError
 from regionclip.evaluation.masks import mask_area
-from regionclip.evaluation.truth import Truth
 
 IouType = Literal["bbox", "segm"]
 """COCO's names of the two overlaps: of boxes, of masks."""

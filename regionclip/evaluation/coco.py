@@ -9,10 +9,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from regionclip.data.annotations.truth import Truth, cut_to_classes, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
 from regionclip.evaluation.detections import Detection, Detections, read_detections
-from regionclip.evaluation.truth import Truth, cut_to_classes, load_truth
 
 
 class ClassSplit(Protocol):

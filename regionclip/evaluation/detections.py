@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from regionclip.data.annotations.truth import Truth
 from regionclip.errors import InputError
 from regionclip.evaluation.masks import checked_rle, encode_masks
-from regionclip.evaluation.truth import Truth
 from regionclip.files import read_json, write_json
 
 if TYPE_CHECKING:

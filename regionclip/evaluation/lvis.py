@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
 from regionclip.evaluation.detections import Detection, Detections, read_detections
-from regionclip.evaluation.truth import Truth, load_truth
 from regionclip.text.prompts import clean_lvis_name
 
 LvisImages = Literal["all", "labelled"]

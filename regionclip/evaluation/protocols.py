@@ -10,7 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip import runtime
-from regionclip.data.detection import boxes_dataset, test_pipeline
+from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
 from regionclip.data.layout import ClassList, detection_set, load_classes
 from regionclip.engine.prediction import over_batches, predict
 from regionclip.errors import InputError

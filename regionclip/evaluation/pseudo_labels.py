@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.coco import ClassSplit
 from regionclip.evaluation.overlap import overlaps
-from regionclip.evaluation.truth import Truth, load_truth
 
 
 @dataclass(frozen=True)

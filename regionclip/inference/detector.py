@@ -17,7 +17,7 @@ import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, 
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
-from regionclip.data.detection import META_KEYS, test_resize
+from regionclip.data.datasets.detection import META_KEYS, test_resize
 from regionclip.errors import InputError
 from regionclip.inference.files import (
     MANIFEST,
@@ -29,9 +29,9 @@ from regionclip.inference.files import (
     write_bundle,
 )
 from regionclip.inference.pictures import Picture, to_bgr
+from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.regions.proposals import valid_regions
 from regionclip.text.embed import embed_names
 from regionclip.text.prompts import TEMPLATE_SETS
 

@@ -13,7 +13,7 @@ from mmdet.structures import DetDataSample
 from mmengine.evaluator import BaseMetric
 from mmengine.structures import InstanceData
 
-from regionclip.regions.proposals import valid_regions
+from regionclip.labelling.proposals import valid_regions
 from regionclip.regions.store import RegionStoreWriter
 
 

@@ -25,8 +25,8 @@ from regionclip.contracts.quarantine_page import quarantine_page, read_rejected
 from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
 from regionclip.contracts.splits import TRAIN, read_classes, split_checks
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.image_files import SEEN, Looked, load_seen
 from regionclip.data.layout import DatasetName, captioned_scenes, data_sets, detection_set, splits
+from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import SUFFIX
 from regionclip.files import write_json
 from regionclip.stages.rejected import FOLDER, set_aside

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from regionclip.data.caption_source import write_caption_source
-from regionclip.data.demo import build_demo_world
-from regionclip.data.image_files import Looked
+from regionclip.data.annotations.splits import write_detection_set
+from regionclip.data.captions.source import write_caption_source
 from regionclip.data.layout import DEMO_FILES
+from regionclip.data.pictures import Looked
 from regionclip.data.rejects import SUFFIX, Rejects
-from regionclip.data.splits import write_detection_set
+from regionclip.demo_world import build_demo_world
 from regionclip.files import atomic_dir
 from regionclip.runtime import workers
 from regionclip.stages.rejected import set_aside

@@ -12,7 +12,7 @@ from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.contracts.checkpoint import Check, gate
 from regionclip.contracts.detections import detection_checks
-from regionclip.contracts.image_sizes import listed_sizes
+from regionclip.data.annotations.image_sizes import listed_sizes
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.evaluation.detections import Detection, save_detections
 from regionclip.evaluation.protocols import detect, measure

@@ -11,10 +11,10 @@ from mmengine.model import BaseModel
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.importing import detector_weights
 from regionclip.checkpoints.training_state import publish
-from regionclip.contracts.leakage import assert_no_novel
-from regionclip.data.detection import boxes_dataset, train_pipeline
+from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.datasets.detection import boxes_dataset, train_pipeline
+from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.data.stream import StreamDataset
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings

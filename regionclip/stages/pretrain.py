@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process, master_only
 
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.checkpoints.importing import clip_weights
-from regionclip.data.image_text import ImageTextRegionDataset
+from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.layout import captioned_scenes
 from regionclip.engine.training import train
 from regionclip.files import sha256_tree

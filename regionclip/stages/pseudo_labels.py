@@ -11,20 +11,20 @@ from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.captions.span import ImageSpan
+from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes
-from regionclip.data.pictures import PicturesDataset
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
 from regionclip.files import atomic_dir, sha256_file
+from regionclip.labelling.random_regions import RandomRegions
+from regionclip.labelling.regions import Proposer, label_regions
+from regionclip.labelling.views import RegionTeacher
 from regionclip.models.assembly import build_rpn
-from regionclip.regions.labelling import Proposer, label_regions
 from regionclip.regions.matching import ConceptMatcher
-from regionclip.regions.random_regions import RandomRegions
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
 from regionclip.regions.store_summary import summarise
-from regionclip.regions.views import RegionTeacher
 from regionclip.stages.imported import say_not_needed
 from regionclip.stages.rejected import set_aside
 from regionclip.stages.runner import StageContext

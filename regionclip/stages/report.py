@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from regionclip.data.annotation_files import picture_name
+from regionclip.data.annotations.annotation_files import picture_name
+from regionclip.data.annotations.truth import load_truth
 from regionclip.data.captions import decode_image
 from regionclip.data.layout import DatasetName, data_sets, detection_set, load_classes
 from regionclip.evaluation.pictures import (
@@ -21,7 +22,6 @@ from regionclip.evaluation.pictures import (
     summary_picture,
 )
 from regionclip.evaluation.summary import build_summary, summary_table
-from regionclip.evaluation.truth import load_truth
 from regionclip.files import atomic_dir, atomic_path, read_json, write_json
 from regionclip.stages.runner import METRICS, SIDECARS, StageContext
 from regionclip.tracking.sidecar import read_sidecars

@@ -12,16 +12,16 @@ from mmengine.model import BaseModel
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.importing import rpn_weights
 from regionclip.checkpoints.training_state import publish
-from regionclip.contracts.leakage import assert_no_novel
-from regionclip.data.detection import boxes_dataset, test_pipeline, train_pipeline
+from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.truth import boxes_by_image, load_truth
+from regionclip.data.datasets.detection import boxes_dataset, test_pipeline, train_pipeline
+from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import data_sets, detection_set, load_classes, splits
-from regionclip.data.stream import StreamDataset
 from regionclip.engine.training import train
 from regionclip.evaluation.recall import average_recall
-from regionclip.evaluation.truth import boxes_by_image, load_truth
 from regionclip.files import sha256_file
+from regionclip.labelling.proposals import store_proposals
 from regionclip.models.assembly import build_rpn
-from regionclip.regions.proposals import store_proposals
 from regionclip.stages.imported import leave_empty
 from regionclip.stages.runner import StageContext
 

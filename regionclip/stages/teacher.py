@@ -12,7 +12,7 @@ from mmengine.dist import is_main_process
 from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.importing import clip_weights
-from regionclip.data.pairs import PairsDataset
+from regionclip.data.datasets.pairs import PairsDataset
 from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer

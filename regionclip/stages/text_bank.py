@@ -8,7 +8,7 @@ from typing import Any
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets, detection_set, load_classes
-from regionclip.evaluation.teacher import crop_top1, image_top1
+from regionclip.labelling.teacher import crop_top1, image_top1
 from regionclip.stages.runner import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.embed import embed_names

@@ -11,7 +11,7 @@ from PIL import Image
 from regionclip.contracts.captions import read_caption_tables
 from regionclip.contracts.checkpoint import gate
 from regionclip.contracts.images import image_file_check, image_files_table
-from regionclip.data.image_files import look
+from regionclip.data.pictures import look
 from regionclip.errors import DataCheckFailed
 
 SECOND = "scenes/images/000000000002.jpg"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from regionclip.contracts.checkpoint import run_checks
 from regionclip.contracts.shared_pictures import MOST_GRAY, Pictures, shared_picture_check
-from regionclip.data.image_files import look
+from regionclip.data.pictures import look
 
 
 def _pictures(

@@ -53,7 +53,7 @@ def test_a_broken_class_list_is_named(tmp_path: Path, content: dict, key: str) -
 
 
 def test_layout_and_the_stage_do_not_import_torch() -> None:
-    modules = "regionclip.data.layout, regionclip.data.demo, regionclip.data.captions, regionclip.stages.data"
+    modules = "regionclip.data.layout, regionclip.demo_world, regionclip.data.captions, regionclip.stages.data"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.stream import ShuffledStream
+from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn

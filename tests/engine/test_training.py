@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from regionclip.data.stream import ShuffledStream
+from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.training import train
 from regionclip.params import Schedule
 

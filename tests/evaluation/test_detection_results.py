@@ -12,9 +12,9 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData
 from pycocotools import mask as coco_mask
 
+from regionclip.data.annotations.truth import boxes_by_image, cut_to_classes, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import detections_from_samples, read_detections, results_of_image, save_detections
-from regionclip.evaluation.truth import boxes_by_image, cut_to_classes, load_truth
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 5}, {"id": 6}],

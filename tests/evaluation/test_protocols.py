@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data import detection as pipelines
+from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set
 from regionclip.engine.prediction import predict
 from regionclip.errors import InputError

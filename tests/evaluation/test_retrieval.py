@@ -17,8 +17,8 @@ from regionclip.data.captions.coco import CocoCaptions
 from regionclip.data.captions.karpathy import KarpathyCaptions
 from regionclip.errors import InputError
 from regionclip.evaluation.retrieval import evaluate_retrieval, retrieval_recall
-from regionclip.evaluation.teacher import normalized
 from regionclip.files import write_json
+from regionclip.labelling.teacher import normalized
 
 
 def directions(*degrees: float) -> torch.Tensor:

@@ -12,15 +12,15 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
-from regionclip.data import detection as pipelines
+from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import detect
 from regionclip.inference import Detection, Detector
+from regionclip.labelling.proposals import store_proposals
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Params, load_params
-from regionclip.regions.proposals import store_proposals
 from regionclip.text.embed import embed_names
 from regionclip.text.prompts import TEMPLATE_SETS
 from regionclip.text.text_bank import TextBank

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from regionclip import runtime
-from regionclip.data.stream import ShuffledStream
+from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.errors import InputError, Interrupted

@@ -15,7 +15,7 @@ from mmdet.structures import DetDataSample
 from mmengine.evaluator import Evaluator
 from mmengine.structures import InstanceData
 
-from regionclip.data.transforms import LoadStoredProposals
+from regionclip.data.datasets.transforms import LoadStoredProposals
 from regionclip.errors import InputError
 from regionclip.regions import store_proposals_metric  # noqa: F401  (registered)
 from regionclip.regions.store import RegionStore

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from PIL import Image
 
-from regionclip.data.caption_faults import caption_fault
 from regionclip.data.captions.decoding import decode_image
+from regionclip.data.captions.faults import caption_fault
 from regionclip.data.captions.record import CaptionedImage
 from regionclip.data.captions.span import ImageSpan
 from regionclip.data.captions.table import CaptionTable

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from regionclip.data.captions.span import ImageSpan
-from regionclip.data.image_files import depth_problem
+from regionclip.data.pictures import depth_problem
 from regionclip.errors import InputError
 
 

@@ -10,8 +10,8 @@ from regionclip.data.captions.jsonl import JsonLinesCaptions
 from regionclip.data.captions.karpathy import TRAIN as KARPATHY_TRAIN
 from regionclip.data.captions.karpathy import KarpathyCaptions
 from regionclip.data.captions.tsv import TsvCaptions
-from regionclip.data.fetch.command import mend_missing
 from regionclip.data.rejects import Rejects
+from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 
 _FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regionclip.data.annotations.truth import load_truth
 from regionclip.errors import InputError
-from regionclip.evaluation.truth import load_truth
 from regionclip.text.prompts import clean_lvis_name
 
 

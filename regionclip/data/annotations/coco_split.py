@@ -1,0 +1,209 @@
+"""Splits of COCO (48 base and 17 novel classes, or all 80 as base) and of other data sets in its form."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regionclip.data.annotations.annotation_files import (
+    Clean,
+    Json,
+    keep_categories,
+    listed,
+    names_with_boxes,
+    read_annotations,
+    without_empty_boxes,
+)
+from regionclip.data.annotations.derived_split import DerivedSplit
+from regionclip.data.layout import ClassSplit
+from regionclip.errors import InputError
+from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
+
+if TYPE_CHECKING:
+    from regionclip.params import CocoFiles, OwnClasses
+
+_UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = dict(zip(COCO_80, (number for number in range(1, 91) if number not in _UNUSED_IDS), strict=True))
+"""Class name -> category id in COCO's own files."""
+
+_GROUPS = {"base": COCO_BASE, "novel": COCO_NOVEL, "remaining": tuple(n for n in COCO_80 if n not in COCO_ALL65)}
+_KEPT = {
+    "open_vocabulary": {"train": ("base",), "val": ("base", "novel")},
+    "supervised": {"train": ("base", "novel", "remaining"), "val": ("base", "novel", "remaining")},
+}
+_KEYS = {
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
+    "categories": ("id", "name"),
+}
+# Area and iscrowd, which many tools leave out, follow from the box.
+OWN_KEYS = _KEYS | {"annotations": ("id", "image_id", "category_id", "bbox")}
+"""Keys that the records of a user's own annotation file must have."""
+
+
+def coco_splits(files: CocoFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train": of COCO, or of the user's own data where ``files.classes`` names its classes.
+
+    Args:
+        files: Where annotations and pictures are, and which classes are base.
+        clean: See `read_annotations`.
+
+    Raises:
+        InputError: See `_official_splits` and `_own_splits`.
+    """
+    own = not isinstance(files.classes, str)
+    return _own_splits(files, files.classes, clean) if own else _official_splits(files, clean)
+
+
+def _official_splits(files: CocoFiles, clean: Clean | None) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train" with COCO's category ids.
+
+    Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
+    (``*_seen_2``, ``*_all_2``, ``*_oriorder``, ``*_65_cat``, ``ovd_ins_*_{b,all}``), images filtered or not, categories
+    with word vectors, ids renumbered. The open-vocabulary files drop images without annotation; COCO-80 keeps them.
+    Training boxes without area are dropped last.
+
+    Raises:
+        InputError: A file is broken, lists a name that is no COCO class, or lacks classes or boxes of its split.
+    """
+    for split in ("val", "train"):
+        path = Path(getattr(files, f"instances_{split}"))
+        content = _with_coco_categories(read_annotations(path, _KEYS, clean), path)
+        groups = _KEPT[files.classes][split]
+        _require_groups(content, groups, path)
+        ids = {COCO_IDS[name] for group in groups for name in _GROUPS[group]}
+        kept = keep_categories(content, ids, keep_empty=files.classes == "supervised")
+        written = without_empty_boxes(kept) if split == "train" else kept
+        yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
+
+
+def _own_splits(files: CocoFiles, classes: OwnClasses, clean: Clean | None) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train" with the category ids of the validation file.
+
+    Categories are told by name, so the two files may number and order them as they like; those that ``classes`` does
+    not name go, with their boxes. "train" keeps the boxes of base classes, and with novel classes only the images that
+    have one: on the others an unlabelled novel object would be learned as background. "val" keeps every image.
+
+    Raises:
+        InputError: A file is broken, or lacks classes or boxes of its split.
+    """
+    val_ids: dict[str, int] = {}
+    for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
+        path = Path(getattr(files, f"instances_{split}"))
+        content = _with_areas(read_annotations(path, OWN_KEYS, clean), path)
+        for group in (classes.base, classes.novel if split == "val" else []):
+            require_names(content, group, path)
+        own_ids = {category["name"]: category["id"] for category in content["categories"]}
+        val_ids = val_ids or own_ids
+        kept = keep_categories(
+            content, {own_ids[name] for name in names}, keep_empty=split == "val" or not classes.novel
+        )
+        kept = _renumbered(kept, {own_ids[name]: val_ids[name] for name in names})
+        written = without_empty_boxes(kept) if split == "train" else kept
+        yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
+
+
+def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) -> list[Json]:
+    """Return the entries of classes.json for the categories of "val"."""
+    official = COCO_NOVEL if classes == "open_vocabulary" else ()
+    novel = official if isinstance(classes, str) else classes.novel
+    entries = [
+        {"id": c["id"], "name": c["name"], "split": "novel" if c["name"] in novel else "base"} for c in categories
+    ]
+    return sorted(entries, key=lambda entry: entry["id"])
+
+
+def _with_areas(content: Json, path: Path) -> Json:
+    """Add what a box alone gives: its area, and that it is one object."""
+    annotations = []
+    for annotation in content["annotations"]:
+        box = annotation["bbox"]
+        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
+            raise InputError(
+                f"no list of four numbers: {box!r}",
+                file=path,
+                record=f"annotation {annotation['id']}",
+                key="bbox",
+                mend="write [x, y, width, height] in pixels",
+            )
+        annotations.append({"area": box[2] * box[3], "iscrowd": 0} | annotation)
+    return content | {"annotations": annotations}
+
+
+def _renumbered(content: Json, new_ids: dict[int, int]) -> Json:
+    """Give categories other ids, and their order."""
+    categories = [category | {"id": new_ids[category["id"]]} for category in content["categories"]]
+    return content | {
+        "annotations": [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]],
+        "categories": sorted(categories, key=lambda category: category["id"]),
+    }
+
+
+def require_names(content: Json, names: Collection[str], path: Path) -> None:
+    """Check that an annotation file has the classes; a name that differs only in its spelling is shown.
+
+    Raises:
+        InputError: A name is not among the categories, or there is no box of any of them.
+    """
+    present = {category["name"] for category in content["categories"]}
+    missing = [name for name in names if name not in present]
+    if missing:
+        near = difflib.get_close_matches(_plain(missing[0]), {_plain(name) for name in present}, n=1, cutoff=0.8)
+        meant = [name for name in present if near and _plain(name) == near[0]]
+        raise InputError(
+            f"the file lists no class {listed(missing)}",
+            file=path,
+            key="categories",
+            mend=f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}",
+        )
+    if names and not names_with_boxes(content).intersection(names):
+        raise InputError(
+            f"there is no box of {listed(names)}", file=path, key="annotations", mend="give a file with their boxes"
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a name without what spellings differ in: case, underscores, hyphens, parentheses."""
+    return " ".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def _with_coco_categories(content: Json, path: Path) -> Json:
+    """Write categories as COCO does, in the order of its ids; the word vectors of OVR-CNN's files go."""
+    unknown = [category["name"] for category in content["categories"] if category["name"] not in COCO_IDS]
+    if unknown:
+        meant = next((name for name in COCO_IDS if _plain(name) == _plain(unknown[0])), None)
+        mend = f"write '{meant}', as COCO does" if meant else "give a file made from COCO 2017"
+        raise InputError(f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend=mend)
+    new_ids = {category["id"]: COCO_IDS[category["name"]] for category in content["categories"]}
+    categories = [
+        {key: category[key] for key in ("supercategory",) if key in category}
+        | {"id": COCO_IDS[category["name"]], "name": category["name"]}
+        for category in content["categories"]
+    ]
+    annotations = [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]]
+    return content | {
+        "annotations": annotations,
+        "categories": sorted(categories, key=lambda category: category["id"]),
+    }
+
+
+def _require_groups(content: Json, groups: tuple[str, ...], path: Path) -> None:
+    present, boxed = {category["name"] for category in content["categories"]}, names_with_boxes(content)
+    for group in groups:
+        missing = [name for name in _GROUPS[group] if name not in present]
+        if missing:
+            raise InputError(
+                f"the file lacks {len(missing)} of the {len(_GROUPS[group])} {group} classes: {listed(missing)}",
+                file=path,
+                key="categories",
+                mend=f"give a file with the {' and '.join(groups)} classes",
+            )
+        if not boxed.intersection(_GROUPS[group]):
+            raise InputError(
+                f"there is no box of any {group} class ({listed(_GROUPS[group])})",
+                file=path,
+                key="annotations",
+                mend=f"give a file with boxes of the {' and '.join(groups)} classes",
+            )

@@ -1,0 +1,139 @@
+"""LVIS's splits from its annotation files: rare classes as novel and the others as base, or all as base."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regionclip.data.annotations.annotation_files import (
+    Clean,
+    Json,
+    keep_categories,
+    listed,
+    names_with_boxes,
+    read_annotations,
+    without_empty_boxes,
+)
+from regionclip.data.annotations.derived_split import DerivedSplit
+from regionclip.data.layout import ClassSplit
+from regionclip.errors import InputError
+from regionclip.text.prompts import clean_lvis_name
+
+if TYPE_CHECKING:
+    from regionclip.params import LvisFiles
+
+RARE = "r"
+_FREQUENCIES = {"f": "frequent", "c": "common", RARE: "rare"}
+_KEYS = {
+    "images": ("id", "coco_url", "width", "height", "neg_category_ids", "not_exhaustive_category_ids"),
+    "annotations": ("id", "image_id", "category_id", "bbox", "area", "segmentation"),
+    "categories": ("id", "name", "frequency"),
+}
+
+
+def lvis_splits(files: LvisFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
+    """Yield "val", complete, and "train", base classes without images that have no annotation or boxes without area.
+
+    All of LVIS's keys stay. What an image lists as absent or as not exhaustively annotated is cut to the classes that
+    the file keeps: that a rare object is there, or is not, must not be known in training. Taken as ``instances_train``
+    are also the files of Detic (``*_norare``), ovdet (``*_train_base``) and CLIPSelf (``*_seen_1203_cat``).
+    The official loader drops images without annotations in the test too, sorts images by their number of annotations
+    and keeps at most 500 of an image (``evaluation/lvis_evaluation.py``); "val" here is complete.
+
+    Args:
+        files: Where annotations and pictures are, and which classes are base.
+        clean: See `read_annotations`.
+
+    Raises:
+        InputError: A file is broken, the two files differ in their classes, or one lacks boxes of its split.
+    """
+    pictures, val_file, train_file = Path(files.images), Path(files.instances_val), Path(files.instances_train)
+    val = _by_address(read_annotations(val_file, _KEYS, clean), val_file)
+    classes = {category["id"]: category for category in val["categories"]}
+    _require_boxes(val, tuple(_FREQUENCIES), val_file)
+    yield DerivedSplit("val", val_file, pictures, val, val, val)
+    train = _by_address(read_annotations(train_file, _KEYS, clean), train_file)
+    frequencies = tuple(f for f in _FREQUENCIES if files.classes == "supervised" or f != RARE)
+    ids = {identity for identity, category in classes.items() if category["frequency"] in frequencies}
+    _require_same_classes(train, classes, ids, train_file)
+    _require_boxes(train, frequencies, train_file)
+    kept = keep_categories(train, ids, keep_empty=False)
+    kept["images"] = [_listing_only(image, ids) for image in kept["images"]]
+    yield DerivedSplit("train", train_file, pictures, train, kept, without_empty_boxes(kept))
+
+
+def lvis_class_list(categories: list[Json], classes: ClassSplit) -> list[Json]:
+    """Return the entries of classes.json for the categories of "val"."""
+    entries = [
+        {
+            "id": category["id"],
+            "name": clean_lvis_name(category["name"]),
+            "split": "novel" if category["frequency"] == RARE and classes == "open_vocabulary" else "base",
+            "frequency": category["frequency"],
+        }
+        for category in categories
+    ]
+    return sorted(entries, key=lambda entry: entry["id"])
+
+
+def _by_address(content: Json, path: Path) -> Json:
+    """Check masks, frequencies and names; name pictures by address only, as some derived files add a ``file_name``."""
+    for annotation in content["annotations"]:
+        if not annotation["segmentation"]:
+            record = f"annotation {annotation['id']}"
+            raise InputError("there is no mask", file=path, record=record, key="segmentation", mend="fetch LVIS again")
+    wrong = [category["name"] for category in content["categories"] if category["frequency"] not in _FREQUENCIES]
+    if wrong:
+        raise InputError(
+            f"{listed(wrong)}: neither f, c nor r", file=path, key="frequency", mend="give LVIS v1's own categories"
+        )
+    cleaned: dict[str, str] = {}
+    for category in content["categories"]:
+        twin = cleaned.setdefault(clean_lvis_name(category["name"]), category["name"])
+        if twin != category["name"]:
+            problem = f"{listed([twin, category['name']])} are one name once underscores and parentheses are gone"
+            raise InputError(problem, file=path, key="categories", mend="rename one of them")
+    images = [{key: value for key, value in image.items() if key != "file_name"} for image in content["images"]]
+    return content | {"images": images}
+
+
+def _require_same_classes(train: Json, classes: dict[int, Json], wanted: Collection[int], path: Path) -> None:
+    """Each class of the training file is that of the other file, and all the wanted ones are there."""
+    facts = ("name", "frequency")
+    other = [
+        category["name"]
+        for category in train["categories"]
+        if any(classes.get(category["id"], {}).get(fact) != category[fact] for fact in facts)
+    ]
+    present = {category["id"] for category in train["categories"]}
+    missing = [classes[identity]["name"] for identity in sorted(wanted) if identity not in present]
+    for names, problem in (
+        (other, "not the class that the validation file has under this id"),
+        (missing, "base classes that the training file lacks"),
+    ):
+        if names:
+            raise InputError(
+                f"{listed(names)}: {problem}",
+                file=path,
+                key="categories",
+                mend="give train and val of one LVIS",
+            )
+
+
+def _require_boxes(content: Json, frequencies: tuple[str, ...], path: Path) -> None:
+    boxed = names_with_boxes(content)
+    for frequency in frequencies:
+        names = [category["name"] for category in content["categories"] if category["frequency"] == frequency]
+        if not boxed.intersection(names):
+            raise InputError(
+                f"there is no box of any {_FREQUENCIES[frequency]} class ({listed(names)})",
+                file=path,
+                key="annotations",
+                mend="give LVIS's own file, or one made from it that keeps these boxes",
+            )
+
+
+def _listing_only(image: Json, ids: Collection[int]) -> Json:
+    lists = ("neg_category_ids", "not_exhaustive_category_ids")
+    return image | {key: [identity for identity in image[key] if identity in ids] for key in lists}

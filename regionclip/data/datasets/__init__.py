@@ -1,0 +1,1 @@
+"""What a loader reads: detection sets, captioned pictures with regions, pairs, resumable streams."""

@@ -1,0 +1,117 @@
+"""MMDetection data sets and pipelines for boxes and stored proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine.registry import DATASETS, DefaultScope
+from torch.utils.data import Dataset
+
+from regionclip.data.datasets import named_boxes_dataset, transforms  # noqa: F401  (registered)
+from regionclip.data.layout import DetectionSet
+from regionclip.params import Detection
+
+META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
+
+
+def train_pipeline(
+    sizes: Detection, proposals: Path | None, masks: bool = False, large_scale_jitter: int | None = None
+) -> list[dict[str, Any]]:
+    """Transforms of a training: decode, boxes, masks if wanted, stored proposals if any, random scale and flip.
+
+    Pictures are read and resized by Pillow, as in the official code; OpenCV gives other pixels. Masks become bitmaps,
+    so that polygons and run lengths are taken alike (the official code takes polygons only).
+
+    Args:
+        sizes: Picture sizes; one of ``train_short_sides`` is chosen for each picture.
+        proposals: Region store; None for a training without proposals.
+        masks: Load masks too.
+        large_scale_jitter: Side in pixels of a square that pictures are scaled to 0.1 to 2 times of and cropped to
+            (arXiv:2012.07177), in the place of ``sizes``.
+    """
+    if large_scale_jitter:
+        return [*_load(masks), *_jitter(large_scale_jitter), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+    scales = [(sizes.max_size, short) for short in sizes.train_short_sides]
+    resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortestEdge"}
+    resize |= {"max_size": sizes.max_size, "backend": "pillow"}
+    geometric = [resize, {"type": "RandomFlip", "prob": 0.5}]
+    steps = [*_load(masks), *_with_proposals(geometric, proposals, None)]
+    return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+
+
+def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -> list[dict[str, Any]]:
+    """Transforms of a test: one scale, no flip; proposals from a store, the true boxes, or none."""
+    with_proposals = _with_proposals([test_resize(sizes)], proposals, sizes.test_proposals)
+    return [*_load(masks=False), *with_proposals, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+
+
+def test_resize(sizes: Detection) -> dict[str, Any]:
+    """Transform to the test's short side, unless the long one would pass the limit; rounded as Detectron2 does."""
+    return {
+        "type": "ResizeShortestEdge", "scale": sizes.test_short_side, "max_size": sizes.max_size, "backend": "pillow"
+    }  # fmt: skip
+
+
+def boxes_dataset(
+    scenes: DetectionSet,
+    names: Sequence[str],
+    pipeline: list[dict[str, Any]],
+    *,
+    training: bool,
+    repeat_threshold: float | None = None,
+) -> Dataset:
+    """Build the data set of a COCO- or LVIS-format file.
+
+    Args:
+        scenes: Pictures and annotations.
+        names: Classes, as `ClassList` writes them; boxes of others are left out.
+        pipeline: Transforms.
+        training: Drop pictures without a box.
+        repeat_threshold: Repeat pictures of classes that fewer than this share of the pictures have, in proportion to
+            1 / sqrt(share): LVIS's repeat factor sampling, where the paper takes 0.001. MMDetection's rounds each
+            picture's factor up; the official sampler rounds at random, anew in each epoch.
+    """
+    config = {
+        "type": "NamedBoxesDataset",
+        "ann_file": str(scenes.annotations.resolve()),
+        "data_prefix": {"img": str(scenes.images.resolve())},
+        "metainfo": {"classes": tuple(names)},
+        "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
+        "test_mode": not training,
+        "pipeline": pipeline,
+    }
+    if repeat_threshold is not None:
+        config = {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}
+    # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        return DATASETS.build(config)
+
+
+def _jitter(side: int) -> list[dict[str, Any]]:
+    resize = {"type": "RandomResize", "scale": (side, side), "ratio_range": (0.1, 2.0), "resize_type": "Resize"}
+    return [
+        {**resize, "keep_ratio": True, "backend": "pillow"},
+        {"type": "RandomFlip", "prob": 0.5},
+        {"type": "RandomCrop", "crop_size": (side, side), "recompute_bbox": True, "allow_negative_crop": True},
+        {"type": "FilterAnnotations", "min_gt_bbox_wh": (0.01, 0.01)},
+    ]
+
+
+def _load(masks: bool) -> list[dict[str, Any]]:
+    return [
+        {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
+        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
+    ]
+
+
+def _with_proposals(
+    geometric: list[dict[str, Any]], proposals: Path | Literal["truth"] | None, most: int | None
+) -> list[dict[str, Any]]:
+    if proposals is None:
+        return geometric
+    load = {"type": "LoadStoredProposals", "store": str(proposals), "num_max_proposals": most}
+    if proposals == "truth":
+        load = {"type": "LoadGroundTruthAsProposals"}
+    return [load, {"type": "ProposalBroadcaster", "transforms": geometric}]

@@ -1,0 +1,130 @@
+"""Public data sets: the official address, size and checksum of each archive, and what must lie where once unpacked."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+_COCO = "http://images.cocodataset.org"
+_LVIS = "https://dl.fbaipublicfiles.com/LVIS"
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One file that its publisher offers.
+
+    Attributes:
+        name: Name of the file; a mirror holds it under this name.
+        url: Official address; None where the publisher gives it only to who asks.
+        size: Bytes; None where nobody says.
+        checksum: ``md5:HEX`` or ``sha256:HEX``; None where nobody says.
+        checksum_by: Who says it, since none of these publishers does.
+        into: Folder below the root that it is unpacked into.
+        gives: Path below the root -> files there (``.jpg`` of a folder; 1 for a file).
+        ask_at: Where to ask for it, when ``url`` is None.
+    """
+
+    name: str
+    url: str | None
+    size: int | None
+    checksum: str | None
+    checksum_by: str
+    into: str
+    gives: dict[str, int]
+    ask_at: str | None = None
+
+
+_TRAIN2017 = Archive(
+    name="train2017.zip",
+    url=f"{_COCO}/zips/train2017.zip",
+    size=19336861798,
+    checksum="md5:cced6f7f71b7629ddf16f17bbcfab6b2",
+    checksum_by="PaddleDetection; not published by COCO",
+    into="coco",
+    gives={"coco/train2017": 118287},
+)
+_VAL2017 = Archive(
+    name="val2017.zip",
+    url=f"{_COCO}/zips/val2017.zip",
+    size=815585330,
+    checksum="md5:442b8da7639aecaf257c1dceb8ba8c80",
+    checksum_by="PaddleDetection; not published by COCO",
+    into="coco",
+    gives={"coco/val2017": 5000},
+)
+_ANNOTATIONS2017 = Archive(
+    name="annotations_trainval2017.zip",
+    url=f"{_COCO}/annotations/annotations_trainval2017.zip",
+    size=252907541,
+    checksum="md5:f4bbac642086de4f52a3fdda2de5fa2c",
+    checksum_by="PaddleDetection; not published by COCO",
+    into="coco",
+    gives={
+        f"coco/annotations/{kind}_{split}2017.json": 1
+        for kind in ("instances", "captions")
+        for split in ("train", "val")
+    },
+)
+_LVIS_TRAIN = Archive(
+    name="lvis_v1_train.json.zip",
+    url=f"{_LVIS}/lvis_v1_train.json.zip",
+    size=350264821,
+    checksum="md5:4410d837f71203af226950447ef9d422",
+    checksum_by="Avalanche; not published by LVIS",
+    into="lvis",
+    gives={"lvis/lvis_v1_train.json": 1},
+)
+_LVIS_VAL = Archive(
+    name="lvis_v1_val.json.zip",
+    url=f"{_LVIS}/lvis_v1_val.json.zip",
+    size=64026968,
+    checksum="md5:87734a7f895990b9552075d7ce723e27",
+    checksum_by="Avalanche; not published by LVIS",
+    into="lvis",
+    gives={"lvis/lvis_v1_val.json": 1},
+)
+_KARPATHY = Archive(
+    name="caption_datasets.zip",
+    url="https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+    size=36745453,
+    checksum="sha256:4cfd70132527b80933105e5829dc9034eaab9573482e2e680abbab6130244817",
+    checksum_by="several projects that use it; not published by its author",
+    into="flickr30k",
+    gives={"flickr30k/dataset_flickr30k.json": 1},
+)
+_FLICKR_IMAGES = Archive(
+    name="flickr30k-images.tar.gz",
+    url=None,
+    size=None,
+    checksum=None,
+    checksum_by="not published",
+    into="flickr30k",
+    gives={"flickr30k/flickr30k-images": 31783},
+    ask_at="https://shannon.cs.illinois.edu/DenotationGraph",
+)
+
+SOURCES: dict[str, tuple[Archive, ...]] = {
+    "coco2017": (_ANNOTATIONS2017, _VAL2017, _TRAIN2017),
+    "lvis_v1": (_LVIS_VAL, _LVIS_TRAIN, _VAL2017, _TRAIN2017),
+    "coco_captions": (_ANNOTATIONS2017, _TRAIN2017),
+    "flickr30k": (_KARPATHY, _FLICKR_IMAGES),
+}
+"""Data set -> its archives, small ones first; the profiles of COCO and LVIS read them where they are unpacked."""
+
+
+def fetch_command(path: str | Path) -> str | None:
+    """Return the command that would put a file or folder of a public data set there; None for any other place."""
+    parts = Path(path).parts
+    for name, archives in SOURCES.items():
+        for given in (Path(place).parts for archive in archives for place in archive.gives):
+            if parts[-len(given) :] == given:
+                root = Path(*parts[: -len(given)])
+                return f"regionclip data fetch {name} --root {shlex.quote(root.as_posix())}"
+    return None
+
+
+def mend_missing(path: str | Path, otherwise: str) -> str:
+    """Return how to mend that a file or folder is not there: the command that fetches it, where there is one."""
+    command = fetch_command(path)
+    return f"run `{command}`, or mend the path" if command else otherwise

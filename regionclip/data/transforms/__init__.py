@@ -1,7 +1,0 @@
-"""Steps of MMDetection pipelines; importing this package registers them."""
-
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-from regionclip.data.transforms.load_ground_truth_as_proposals import LoadGroundTruthAsProposals
-from regionclip.data.transforms.load_stored_proposals import LoadStoredProposals
-
-__all__ = ["LoadGroundTruthAsProposals", "LoadStoredProposals"]

@@ -1,0 +1,138 @@
+"""One object as a picture: a silhouette scaled, turned, coloured, shaded and cut out with soft edges."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from regionclip.demo_world import surfaces
+from regionclip.demo_world.outlines import Outline, Polygon, outline
+
+TONES = ("body", "dark", "light", "wood", "cream", "paper", "ink")
+_OVERSAMPLING = 3
+_SHIFT = 4  # cv2 reads polygon points with this many fractional bits
+_MAX_TURN = 25.0  # degrees; more would turn a house or an arrow into something else
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """A cut-out object.
+
+    Attributes:
+        rgb: (H, W, 3) float32, 0..255.
+        alpha: (H, W) float32, 0..1, how much of the pixel the object covers.
+        shadow: (H, W) float32, 0..1, how much the ground darkens.
+    """
+
+    rgb: NDArray[np.float32]
+    alpha: NDArray[np.float32]
+    shadow: NDArray[np.float32]
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Pixels of which the object covers at least half, (H, W)."""
+        return self.alpha >= 0.5
+
+
+def render_sprite(rng: np.random.Generator, shape: str, colour: str, size: float) -> Sprite:
+    """Draw an object whose box has the longer side ``size`` (pixels), turned and stretched at random."""
+    form = outline(shape)
+    move, width, height = _placement(rng, form, size)
+    alpha, rgb = _paint(form, move, (height, width), _palette(surfaces.jittered(rng, colour)), size)
+    rgb *= surfaces.pattern(rng, height, width)
+    rgb *= surfaces.shading(rng, alpha, size)
+    return Sprite(np.clip(rgb, 0, 255, out=rgb), alpha, _shadow(rng, alpha, size))
+
+
+def _placement(rng: np.random.Generator, form: Outline, size: float) -> tuple[NDArray[np.float32], int, int]:
+    """Return the (2, 3) matrix from outline units to pixels of a patch, and the patch's width and height."""
+    turn = np.deg2rad(rng.uniform(-_MAX_TURN, _MAX_TURN))
+    stretch = np.exp(rng.uniform(-0.18, 0.18))
+    mirror = 1.0 if rng.random() < 0.5 else -1.0
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    linear = rotation @ np.diag([mirror * stretch, 1 / stretch])
+    points = np.concatenate(form.body) @ linear.T
+    low, high = points.min(0), points.max(0)
+    scale = size / (high - low).max()
+    margin = 2 + 0.22 * size  # room for the shadow
+    width, height = (int(np.ceil(side)) for side in (high - low) * scale + 2 * margin)
+    offset = margin - low * scale
+    return np.concatenate([linear * scale, offset[:, None]], 1).astype(np.float32), width, height
+
+
+def _palette(body: NDArray[np.float32]) -> dict[str, tuple[float, ...]]:
+    values = {
+        "body": body,
+        "dark": body * 0.68,
+        "light": body * 0.45 + 140,
+        "wood": np.array([112, 76, 46]),
+        "cream": np.array([232, 216, 184]),
+        "paper": np.array([246, 244, 238]),
+        "ink": body * 0.2 + 12,
+        "line": body * 0.42,
+    }
+    return {name: tuple(float(v) for v in value) for name, value in values.items()}
+
+
+def _paint(
+    form: Outline, move: NDArray[np.float32], shape: tuple[int, int], palette: dict[str, tuple[float, ...]], size: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fill the polygons on a finer grid and average it down; return alpha (H, W) and RGB (H, W, 3)."""
+    height, width = shape
+    fine = (height * _OVERSAMPLING, width * _OVERSAMPLING)
+    mask, rgb = np.zeros(fine, np.uint8), np.empty((*fine, 3), np.uint8)
+    cv2.rectangle(rgb, (0, 0), fine[::-1], palette["body"], -1)
+    line = max(2, round(0.035 * size * _OVERSAMPLING))
+    for polygon in form.body:
+        points = [_fixed(polygon, move)]
+        cv2.fillPoly(mask, points, 255, shift=_SHIFT)
+        cv2.fillPoly(rgb, points, palette["body"], shift=_SHIFT)
+        cv2.polylines(rgb, points, True, palette["line"], line, shift=_SHIFT)
+    for polygon, tone in form.details:
+        cv2.fillPoly(rgb, [_fixed(polygon, move)], palette[tone], shift=_SHIFT)
+    for polygon in form.holes:
+        points = [_fixed(polygon, move)]
+        cv2.fillPoly(mask, points, 0, shift=_SHIFT)
+        cv2.polylines(rgb, points, True, palette["line"], line, shift=_SHIFT)
+    rim, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_TC89_L1)
+    cv2.drawContours(rgb, rim, -1, palette["line"], line + 2)
+    down = (width, height)
+    alpha = cv2.resize(mask, down, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return alpha, cv2.resize(rgb, down, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def _fixed(polygon: Polygon, move: NDArray[np.float32]) -> NDArray[np.int32]:
+    points = (polygon @ move[:, :2].T + move[:, 2]) * _OVERSAMPLING - 0.5
+    return np.round(points * (1 << _SHIFT)).astype(np.int32)
+
+
+def _shadow(rng: np.random.Generator, alpha: NDArray[np.float32], size: float) -> NDArray[np.float32]:
+    reach = 0.03 + 0.07 * rng.random()
+    right, down = round(rng.uniform(-1, 1) * reach * size), round(reach * size)
+    soft = cv2.GaussianBlur(alpha, (0, 0), max(0.045 * size, 0.7))
+    return np.roll(soft, (down, right), (0, 1)) * np.float32(rng.uniform(0.3, 0.55))
+
+
+def paste(image: NDArray[np.float32], sprite: Sprite, frame: tuple[int, int]) -> None:
+    """Draw ``sprite`` with its shadow on ``image`` (S, S, 3), in place; the patch begins at ``frame`` (left, upper)."""
+    inside, cut = overlap(image.shape[0], frame, sprite.alpha.shape)
+    alpha = sprite.alpha[cut][..., None]
+    ground = image[inside] * (1 - sprite.shadow[cut][..., None])
+    image[inside] = ground + (sprite.rgb[cut] - ground) * alpha
+
+
+def overlap(
+    side: int, frame: tuple[int, int], shape: tuple[int, ...]
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the slices (rows, columns) of a square picture and of a patch of ``shape`` that lie over each other."""
+    inside, cut = [], []
+    for start, length in ((frame[1], shape[0]), (frame[0], shape[1])):
+        low = max(start, 0)
+        high = max(min(start + length, side), low)
+        inside.append(slice(low, high))
+        cut.append(slice(low - start, high - start))
+    return (inside[0], inside[1]), (cut[0], cut[1])

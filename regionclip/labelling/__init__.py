@@ -1,0 +1,1 @@
+"""What labels regions: proposals, the teacher's views, the labelling loop, and how well the teacher reads."""

@@ -1,0 +1,114 @@
+"""Label the regions of captioned pictures: boxes of the RPN (or any other), concepts of the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
+from rich.progress import track
+from torch.utils.data import DataLoader, Dataset
+
+from regionclip import runtime
+from regionclip.engine.stop_request import leave_process_group
+from regionclip.errors import InputError
+from regionclip.labelling.proposals import valid_regions
+from regionclip.labelling.views import RegionTeacher
+from regionclip.models.assembly import clip_preprocessor
+from regionclip.regions.matching import ConceptMatcher
+from regionclip.regions.store import Regions
+
+if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+
+Proposer = Callable[[dict[str, Any]], "list[DetDataSample]"]
+
+
+@torch.inference_mode()
+def label_regions(
+    propose: Proposer,
+    teacher: RegionTeacher,
+    matcher: ConceptMatcher,
+    pictures: Dataset,
+    top_k: int,
+    batch_size: int,
+) -> Iterator[Regions | InputError]:
+    """Yield the labelled regions of each picture, in order, or why it cannot be read.
+
+    Args:
+        propose: Gives the data samples of a batch their ``pred_instances``: ``test_step`` of a trained RPN on
+            ``runtime.device()``, or `RandomRegions`.
+        teacher: Embeds regions.
+        matcher: Turns embeddings into probabilities over the concepts.
+        pictures: Gives ``inputs`` and ``data_samples``.
+        top_k: Concepts kept a region.
+        batch_size: Pictures at a time.
+
+    Yields:
+        Boxes float32 (N, 4) xyxy in original pixels, objectness logits float32 (N,), concept_index int32 (N, k),
+        concept_prob float32 (N, k) best first.
+    """
+    device = runtime.device()
+    teacher, normalise = teacher.to(device), clip_preprocessor().to(device)
+    loader = DataLoader(
+        _Tolerant(pictures),
+        batch_size=batch_size,
+        num_workers=runtime.loader_workers(),
+        collate_fn=list,
+        worker_init_fn=leave_process_group,
+    )
+    for records in track(loader, description="pseudo labels"):
+        sound = [record for record in records if not isinstance(record, InputError)]
+        labelled = _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else ()
+        found = iter(labelled)
+        yield from (record if isinstance(record, InputError) else next(found) for record in records)
+
+
+def _label_batch(
+    batch: dict[str, Any],
+    propose: Proposer,
+    teacher: RegionTeacher,
+    matcher: ConceptMatcher,
+    normalise: BaseModel,
+    top_k: int,
+) -> Iterator[Regions]:
+    # The official RPNs see pictures in another normalisation than CLIP.
+    images = normalise(batch, False)["inputs"]
+    for image, sample in zip(images, propose(batch), strict=True):
+        boxes, objectness = valid_regions(sample.cpu())
+        yield Regions(boxes, objectness, *_match(image, sample.scale_factor, boxes, teacher, matcher, top_k))
+
+
+class _Tolerant(Dataset):
+    """Gives the error in the place of a picture that cannot be read."""
+
+    def __init__(self, pictures: Dataset) -> None:
+        self.pictures = pictures
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any] | InputError:
+        try:
+            return self.pictures[index]
+        except InputError as error:
+            return error
+
+
+def _match(
+    image: torch.Tensor,
+    scale: tuple[float, float],
+    boxes: np.ndarray,
+    teacher: RegionTeacher,
+    matcher: ConceptMatcher,
+    top_k: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    k = min(top_k, len(matcher.bank))
+    if not len(boxes):
+        return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
+    network_boxes = torch.from_numpy(boxes) * torch.tensor([*scale, *scale], dtype=torch.float32)
+    index, probs = matcher(teacher(image, network_boxes.to(image.device))).top_k(k)
+    return index.cpu().numpy(), probs.cpu().numpy()

@@ -1,0 +1,1 @@
+"""What makes or fills a workspace: fetched public sets, converted and own data, the params for them."""

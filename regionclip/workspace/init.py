@@ -1,0 +1,152 @@
+"""``regionclip data init``: a profile for the user's own data, after a look at all that can be wrong with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from regionclip.data.captions import open_captioned_images
+from regionclip.errors import InputError
+from regionclip.files import atomic_path
+from regionclip.params import check_params
+from regionclip.workspace.own_set import OwnSet, read_own_set
+from regionclip.workspace.profile import Captions, Clip, write_profile
+
+_DEFAULT_CLIP = Clip("weights/clip_rn50.safetensors", "RN50-quickgelu", image_size=224, temperature=0.01)
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """What the user gives; paths are written into the profile as they are.
+
+    Attributes:
+        train: COCO-style annotation file of the training pictures.
+        val: The same of the pictures to measure on.
+        images: Folder that the file names of ``train`` start from.
+        images_val: The same for ``val``; None: ``images``.
+        base: Text file of the base classes, one a line; None: all that are not novel.
+        novel: Text file of the novel classes; None: none.
+        clip: CLIP folder, or weights file of a CLIP ResNet; None: where the profiles look for OpenAI's RN50.
+        captions: Captioned images to pretrain on.
+        captions_images: Folder of their pictures, if it is not where the reader looks by itself.
+        regionclip: A pretrained RegionCLIP to take instead of pretraining.
+    """
+
+    train: str
+    val: str
+    images: str
+    images_val: str | None = None
+    base: str | None = None
+    novel: str | None = None
+    clip: str | None = None
+    captions: str | None = None
+    captions_images: str | None = None
+    regionclip: str | None = None
+
+
+def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
+    """Check the data, then write the profile; a file that is there already is kept beside as ``.before``.
+
+    Returns:
+        What was found, and the notes that concern the rest of the profile.
+
+    Raises:
+        InputError: A file is missing or broken, a name is not among the categories, or options exclude each other.
+    """
+    if options.captions and options.regionclip:
+        raise InputError("--captions and --regionclip exclude each other", mend="a RegionCLIP is pretrained already")
+    pictures = {"train": options.images, "val": options.images_val or options.images}
+    annotations = {"train": options.train, "val": options.val}
+    own = read_own_set(
+        {split: Path(file) for split, file in annotations.items()},
+        {split: Path(folder) for split, folder in pictures.items()},
+        _names(options.base),
+        _names(options.novel),
+    )
+    clip, captions = _clip(options.clip), _captions(options)
+    files = {f"instances_{split}": file for split, file in annotations.items()}
+    files |= {f"images_{split}": folder for split, folder in pictures.items()}
+    student = None if captions else options.regionclip or clip.path
+    text = write_profile(own, files, clip, captions, student)
+    check_params(yaml.safe_load(text), out)
+    if out.exists():
+        out.replace(out.with_name(f"{out.name}.before"))
+    with atomic_path(out) as beside:
+        beside.write_text(text, encoding="utf-8")
+    return own, _source_notes(clip, captions, options.regionclip)
+
+
+def table(own: OwnSet) -> Table:
+    """Return the classes with their numbers of boxes."""
+    shown = Table("class", "", "boxes in train", "boxes in val", box=None)
+    for group, names in (("base", own.classes.base), ("novel", own.classes.novel)):
+        for name in names:
+            shown.add_row(name, group, str(own.boxes["train"][name]), str(own.boxes["val"][name]))
+    return shown
+
+
+def _names(file: str | None) -> Sequence[str] | None:
+    if file is None:
+        return None
+    try:
+        lines = Path(file).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise InputError("the file does not exist", file=file, mend="write one class name a line") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError("the file holds no name", file=file, mend="write one class name a line")
+    return names
+
+
+def _clip(path: str | None) -> Clip:
+    """Read what the profile needs of a CLIP; imported here because it loads torch."""
+    if path is None:
+        return _DEFAULT_CLIP
+    import open_clip
+
+    from regionclip.checkpoints.importing import clip_weights
+
+    config, state = clip_weights(path)
+    names = [name for name in open_clip.list_models() if open_clip.get_model_config(name) == config]
+    if not Path(path).is_dir() and not names:
+        raise InputError("this CLIP is none of open_clip's ResNets", file=path, mend="give it as a CLIP folder")
+    temperature = math.exp(-float(state["logit_scale"]))
+    # Two digits are as many as matter, and a person can read them.
+    return Clip(
+        path=path,
+        model=None if Path(path).is_dir() else names[0],
+        image_size=config["vision_cfg"]["image_size"],
+        temperature=float(f"{temperature:.2g}"),
+    )
+
+
+def _captions(options: InitOptions) -> Captions | None:
+    if options.captions is None:
+        return None
+    path = Path(options.captions)
+    source = open_captioned_images(path, options.captions_images)
+    counted = path.suffix in {".json", ".jsonl"}
+    count = sum(len(record.captions) for record in source) if counted else None
+    return Captions(options.captions, options.captions_images, count)
+
+
+def _source_notes(clip: Clip, captions: Captions | None, student: str | None) -> list[str]:
+    notes = []
+    if not Path(clip.path).exists():
+        notes.append(
+            f"there is no CLIP at {clip.path}: put OpenAI's RN50 there, or give yours with --clip; "
+            "boxes cannot train one, since a teacher learns from captioned pictures of single objects"
+        )
+    if captions is None and student is None:
+        notes.append(
+            "no --captions and no --regionclip: nothing is pretrained, the CLIP itself is transferred to your classes"
+        )
+    elif captions is not None:
+        words = "shards of captions" if captions.count is None else f"{captions.count} captions"
+        notes.append(f"pretraining on {words} of {captions.file}")
+    return notes

@@ -1,0 +1,69 @@
+"""assert_no_novel: the plain check that the rpn stage repeats before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.errors import DataCheckFailed, InputError
+
+Edit = Callable[[Path, Callable[[Any], None]], None]
+
+
+@pytest.fixture
+def coco(data: Path) -> tuple[Path, Path]:
+    return data / "coco/annotations/instances_train_base.json", data / "coco/classes.json"
+
+
+def test_base_boxes_pass_and_are_counted(coco: tuple[Path, Path], clean_data: Path) -> None:
+    assert assert_no_novel(*coco) == 6
+    lvis = clean_data / "lvis"
+    assert assert_no_novel(lvis / "annotations/lvis_train_base.json", lvis / "classes.json") == 6
+
+
+def _renamed(content: Any) -> None:
+    """Ring boxes under the id of star: the id is base, the name is not."""
+    content["categories"][0]["name"] = "ring"
+
+
+def _novel(content: Any) -> None:
+    content["annotations"][3]["category_id"] = 2
+    content["categories"].append({"id": 2, "name": "ring"})
+
+
+@pytest.mark.parametrize(
+    ("plant", "message"),
+    [
+        (_novel, "record annotation 203, key 'category_id': a training box of class 2 'ring', which is novel in"),
+        (_renamed, "record annotation 101.*class 1 'ring', which is no base class"),
+        (
+            lambda c: c["annotations"][0].update(category_id=77),
+            "record annotation 101.*class 77 '', which is no base class",
+        ),
+        (
+            lambda c: c["annotations"][0].pop("category_id"),
+            "record annotation 101, key 'category_id': the key is missing",
+        ),
+        (lambda c: c["categories"][0].pop("name"), "record category 0, key 'name': the key is missing"),
+        (lambda c: c.pop("annotations"), "key 'annotations': there is no such list"),
+    ],
+)
+def test_anything_else_is_refused(
+    coco: tuple[Path, Path], edit: Edit, plant: Callable[[Any], None], message: str
+) -> None:
+    edit(coco[0], plant)
+    with pytest.raises(DataCheckFailed, match=f"instances_train_base.json, {message}.*To mend") as caught:
+        assert_no_novel(*coco)
+    assert caught.value.exit_code == 3
+
+
+def test_a_class_without_split_and_an_absent_file_are_refused(coco: tuple[Path, Path], edit: Edit) -> None:
+    edit(coco[1], lambda content: content["classes"][0].pop("split"))
+    with pytest.raises(DataCheckFailed, match=r"classes\.json, record 1, key 'split': the key is missing"):
+        assert_no_novel(*coco)
+    with pytest.raises(InputError, match="does not exist"):
+        assert_no_novel(coco[0], coco[1].with_name("absent.json"))
