@@ -1,4 +1,4 @@
-"""What all tests share: a tiny CLIP and demo world on disk, interrupts, and a registry scope that no test leaves behind."""
+"""What all tests share: a tiny CLIP and demo world on disk, interrupts, and a registry scope that no test leaves."""
 
 from __future__ import annotations
 
