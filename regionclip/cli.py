@@ -63,11 +63,34 @@ def build_parser() -> argparse.ArgumentParser:
             add_data_commands(stage)
         if name == "pseudo_labels":
             stage.add_argument("--shard", type=_shard, metavar="I/N", help="only label share I, from 1, of N")
+    _add_raw(commands)
     _add_inspect(commands)
     _add_convert(commands)
     add_retrieval_command(commands)
     add_tracking_commands(commands)
     return parser
+
+
+def _add_raw(commands: argparse._SubParsersAction) -> None:
+    text = "sum a raw file or folder that params.yaml names, for the stages that depend on it"
+    parser = commands.add_parser("raw", help=text, description=f"{text.capitalize()}. `dvc repro` calls it.")
+    parser.add_argument("name", metavar="NAME", help="its name in the section raw of params.yaml")
+    parser.set_defaults(run=_raw, resumes=False)
+
+
+def _raw(chosen: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from regionclip.params import load_params
+    from regionclip.stages.inputs import require_raw, write_raw
+
+    params = load_params()
+    require_raw(params)
+    if chosen.name not in params.raw:
+        raise InputError(
+            "no such raw input", file="params.yaml", key=f"raw.{chosen.name}", mend="name one of the section"
+        )
+    write_raw(chosen.name, Path(params.raw[chosen.name]))
 
 
 def _add_inspect(commands: argparse._SubParsersAction) -> None:

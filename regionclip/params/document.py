@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 import yaml
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from regionclip.errors import InputError
 from regionclip.params.data import CheckData, Data, Quarantine
@@ -17,10 +17,11 @@ from regionclip.params.transfer import Evaluation, Finetune, ZeroShot
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """The whole of params.yaml; ``raw`` is what DVC follows, see ``regionclip.stages.inputs``."""
 
     profile: str
     seed: Count
+    raw: dict[str, str] = Field(default_factory=dict)
     data: Data
     quarantine: Quarantine
     check_data: CheckData
@@ -35,6 +36,30 @@ class Params(Section):
     zero_shot: ZeroShot
     finetune: Finetune
     evaluation: Evaluation
+
+    def raw_paths(self) -> dict[str, str]:
+        """Return the raw files and folders that the other keys name, as the section ``raw`` should list them.
+
+        The name of each is the key that names it, below the stages or the set that read it.
+        """
+        named: dict[str, str | None] = {
+            "check_data/box_profile": self.check_data.box_profile,
+            "teacher/weights": self.teacher.weights,
+            "rpn/weights": self.rpn.weights,
+            "rpn/backbone_weights": self.rpn.backbone_weights,
+            "pretrain/weights": self.pretrain.weights,
+        }
+        for name in self.data.sets:
+            named[f"finetune/{name}/weights"] = getattr(self.finetune, name).weights
+            if self.data.source == "files":
+                files = getattr(self.data.files, name).model_dump(exclude={"classes"})
+                named |= {f"data/{name}/{key}": path for key, path in files.items()}
+        if self.data.source == "files" and self.data.files.captions is not None:
+            file, images = self.data.files.captions.file, self.data.files.captions.images
+            if images is None and file.endswith(".json"):
+                images = (Path(file).parent / "images").as_posix()
+            named |= {"data/captions/file": file, "data/captions/images": images}
+        return {name: path for name, path in named.items() if path is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

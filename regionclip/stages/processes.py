@@ -8,12 +8,10 @@ from contextlib import contextmanager
 
 from mmengine.dist import is_main_process
 
-from regionclip import runtime
-from regionclip.checkpoints.scratch import scratch_folder, stage_digest
 from regionclip.engine.process_group import process_group
 from regionclip.params import load_params
 from regionclip.stages.graph import read_stage
-from regionclip.stages.runner import StageContext, run_stage
+from regionclip.stages.runner import StageContext, resolve, run_stage
 from regionclip.tracking.mlflow_run import track_model
 from regionclip.tracking.tracker import Tracker
 
@@ -50,6 +48,5 @@ def model_run(model: str) -> Iterator[Tracker | None]:
 def _context(name: str, dataset: str | None) -> StageContext:
     """Return the context of a stage whose run and outputs are another process's."""
     definition, params = read_stage(name, dataset), load_params()
-    digest = stage_digest(definition.values(params.model_dump(mode="json")), list(definition.deps))
-    scratch = scratch_folder(definition.name.replace("@", "_"), digest, root=runtime.SCRATCH)
+    _, digest, scratch = resolve(definition, params)
     return StageContext(params, dataset, digest, scratch, tracker=None)

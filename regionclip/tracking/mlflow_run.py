@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from regionclip.checkpoints.scratch import stage_digest
 from regionclip.errors import Interrupted
-from regionclip.files import sha256_tree
 from regionclip.tracking.origin import device_tags, origin_tags
 from regionclip.tracking.store import EXPERIMENT, tracking_uri
 from regionclip.tracking.tracker import Tracker
@@ -27,11 +24,11 @@ def current_tracker() -> Tracker | None:
 def track(
     stage: str,
     params: Mapping[str, Any],
-    inputs: Mapping[str, Path],
+    inputs: Mapping[str, str],
     experiment: str | None = None,
     *,
     profile: str,
-    digest: str | None = None,
+    digest: str = "none",
 ) -> Iterator[Tracker]:
     """Record the block as one MLflow run named as the stage.
 
@@ -42,16 +39,15 @@ def track(
     Args:
         stage: DVC's name, such as ``finetune@coco``.
         params: The params that the stage depends on.
-        inputs: Name to path of the files and folders that it reads; logged as data sets with their SHA-256.
+        inputs: Path of each file and folder of data that it reads -> MD5, as DVC records it; logged as data sets.
         experiment: Name of the experiment; None for the one of all stages.
         profile: Name of the params profile.
-        digest: Digest of params and inputs; None computes it.
+        digest: Names params and inputs.
     """
-    digest = digest or stage_digest(dict(params), list(inputs.values()))
     tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
     if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
         tags["mlflow.parentRunId"] = parent
-    described = {name: {"path": path.as_posix(), "digest": sha256_tree(path)} for name, path in inputs.items()}
+    described = {path: {"path": path, "digest": md5} for path, md5 in inputs.items()}
     tracker = Tracker(stage, tracking_uri())
     tracker.start(experiment or EXPERIMENT, tags, params, described)
     with _recording(tracker):

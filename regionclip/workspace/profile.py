@@ -9,7 +9,9 @@ from string import Template
 from typing import Any
 
 import numpy as np
+import yaml
 
+from regionclip.params import check_params
 from regionclip.workspace.own_set import OwnSet
 
 _STRIDE = 16  # of the feature map that proposals are made on, in pixels
@@ -106,7 +108,10 @@ def write_profile(
         "stride": _STRIDE,
         **{name: _schedule(name, own.images["train"], fixed) for name in _DEPTHS},
     }
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    draft = check_params(yaml.safe_load(template.substitute(values, raw="{}")), "params.yaml")
+    raw = [f"\n  {name}: {json.dumps(path, ensure_ascii=False)}" for name, path in draft.raw_paths().items()]
+    return template.substitute(values, raw="".join(raw))
 
 
 def _indent(value: dict[str, Any]) -> str:

@@ -13,9 +13,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from regionclip.checkpoints.scratch import stage_digest
 from regionclip.errors import InputError, Interrupted
 from regionclip.files import read_json
+from regionclip.stages.inputs import read_inputs
 from regionclip.stages.runner import StageContext, run_stage
 from regionclip.tracking.mlflow_run import current_tracker
 
@@ -82,7 +82,8 @@ def test_finished_stage_has_metrics_sidecar_and_run(project: Path, stage: Callab
     stage(run)
     (context,) = seen
     losses = {"contrastive": 1.0, "distillation": 1.0, "image_text": 0.1}
-    digest = stage_digest({"seed": 0, "pretrain.losses": losses}, [Path("data/in.txt"), Path("code.py")])
+    inputs = read_inputs([Path("data/in.txt"), Path("code.py")])
+    digest = inputs.digest({"seed": 0, "pretrain.losses": losses})
     assert context.digest == digest and context.dataset == "coco" and context.params.profile == "tiny"
     assert context.scratch == Path(".scratch/probe_coco") / digest[:16] and not context.scratch.exists()
     assert read_json("reports/metrics/probe_coco.json") == {"rpn": {"ar": 0.5}, "undefined": None}
@@ -141,3 +142,35 @@ def test_absent_input_stops_before_a_run_is_opened(project: Path, stage: Callabl
     Path("data/in.txt").unlink()
     with pytest.raises(InputError, match=r"data/in\.txt: the input does not exist.*`dvc repro probe@coco`"):
         stage(lambda context: pytest.fail("it ran"))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("params.yaml", "image_text: 0.1", "image_text: 0.3", r"params\.yaml, key 'pretrain\.losses'"),
+        ("code.py", "", "other", r"code\.py"),
+        ("data/in.txt", "in", "ni", r"data/in\.txt"),
+    ],
+)
+def test_what_changes_while_a_stage_runs_makes_no_result(
+    project: Path, stage: Callable, file: str, old: str, new: str, said: str
+) -> None:
+    before = Path(file).read_text()
+
+    def run(context: StageContext) -> dict[str, Any]:
+        context.scratch.mkdir(parents=True)
+        Path(file).write_text(before.replace(old, new))
+        return {"ap": 0.5}
+
+    with pytest.raises(InputError, match=f"{said}: changed while the stage probe@coco ran"):
+        stage(run)
+    assert not Path("reports").exists() and not Path("artifacts").exists(), "no metrics, no sidecar"
+    assert list(Path(".scratch/probe_coco").iterdir()), "what it began with can be taken up again"
+
+
+def test_params_that_the_stage_does_not_depend_on_may_change_while_it_runs(project: Path, stage: Callable) -> None:
+    params = Path("params.yaml")
+    stage(
+        lambda context: params.write_text(params.read_text().replace("minimum_count: 2", "minimum_count: 3")) and None
+    )
+    assert Path("artifacts/runs/probe_coco.json").exists()

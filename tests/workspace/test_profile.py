@@ -92,8 +92,19 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any
 
 
 # Lengths and anchors are from the data; the RPN and the student are one's own.
-FROM_THE_DATA = {"data", "teacher", "profile", "seed", "concepts", "anchor_scales", "weights", "architecture", "lvis"}
-FROM_THE_DATA |= {"official", "initialisations", "constrained", "lvis_images"}
+FROM_THE_DATA = {
+    "raw",
+    "data",
+    "teacher",
+    "profile",
+    "seed",
+    "concepts",
+    "anchor_scales",
+    "weights",
+    "architecture",
+    "lvis",
+}
+FROM_THE_DATA |= {"raw", "official", "initialisations", "constrained", "lvis_images"}
 LENGTHS = {"iterations", "milestones", "warmup_iterations", "batch_size"}
 
 
