@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_raw(commands: argparse._SubParsersAction) -> None:
     text = "sum a raw file or folder that params.yaml names, for the stages that depend on it"
     parser = commands.add_parser("raw", help=text, description=f"{text.capitalize()}. `dvc repro` calls it.")
-    parser.add_argument("name", metavar="NAME", help="its name in the section raw of params.yaml")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="of the section raw of params.yaml; none: only folders")
     parser.set_defaults(run=_raw, resumes=False)
 
 
@@ -82,6 +82,13 @@ def _raw(chosen: argparse.Namespace) -> None:
     from pathlib import Path
 
     from regionclip.params import load_params
+    from regionclip.stages.graph import read_stage
+
+    if chosen.name is None:
+        for out in read_stage("raw_folders").outs:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.touch()
+        return
     from regionclip.stages.inputs import require_raw, write_raw
 
     params = load_params()

@@ -20,7 +20,8 @@ from regionclip.errors import DataCheckFailed, InputError
 from regionclip.stages import runner
 
 ROOT = Path(__file__).parents[1]
-DVC = {name: body for name, body in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].items() if name != "raw"}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+DVC = {name: body for name, body in STAGES.items() if not name.startswith("raw")}
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 from regionclip.params import Params
 
-RAW = Path("raw")
+RAW = Path("artifacts/raw")
 """Folder of one small file for each raw file or folder; stages depend on the part of it that they read."""
 _PARAMS = Path("params.yaml")
 
@@ -49,7 +49,7 @@ def read_inputs(deps: Iterable[Path]) -> Inputs:
     """Sum the dependencies by DVC's own means: what it has summed before is not read again, nor later by DVC.
 
     Raises:
-        InputError: A raw file or folder is not what its sum in ``raw/`` says.
+        InputError: A raw file or folder is not what its sum in ``artifacts/raw`` says.
     """
     sums: dict[str, str] = {}
     files: dict[str, str] = {}
@@ -63,7 +63,7 @@ def read_inputs(deps: Iterable[Path]) -> Inputs:
 
 
 def write_raw(name: str, path: Path) -> None:
-    """Write ``raw/NAME.json``: path, MD5, files and bytes of a raw file or folder.
+    """Write ``artifacts/raw/NAME.json``: path, MD5, files and bytes of a raw file or folder.
 
     Raises:
         InputError: It is not there.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 METRICS = Path("reports/metrics")
 SIDECARS = Path("artifacts/runs")
-DATA_FOLDERS = ("data", "artifacts", "reports", RAW.name)
+DATA_FOLDERS = ("data", "artifacts", "reports")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # The package is copied because dvc.yaml names its files as dependencies; params and state are the tests' own.
-COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "raw", "regionclip")
+COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "regionclip")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -61,7 +61,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Pa
     folder.mkdir()
     for name in COPIED:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.json"))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
     shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")

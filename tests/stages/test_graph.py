@@ -28,7 +28,10 @@ stages:
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SETS = load_params(ROOT / "params.yaml").data.sets
 ALL = [
-    (name, item) for name, stage in DVC.items() if name != "raw" for item in (SETS if "foreach" in stage else [None])
+    (name, item)
+    for name, stage in DVC.items()
+    if not name.startswith("raw")
+    for item in (SETS if "foreach" in stage else [None])
 ]
 
 

@@ -1,0 +1,153 @@
+"""What DVC calls stale: for a line of code the stages that import it, for raw data those that read them."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from dvc.repo import Repo
+from PIL import Image
+
+from regionclip.files import read_json, write_json
+from regionclip.params import check_params
+from tests.pipeline.conftest import COPIED, ROOT, Command
+from tests.stages.test_closure import STAGES, closure, module_file
+
+DRAWN = 10  # modules for each stage
+
+
+def _named(repository: Path) -> set[str]:
+    """The stages that ``dvc status`` names, without their items."""
+    with Repo(str(repository)) as repo:
+        return {name.partition("@")[0] for name in repo.status()}
+
+
+def test_a_line_in_a_module_makes_the_stages_stale_that_import_it(
+    copy: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", environment["DVC_SITE_CACHE_DIR"])
+    assert _named(copy) == set(), "nothing is stale at first"
+    graph = yaml.safe_load((copy / "dvc.yaml").read_text())["stages"]
+    folders = {stage: [Path(dep) for dep in _body(graph[stage])["deps"] if Path(dep).suffix == ""] for stage in STAGES}
+    everything = sorted(
+        ".".join(path.relative_to(copy).with_suffix("").parts) for path in (copy / "regionclip").rglob("[!_]*.py")
+    )
+    rng, inside, outside = random.Random(0), {}, {}
+    for stage in STAGES:
+        used = sorted(module for module in closure(stage) if module in everything)
+        unrelated = [
+            module
+            for module in everything
+            if module not in used and not any(folder in module_file(module).parents for folder in folders[stage])
+        ]
+        inside[stage], outside[stage] = rng.sample(used, DRAWN), rng.sample(unrelated, DRAWN)
+    for module in sorted({module for drawn in (*inside.values(), *outside.values()) for module in drawn}):
+        file = copy / module_file(module)
+        before = file.read_text()
+        file.write_text(f"{before}# a line\n")
+        named = _named(copy)
+        file.write_text(before)
+        for stage in STAGES:
+            assert module not in inside[stage] or stage in named, f"{stage} imports {module}"
+            assert module not in outside[stage] or stage not in named, f"{stage} does not import {module}"
+
+
+def _body(stage: dict[str, Any]) -> dict[str, Any]:
+    return stage.get("do", stage)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path, clip_path: Path, command: Command) -> Path:
+    """A repository with COCO files, captions and a CLIP of the user's own, whose first stages have run."""
+    for name in COPIED:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    rng, names = np.random.default_rng(0), ("star", "heart")
+    (tmp_path / "pictures").mkdir()
+    for split, ids in (("train", range(1, 9)), ("val", range(9, 13))):
+        for i in ids:
+            Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(tmp_path / f"pictures/{i}.jpg")
+        boxes = [(i, k) for i in ids for k in (0, 1)]
+        content = {
+            "images": [{"id": i, "file_name": f"{i}.jpg", "width": 120, "height": 90} for i in ids],
+            "annotations": [
+                {"id": 2 * i + k, "image_id": i, "category_id": k, "bbox": [5 + 60 * k, 10, 40, 50], "area": 2000}
+                | {"iscrowd": 0}
+                for i, k in boxes
+            ],
+            "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
+        }
+        write_json(tmp_path / f"{split}.json", content)
+    lines = [json.dumps({"image": f"{i}.jpg", "caption": "a red star and a heart"}) for i in range(1, 9)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
+    shutil.copytree(clip_path, tmp_path / "clip")
+    values = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    coco = {"instances_train": "train.json", "instances_val": "val.json", "images_train": "pictures"}
+    coco |= {"images_val": "pictures", "classes": {"base": list(names), "novel": []}}
+    files = {"coco": coco, "lvis": None, "captions": {"file": "captions.jsonl", "images": "pictures"}}
+    values["data"] = {"source": "files", "sets": ["coco"], "demo": None, "files": files}
+    values["teacher"] = {"source": "folder", "weights": "clip"}
+    values["finetune"] |= {"initialisations": ["regionclip"], "lvis": None}
+    values["concepts"]["minimum_count"] = 1
+    values["raw"] = check_params(values, "params.yaml").raw_paths()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    for words in (("git", "init", "-q"), ("dvc", "init", "-q"), ("dvc", "repro", "-q", "concepts", "teacher")):
+        done = command(tmp_path, *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return tmp_path
+
+
+def test_raw_data_make_the_stages_stale_that_read_them(
+    own_data: Path, command: Command, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", environment["DVC_SITE_CACHE_DIR"])
+    boxes = read_json(own_data / "train.json")
+    changes: dict[str, tuple[Callable[[], Any], str, set[str]]] = {
+        "picture": (
+            lambda: Image.new("RGB", (120, 90), (9, 99, 200)).save(own_data / "pictures/3.jpg"),
+            "data/coco/images_train",
+            {"data", "check_data", "concepts"},
+        ),
+        "caption": (
+            lambda: (own_data / "captions.jsonl").write_text('{"image": "1.jpg", "caption": "a blue heart"}\n'),
+            "data/captions/file",
+            {"data", "check_data", "concepts"},
+        ),
+        "weights": (
+            lambda: (own_data / "clip/open_clip_config.json").write_text(
+                json.dumps(read_json(own_data / "clip/open_clip_config.json"))
+            ),
+            "teacher/weights",
+            {"teacher"},
+        ),
+        "box": (
+            lambda: write_json(own_data / "train.json", boxes | {"annotations": boxes["annotations"][2:]}),
+            "data/coco/instances_train",
+            {"data", "check_data"},
+        ),
+    }
+    for what, (change, name, readers) in changes.items():
+        change()
+        with Repo(str(own_data)) as repo:
+            assert f"raw@{name}" in repo.status(), what
+        done = command(own_data, "dvc", "repro", "concepts", "teacher")
+        assert done.returncode == 0, done.stdout + done.stderr
+        ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")}
+        assert readers <= ran and f"raw@{name}" in ran, what
+    assert len(read_json(own_data / "data/coco/annotations/train_base.json")["annotations"]) == 14
+
+
+def test_raw_data_that_params_name_and_the_section_raw_does_not_are_refused(own_data: Path, command: Command) -> None:
+    params = own_data / "params.yaml"
+    values = yaml.safe_load(params.read_text())
+    del values["raw"]["data/coco/instances_val"]
+    params.write_text(yaml.safe_dump(values))
+    done = command(own_data, "dvc", "repro", "-f", "data")
+    assert done.returncode != 0 and "params.yaml, key 'raw'" in done.stderr and "instances_val" in done.stderr
