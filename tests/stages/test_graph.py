@@ -27,12 +27,8 @@ stages:
 """
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 SETS = load_params(ROOT / "params.yaml").data.sets
-ALL = [
-    (name, item)
-    for name, stage in DVC.items()
-    if not name.startswith("raw")
-    for item in (SETS if "foreach" in stage else [None])
-]
+STAGES = {name: stage for name, stage in DVC.items() if not name.startswith("raw")}  # with a module of their own
+ALL = [(name, item) for name, stage in STAGES.items() for item in (SETS if "foreach" in stage else [None])]
 
 
 @pytest.fixture
