@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -13,12 +15,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from regionclip.errors import InputError
 from regionclip.files import atomic_path
 
 SEEN = "seen.arrow"
 """In data/NAME: what stage `data` saw of the pictures that it kept, so that the gate behind need not decode them."""
 
 _BATCH = 64
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes that Linux and macOS take
+_LEADS_OUT = re.compile(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\\|\0")
 _FLAT = 4.0  # gray levels beside a smooth ramp; the cells of flatter images are alike by chance
 _ORIENTATION, _TURNED = 0x0112, frozenset({5, 6, 7, 8})
 _PLANE = np.array([(1, column, row) for row in range(8) for column in range(9)], np.float64)
@@ -52,6 +57,31 @@ class Looked(NamedTuple):
     height: int | None
     sha256: str | None
     likeness: str | None = None
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return the place of a picture, or of another file, that a file of the user's names.
+
+    The name must stay in the folder as it is written: no ``..``, no root or drive, no backslash, which is a part of
+    the name here and a separator elsewhere. Links that lie in the folder are the user's, and are followed.
+
+    Raises:
+        InputError: The name leads out, or no file can have it; without file and record, which the caller knows.
+    """
+    if not isinstance(name, str) or not name.strip("/ "):
+        raise InputError("there is no file name", mend="name a file of the folder")
+    if _LEADS_OUT.search(name):
+        mend = f"name it from {folder} on, with / between folders"
+        raise InputError(f"the file name leads out of its folder ({name[:60]!r})", mend=mend)
+    place = folder / name
+    try:
+        longest = max(len(part.encode()) for part in name.split("/"))
+    except UnicodeEncodeError:
+        raise InputError(f"the file name is no text ({name[:60]!r})", mend="name the file anew") from None
+    if longest > _LONGEST_NAME or len(os.fsencode(place)) >= _LONGEST_PATH:
+        problem = f"no file can have the name ({longest} bytes, {name[:60]!r}...)"
+        raise InputError(problem, mend=f"give the file a name of at most {_LONGEST_NAME} bytes")
+    return place
 
 
 def depth_problem(image: Image.Image) -> str | None:

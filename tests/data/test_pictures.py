@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from regionclip.data.pictures import Looked, load_seen, look, look_at_files, save_seen
+from regionclip.data.pictures import Looked, inside, load_seen, look, look_at_files, save_seen
+from regionclip.errors import InputError
 
 
 def _saved(pixels: np.ndarray) -> bytes:
@@ -49,3 +53,53 @@ def test_a_smooth_ramp_has_no_likeness(slope: tuple[float, float]) -> None:
     assert look(_saved(ramp)).likeness is None
     ramp[40:120, 20:100] = 250
     assert look(_saved(ramp)).likeness is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["a.jpg", "./a.jpg", "sub/a b.jpg", "sub//a..jpg", "ä/é" + "x" * 240, "...", "a:b.jpg"[1:]]
+)
+def test_names_of_the_folder_are_taken(name: str) -> None:
+    assert inside(Path("pictures"), name) == Path("pictures") / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../a.jpg", "sub/../../a.jpg", "..", "a/..", "/etc/passwd", "//host/a.jpg", "C:/a.jpg", "c:a.jpg", "..\\a.jpg"]
+    + [
+        "sub\\a.jpg",
+        "\\\\host\\a",
+        "a\0.jpg",
+        "x" * 256,
+        "ä" * 128,
+        "x/" * 2100 + "a",
+        "\ud83d.jpg",
+        "",
+        " ",
+        "/",
+        None,
+        7,
+    ],
+)
+def test_names_that_lead_out_or_that_no_file_has_are_refused(name: object) -> None:
+    with pytest.raises(InputError):
+        inside(Path("pictures"), name)
+
+
+@given(st.text(st.sampled_from("./\\:aC \0\ud800ä")) | st.text())
+def test_whatever_the_name_it_stays_inside_or_is_refused(name: str) -> None:
+    folder = Path("/pictures")
+    try:
+        place = inside(folder, name)
+    except InputError:
+        return
+    assert Path(os.path.normpath(place)).is_relative_to(folder)
+    place.exists()  # the system takes it
+
+
+def test_links_of_the_user_are_followed(tmp_path: Path) -> None:
+    for folder in ("elsewhere", "pictures"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "elsewhere/a.jpg").write_bytes(b"x")
+    (tmp_path / "pictures/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "pictures")
+    assert inside(tmp_path / "link", "more/a.jpg").read_bytes() == b"x"
