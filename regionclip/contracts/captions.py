@@ -137,7 +137,7 @@ def read_captioned(
     rows = []
     for record in records:
         span = None if isinstance(record.image, Path) else record.image
-        looked = found[record.image] if span is None else look(span.read())
+        looked = found[record.image] if span is None else look(span)
         place = {"file": str(span.file if span else record.image), "key": record.key}
         rows += [{**place, "caption": caption, **_image_columns(looked)} for caption in record.captions]
     return with_faults(pd.DataFrame(rows, columns=["file", "key", *_EMPTY]))

@@ -1,22 +1,36 @@
-"""Looking at image files: whether each decodes to its end, its size, and the checksum that tells twins."""
+"""The one opener of pictures: their place, pixels and size, whether each decodes to its end, and what tells twins."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import atomic_path, sha256_file
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+"""Pillow's other readers break on damaged files in ways of their own, and that of PostScript starts a program."""
+
+MOST_PIXELS, MOST_BYTES = 50_000_000, 1 << 30
+"""Of a picture and of its file. A file of some kilobytes can be a "bomb" of gigabytes of pixels."""
+
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+"""A picture in the forms that callers of the detector have it in."""
 
 SEEN = "seen.arrow"
 """In data/NAME: what stage `data` saw of the pictures that it kept, so that the gate behind need not decode them."""
@@ -25,7 +39,17 @@ _BATCH = 64
 _LONGEST_NAME, _LONGEST_PATH = 255, 4096  # bytes that Linux and macOS take
 _LEADS_OUT = re.compile(r"^/|^[A-Za-z]:|(^|/)\.\.(/|$)|\\|\0")
 _FLAT = 4.0  # gray levels beside a smooth ramp; the cells of flatter images are alike by chance
-_ORIENTATION, _TURNED = 0x0112, frozenset({5, 6, 7, 8})
+_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ON_THE_SIDE = frozenset(_TURNS[tag] for tag in (5, 6, 7, 8))
 _PLANE = np.array([(1, column, row) for row in range(8) for column in range(9)], np.float64)
 _RAMPS = _PLANE @ np.linalg.pinv(_PLANE)  # projects 72 cells on the ramps among them
 _SCHEMA = pa.schema(
@@ -38,6 +62,39 @@ _SCHEMA = pa.schema(
         ("likeness", pa.string()),
     ]
 )
+
+
+# Where Pillow only warns, the picture is refused anyway.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True)
+class ImageSpan:
+    """An image in a tar shard or, as base64, in a row of a TSV, which is read when it is wanted.
+
+    Attributes:
+        file: The larger file.
+        offset: Its first byte.
+        size: Bytes; in a TSV at least the rest of the row.
+        base64: Whether the bytes are base64 that a line end closes.
+    """
+
+    file: Path
+    offset: int
+    size: int
+    base64: bool = False
+
+    def read(self) -> bytes:
+        """Return the bytes of the encoded image.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: The bytes are no base64.
+        """
+        with self.file.open("rb", buffering=0) as handle:
+            handle.seek(self.offset)
+            data = handle.read(self.size)
+        return base64.b64decode(data.split(b"\n", 1)[0]) if self.base64 else data
 
 
 class Looked(NamedTuple):
@@ -84,43 +141,81 @@ def inside(folder: Path, name: str) -> Path:
     return place
 
 
-def depth_problem(image: Image.Image) -> str | None:
-    """Return what is wrong with the pixels: 16-bit gray, 32-bit integers and floats lose their values above 255."""
-    return f"{image.mode} pixels, whose values above 255 would be cut off" if image.mode[0] in "IF" else None
+def decode_image(image: bytes | str | Path | ImageSpan, name: str | Path | None = None) -> Image.Image:
+    """Decode a picture to 8-bit RGB, turned as its EXIF tag says: the one way from a file to pixels.
+
+    Of an animated picture it is the first one. Gray, CMYK and palettes become RGB, transparency is dropped, as in the
+    official code.
+
+    Args:
+        image: The picture's file, its place in a larger file, or its bytes.
+        name: What to call it in an error; default: the file.
+
+    Raises:
+        InputError: It is absent, is of none of `FORMATS`, is cut short or damaged, has more than `MOST_PIXELS`, or has
+            pixels that 8-bit RGB cannot hold.
+    """
+    if name is None and not isinstance(image, bytes):
+        name = image.file if isinstance(image, ImageSpan) else image
+    try:
+        with _opened(image) as opened:
+            return _rgb(opened)
+    except Exception as error:
+        # The decoders raise errors of all kinds on damaged bytes.
+        raise _refusal(error, name or "image bytes") from None
 
 
-def look(content: bytes, before: Looked | None = None) -> Looked:
-    """Decode an image to its end; of an animated one, the first picture.
+def to_bgr(picture: Picture) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (H, W, 3), BGR, what MMDetection's pipelines work on; see `decode_image`.
+
+    Args:
+        picture: Path of a file, its bytes, a Pillow image, or uint8 (H, W, 3) in RGB.
+
+    Raises:
+        InputError: It cannot be decoded, the array has another form, or it is none of these.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+            problem = f"the array is {picture.dtype} {picture.shape}, wanted uint8 (H, W, 3)"
+            raise InputError(problem, mend="give RGB pixels from 0 to 255")
+        return np.ascontiguousarray(picture[..., ::-1])
+    if not isinstance(picture, Image.Image):
+        return np.ascontiguousarray(np.asarray(decode_image(picture))[..., ::-1])
+    try:
+        return np.ascontiguousarray(np.asarray(_rgb(picture))[..., ::-1])
+    except Exception as error:
+        raise _refusal(error, None) from None
+
+
+def header_size(image: Path | ImageSpan) -> tuple[int, int]:
+    """Return width and height after the turn that the EXIF tag asks for; most pictures are not decoded for it.
+
+    Raises:
+        InputError: See `decode_image`.
+    """
+    try:
+        with _opened(image) as opened:
+            return _turned_size(opened)
+    except Exception as error:
+        raise _refusal(error, image.file if isinstance(image, ImageSpan) else image) from None
+
+
+def look(image: bytes | ImageSpan, before: Looked | None = None) -> Looked:
+    """Decode a picture to its end; what is sound here `decode_image` reads, with the same size.
 
     What was seen ``before`` of the same bytes is returned without decoding them again.
-
-    Gray, CMYK, palettes, transparency and 16-bit colours are what loaders turn to 8-bit RGB; of 16-bit gray they keep
-    the values up to 255 only and paint the rest white, so it is refused.
-    An image of more than 178,956,970 pixels (twice Pillow's ``MAX_IMAGE_PIXELS``), a "bomb" where the file is small, is
-    told from its header, before memory is taken.
     """
-    digest = hashlib.sha256(content).hexdigest()
-    if before is not None and before.sha256 == digest:
-        return before
-    if not content:
-        return Looked("the file has no bytes", None, None, digest)
+    digest = ""
     try:
-        with Image.open(BytesIO(content)) as image:
-            image.load()
-            if problem := depth_problem(image):
-                return Looked(problem, None, None, digest)
-            width, height = turned_size(image)
-            likeness = _likeness(image)
+        content = image.read() if isinstance(image, ImageSpan) else image
+        digest = hashlib.sha256(content).hexdigest()
+        if before is not None and before.sha256 == digest:
+            return before
+        with _opened(content) as opened:
+            opened.load()
+            return Looked(None, *_turned_size(opened), digest, _likeness(opened))
     except Exception as error:
-        # Pillow's decoders raise errors of many kinds on damaged bytes; some messages name the in-memory stream.
-        return Looked(str(error).split(" <_io")[0] or "unreadable", None, None, digest)
-    return Looked(None, width, height, digest, likeness)
-
-
-def turned_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height after the turn that the EXIF tag asks for; pixels need not be loaded."""
-    width, height = image.size
-    return (height, width) if image.getexif().get(_ORIENTATION) in _TURNED else (width, height)
+        return Looked(_words(error), None, None, digest)
 
 
 def look_at_files(paths: Sequence[Path], workers: int = 2, seen: dict[Path, Looked] | None = None) -> list[Looked]:
@@ -156,6 +251,70 @@ def load_seen(files: Iterable[Path]) -> dict[Path, Looked]:
     return seen
 
 
+@contextmanager
+def _opened(image: bytes | str | Path | ImageSpan) -> Iterator[Image.Image]:
+    """Open a picture of the list of formats, by its content; nothing is decoded yet. Errors are those of Pillow."""
+    content = image.read() if isinstance(image, ImageSpan) else image
+    if not isinstance(content, bytes | str | Path):
+        raise TypeError(f"a {type(content).__name__}, wanted a path or bytes")
+    if isinstance(content, bytes):
+        if not content:
+            raise ValueError("the file has no bytes")
+        content = BytesIO(content)
+    elif not Path(content).is_file() and Path(content).exists():
+        raise ValueError("no file")  # to open a pipe is to wait for ever
+    with Image.open(content, formats=FORMATS) as opened:
+        _check(opened)
+        yield opened
+
+
+def _check(image: Image.Image) -> None:
+    """Refuse from the header, before memory is taken, what 8-bit RGB cannot hold or should not."""
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, more than {MOST_PIXELS:,}")
+    if image.mode[0] in "IF":
+        raise ValueError(f"{image.mode} pixels, whose values above 255 would be cut off")
+    if image.mode not in _MODES:
+        raise ValueError(f"{image.mode} pixels, which do not become RGB")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    _check(image)
+    image.load()
+    turn = _turn(image)
+    return (image if turn is None else image.transpose(turn)).convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how the EXIF tag asks to turn a picture. Only that tag is read: others may be ill-typed."""
+    if image.format == "TIFF":
+        return None  # Pillow turns it, size and pixels
+    try:
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:
+        return None  # a damaged EXIF block, without which the picture is as good
+
+
+def _turned_size(image: Image.Image) -> tuple[int, int]:
+    width, height = image.size
+    return (height, width) if _turn(image) in _ON_THE_SIDE else (width, height)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image of {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+    # Some messages name the in-memory stream.
+    return getattr(error, "strerror", None) or str(error).split(" <_io")[0] or type(error).__name__
+
+
+def _refusal(error: Exception, name: str | Path | None) -> InputError:
+    if isinstance(error, FileNotFoundError):
+        return InputError("the image does not exist", file=name, mend="put it there, or take out what names it")
+    problem = f"the image cannot be decoded ({_words(error)})"
+    return InputError(problem, file=name, mend="fetch or save it again as JPEG or PNG, or take out what names it")
+
+
 def _likeness(image: Image.Image) -> str | None:
     gray = image.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(gray, np.float64).ravel()
@@ -163,6 +322,15 @@ def _likeness(image: Image.Image) -> str | None:
 
 
 def _look_at(paths: Sequence[Path], seen: Mapping[Path, Looked]) -> list[Looked]:
-    return [
-        look(path.read_bytes(), seen.get(path)) if path.is_file() else Looked(None, None, None, None) for path in paths
-    ]
+    return [_look_at_file(path, seen.get(path)) for path in paths]
+
+
+def _look_at_file(path: Path, before: Looked | None) -> Looked:
+    if not os.path.isfile(path):  # noqa: PTH113  (`Path.is_file` raises where a name is too long)
+        return Looked(None, None, None, None)
+    try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            return Looked(f"a file of {size:,} bytes, more than {MOST_BYTES:,}", None, None, sha256_file(path))
+        return look(path.read_bytes(), before)
+    except OSError as error:
+        return Looked(_words(error), None, None, "")

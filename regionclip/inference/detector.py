@@ -18,6 +18,7 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
+from regionclip.data.pictures import Picture, to_bgr
 from regionclip.errors import InputError
 from regionclip.inference.files import (
     MANIFEST,
@@ -28,7 +29,6 @@ from regionclip.inference.files import (
     workspace_files,
     write_bundle,
 )
-from regionclip.inference.pictures import Picture, to_bgr
 from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings

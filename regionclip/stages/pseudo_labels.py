@@ -10,9 +10,9 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.captions.span import ImageSpan
 from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes
+from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision

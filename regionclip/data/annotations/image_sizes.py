@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from PIL import Image
 
 from regionclip.data.annotations.tables import INTEGER, read_object, records_table
-from regionclip.data.pictures import turned_size
+from regionclip.data.pictures import header_size
+from regionclip.errors import InputError
 
 if TYPE_CHECKING:
     from regionclip.data.captions import CaptionedImage
@@ -42,9 +41,7 @@ def header_sizes(records: Iterable[CaptionedImage], id_type: Callable[[str], int
 
 
 def _header(record: CaptionedImage) -> tuple[float, float]:
-    content = record.image if isinstance(record.image, Path) else BytesIO(record.image.read())
     try:
-        with Image.open(content) as image:
-            return turned_size(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return header_size(record.image)
+    except InputError:
         return math.nan, math.nan

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from regionclip.data.captions.base import CaptionedImages
-from regionclip.data.captions.decoding import decode_image
 from regionclip.data.captions.opening import open_captioned_images
 from regionclip.data.captions.record import CaptionedImage
-from regionclip.data.captions.span import ImageSpan
 from regionclip.data.captions.table import CaptionTable
+from regionclip.data.pictures import ImageSpan, decode_image
 
 __all__ = [
     "CaptionTable",

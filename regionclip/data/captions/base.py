@@ -10,11 +10,10 @@ from typing import TypeVar
 
 from PIL import Image
 
-from regionclip.data.captions.decoding import decode_image
 from regionclip.data.captions.faults import caption_fault
 from regionclip.data.captions.record import CaptionedImage
-from regionclip.data.captions.span import ImageSpan
 from regionclip.data.captions.table import CaptionTable
+from regionclip.data.pictures import ImageSpan, decode_image
 from regionclip.data.rejects import Rejects, reason
 from regionclip.errors import InputError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from regionclip.data.captions.span import ImageSpan
+from regionclip.data.pictures import ImageSpan
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from webdataset.tariterators import base_plus_ext
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.index import indexed
 from regionclip.data.captions.record import CaptionedImage
-from regionclip.data.captions.span import ImageSpan
 from regionclip.data.captions.table import CaptionTable
+from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from regionclip.data.captions.record import CaptionedImage
-from regionclip.data.captions.span import ImageSpan
+from regionclip.data.pictures import ImageSpan
 from regionclip.errors import InputError
 
 _BATCH = 8192

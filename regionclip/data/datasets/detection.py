@@ -34,7 +34,7 @@ def train_pipeline(
     if large_scale_jitter:
         return [*_load(masks), *_jitter(large_scale_jitter), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
     scales = [(sizes.max_size, short) for short in sizes.train_short_sides]
-    resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortestEdge"}
+    resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortSide"}
     resize |= {"max_size": sizes.max_size, "backend": "pillow"}
     geometric = [resize, {"type": "RandomFlip", "prob": 0.5}]
     steps = [*_load(masks), *_with_proposals(geometric, proposals, None)]
@@ -49,9 +49,8 @@ def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -
 
 def test_resize(sizes: Detection) -> dict[str, Any]:
     """Transform to the test's short side, unless the long one would pass the limit; rounded as Detectron2 does."""
-    return {
-        "type": "ResizeShortestEdge", "scale": sizes.test_short_side, "max_size": sizes.max_size, "backend": "pillow"
-    }  # fmt: skip
+    size = {"scale": sizes.test_short_side, "max_size": sizes.max_size}
+    return {"type": "ResizeShortSide", **size, "backend": "pillow"}
 
 
 def boxes_dataset(
@@ -90,9 +89,9 @@ def boxes_dataset(
 
 
 def _jitter(side: int) -> list[dict[str, Any]]:
-    resize = {"type": "RandomResize", "scale": (side, side), "ratio_range": (0.1, 2.0), "resize_type": "Resize"}
+    resize = {"type": "RandomResize", "scale": (side, side), "ratio_range": (0.1, 2.0), "resize_type": "ResizeWithin"}
     return [
-        {**resize, "keep_ratio": True, "backend": "pillow"},
+        {**resize, "backend": "pillow"},
         {"type": "RandomFlip", "prob": 0.5},
         {"type": "RandomCrop", "crop_size": (side, side), "recompute_bbox": True, "allow_negative_crop": True},
         {"type": "FilterAnnotations", "min_gt_bbox_wh": (0.01, 0.01)},
@@ -101,7 +100,7 @@ def _jitter(side: int) -> list[dict[str, Any]]:
 
 def _load(masks: bool) -> list[dict[str, Any]]:
     return [
-        {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
+        {"type": "LoadPicture"},
         {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
     ]
 

@@ -11,9 +11,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from torch.utils.data import Dataset
 
-from regionclip.data.captions import decode_image
-from regionclip.data.captions.span import ImageSpan
 from regionclip.data.datasets.detection import test_resize
+from regionclip.data.pictures import ImageSpan, decode_image
 from regionclip.params import Detection
 
 

@@ -5,7 +5,7 @@ _base_ = "./lvis_rpn.py"
 train_pipeline = [
     _base_.load_image,
     _base_.load_boxes,
-    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), keep_ratio=True, backend="pillow"),
+    dict(type="RandomResize", scale=(1024, 1024), ratio_range=(0.1, 2.0), resize_type="ResizeWithin", backend="pillow"),
     dict(
         type="RandomCrop",
         crop_type="absolute",

@@ -2,6 +2,8 @@
 
 import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
 from regionclip.data.datasets.transforms.load_ground_truth_as_proposals import LoadGroundTruthAsProposals
+from regionclip.data.datasets.transforms.load_picture import LoadPicture
 from regionclip.data.datasets.transforms.load_stored_proposals import LoadStoredProposals
+from regionclip.data.datasets.transforms.resize import ResizeShortSide, ResizeWithin
 
-__all__ = ["LoadGroundTruthAsProposals", "LoadStoredProposals"]
+__all__ = ["LoadGroundTruthAsProposals", "LoadPicture", "LoadStoredProposals", "ResizeShortSide", "ResizeWithin"]
