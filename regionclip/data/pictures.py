@@ -257,15 +257,15 @@ def _opened(image: bytes | str | Path | ImageSpan) -> Iterator[Image.Image]:
     content = image.read() if isinstance(image, ImageSpan) else image
     if not isinstance(content, bytes | str | Path):
         raise TypeError(f"a {type(content).__name__}, wanted a path or bytes")
-    if isinstance(content, bytes):
-        if not content:
-            raise ValueError("the file has no bytes")
-        content = BytesIO(content)
-    elif not Path(content).is_file() and Path(content).exists():
+    if not isinstance(content, bytes) and not Path(content).is_file() and Path(content).exists():
         raise ValueError("no file")  # to open a pipe is to wait for ever
-    with Image.open(content, formats=FORMATS) as opened:
-        _check(opened)
-        yield opened
+    # A path would be mapped to memory, where Pillow refuses some damaged files that it reads as a stream.
+    with BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as stream:
+        if not stream.read(1):
+            raise ValueError("the file has no bytes")
+        with Image.open(stream, formats=FORMATS) as opened:
+            _check(opened)
+            yield opened
 
 
 def _check(image: Image.Image) -> None:

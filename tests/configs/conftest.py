@@ -104,7 +104,7 @@ def _shrink(part: ConfigDict) -> None:
     kind = part.get("type")
     if kind == "RandomChoiceResize":
         part.scales = [SIZE]
-    elif kind in ("ResizeShortestEdge", "RandomResize"):
+    elif kind in ("ResizeShortSide", "RandomResize"):
         part.scale = SIZE
     elif kind == "RandomCrop":
         part.crop_size = SIZE[::-1]

@@ -180,7 +180,7 @@ PICTURES = [
     ("truncated JPEG", lambda: _bytes(NOISE)[:-200], "the image does not decode (image file is truncated"),
     ("truncated PNG", lambda: _bytes(NOISE, "PNG")[:-200], "the image does not decode ("),
     ("zero-byte file", lambda: b"", "the image does not decode (the file has no bytes)"),
-    ("a web page", lambda: b"<html>404</html>", "the image does not decode (cannot identify image file)"),
+    ("a web page", lambda: b"<html>404</html>", "the image does not decode (not an image of JPEG"),
     ("decompression bomb", _bomb, "the image does not decode (Image size (400000000 pixels) exceeds"),
     ("16-bit gray", lambda: _bytes(Image.new("I;16", (40, 30)), "PNG"), "the image does not decode (I;16 pixels,"),
     ("another size", lambda: _bytes(Image.new("RGB", (41, 30))), "the image has another size than its record (41 x "),

@@ -49,7 +49,7 @@ def record(folder: Path, proposals: dict, flip: float, scale: tuple[int, int] = 
         {"type": "RandomFlip", "prob": flip},
     ]
     pipeline = [
-        {"type": "LoadImageFromFile", "imdecode_backend": "pillow"},
+        {"type": "LoadPicture"},
         {"type": "LoadAnnotations", "with_bbox": True},
         proposals,
         {"type": "ProposalBroadcaster", "transforms": geometric},
