@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from regionclip.errors import InputError
 
-_MEND = "fetch it again from its official address"
+_MEND, _ROOM = "fetch it again from its official address", "make room"
+_T = TypeVar("_T")
 
 
 def unpack(archive: Path, folder: Path) -> dict[str, int]:
@@ -27,7 +31,8 @@ def unpack(archive: Path, folder: Path) -> dict[str, int]:
         For each file its path relative to ``folder``, and its bytes.
 
     Raises:
-        InputError: It is no archive, is damaged, does not fit on the disk, or has a member that would leave the folder.
+        InputError: It is no archive, is damaged, does not fit on the disk, or has a member that would leave the folder
+            or is a file where a folder is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=folder))
@@ -36,6 +41,7 @@ def unpack(archive: Path, folder: Path) -> dict[str, int]:
         sizes = {
             file.relative_to(beside).as_posix(): file.stat().st_size for file in beside.rglob("*") if file.is_file()
         }
+        _check_places(beside, folder)
         _move(beside, folder)
         return sizes
     finally:
@@ -44,16 +50,22 @@ def unpack(archive: Path, folder: Path) -> dict[str, int]:
 
 def _extract(archive: Path, beside: Path) -> None:
     try:
-        if zipfile.is_zipfile(archive):
+        # A zip that is a tar's last member makes the tar look like a zip from its end.
+        if zipfile.is_zipfile(archive) and not tarfile.is_tarfile(archive):
             _extract_zip(archive, beside)
         else:
-            with tarfile.open(archive) as tar:
-                # The filter refuses absolute names, "..", links that lead out, and devices.
-                tar.extractall(beside, filter="data")
+            _extract_tar(archive, beside)
+    except InputError:
+        raise
     except tarfile.FilterError as error:
         raise InputError(f"a member leaves the folder ({error})", file=archive, mend=_MEND) from None
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"no whole archive ({error})", file=archive, mend=_MEND) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"the disk takes no more ({error.strerror})", file=archive, mend=_ROOM) from None
+        raise InputError(f"cannot be unpacked ({error})", file=archive, mend=_MEND) from None
+    except Exception as error:
+        # Of damage, encryption and unknown compression the readers tell by errors of many kinds.
+        raise InputError(f"no whole archive ({error or type(error).__name__})", file=archive, mend=_MEND) from None
 
 
 def _extract_zip(archive: Path, beside: Path) -> None:
@@ -62,16 +74,44 @@ def _extract_zip(archive: Path, beside: Path) -> None:
         for member in members:
             name = PurePosixPath(member.filename.replace("\\", "/"))
             # extractall would strip such names silently, and write a link as a file.
-            if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
                 raise InputError(f"the member '{member.filename}' leaves the folder", file=archive, mend=_MEND)
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise InputError(f"the member '{member.filename}' is a link", file=archive, mend=_MEND)
-        needed, free = sum(member.file_size for member in members), shutil.disk_usage(beside).free
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                problem = f"the member '{member.filename}' is compressed by method {member.compress_type}"
+                raise InputError(problem, file=archive, mend="pack it again with deflate")
+        # "./" is the folder itself.
+        named = [member for member in members if PurePosixPath(member.filename).parts]
+        content.extractall(beside, _fitting(named, lambda member: member.file_size, archive, beside))
+
+
+def _extract_tar(archive: Path, beside: Path) -> None:
+    def filtered(member: tarfile.TarInfo, place: str) -> tarfile.TarInfo | None:
+        if member.issym():
+            raise InputError(f"the member '{member.name}' is a link", file=archive, mend=_MEND)
+        # Refuses "..", hard links that lead out, and devices, and strips the root of absolute names.
+        return tarfile.data_filter(member, place)
+
+    with tarfile.open(archive) as tar:
+        tar.extractall(beside, _fitting(tar, lambda member: member.size, archive, beside), filter=filtered)
+        tar.fileobj.seek(tar.offset)
+        # tarfile takes a damaged header for the end, where zeros should be, and gzip's checksum comes last of all.
+        if tar.fileobj.read(tarfile.BLOCKSIZE).strip(tarfile.NUL):
+            raise tarfile.ReadError("unexpected end of data")
+        while tar.fileobj.read(1 << 20):
+            pass
+
+
+def _fitting(members: Iterable[_T], size: Callable[[_T], int], archive: Path, beside: Path) -> Iterator[_T]:
+    """Yield members one after the other, as long as what they unpack to fits on the disk."""
+    needed, free = 0, shutil.disk_usage(beside).free
+    for member in members:
+        needed += size(member)
         if needed > free:
-            raise InputError(
-                f"unpacked it has {needed} bytes, and the disk has {free} left", file=archive, mend="make room"
-            )
-        content.extractall(beside)
+            problem = f"unpacked it has at least {needed} bytes, and the disk has {free} left"
+            raise InputError(problem, file=archive, mend=_ROOM)
+        yield member
 
 
 def _move(source: Path, target: Path) -> None:
@@ -82,3 +122,14 @@ def _move(source: Path, target: Path) -> None:
             _move(entry, place)
         else:
             entry.replace(place)
+
+
+def _check_places(source: Path, target: Path) -> None:
+    """Refuse to put a file where a folder is, or a folder where a file is, before anything is moved."""
+    for entry in source.iterdir():
+        place = target / entry.name
+        if place.exists() and entry.is_dir() != place.is_dir():
+            problem = f"is a {'folder' if place.is_dir() else 'file'}, and the archive has it otherwise"
+            raise InputError(problem, file=place, mend="move it away, and unpack again")
+        if entry.is_dir() and place.is_dir():
+            _check_places(entry, place)
