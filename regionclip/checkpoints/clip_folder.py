@@ -8,15 +8,17 @@ from typing import Any
 
 import open_clip
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import ValidationError
 
-from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.containers import read_container
+from regionclip.checkpoints.loading import compare, load_strictly
 from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
+from regionclip.params.language import ClipArchitecture, TextTower, VisionTower
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
+_MEND = "write the folder again"
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -42,9 +44,11 @@ class ClipFolder:
         """
         path = Path(path)
         config = read_json(path / CONFIG)
-        if "model_cfg" not in config:
+        model_cfg = config.get("model_cfg") if isinstance(config, dict) else None
+        if not isinstance(model_cfg, dict):
             raise InputError("the key is missing", file=path / CONFIG, key="model_cfg", mend="write the folder again")
-        layers = config["model_cfg"].get("vision_cfg", {}).get("layers")
+        vision = model_cfg.get("vision_cfg")
+        layers = vision.get("layers") if isinstance(vision, dict) else None
         if not isinstance(layers, list):
             raise InputError(
                 f"the image tower is not a CLIP ResNet (layers is {layers!r})",
@@ -52,7 +56,8 @@ class ClipFolder:
                 key="model_cfg.vision_cfg.layers",
                 mend="use a CLIP with a ModifiedResNet, such as RN50 or RN50x4",
             )
-        return cls(path, config["model_cfg"])
+        _require_bounded(model_cfg, path / CONFIG)
+        return cls(path, model_cfg)
 
     @property
     def weights(self) -> Path:
@@ -65,13 +70,8 @@ class ClipFolder:
         return sha256_file(self.weights)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Read the weights under open_clip's names."""
-        try:
-            return load_file(self.weights)
-        except (FileNotFoundError, SafetensorError) as error:
-            raise InputError(
-                f"unreadable weights ({error})", file=self.weights, mend="write the folder again"
-            ) from None
+        """Read the weights under open_clip's names; see `read_container`."""
+        return read_container(self.weights).tensors
 
     def model(self) -> open_clip.CLIP:
         """Build the CLIP and load its weights strictly, in evaluation mode on the CPU.
@@ -79,8 +79,17 @@ class ClipFolder:
         Raises:
             InputError: A weight is missing, unexpected or of another shape; the message names it.
         """
+        state = self.state_dict()
+        try:
+            with torch.device("meta"):
+                wanted = build_clip(self.model_cfg).state_dict()
+        except Exception as error:
+            problem = f"open_clip builds no CLIP of it ({type(error).__name__}: {error})"
+            raise InputError(problem, file=self.path / CONFIG, key="model_cfg", mend=_MEND) from None
+        # Before memory is taken for what the weights may not be of.
+        compare(wanted, state).require(self.weights)
         model = build_clip(self.model_cfg)
-        load_strictly(model, self.state_dict(), self.weights)
+        load_strictly(model, state, self.weights)
         return model.eval()
 
     def tokenizer(self) -> open_clip.SimpleTokenizer:
@@ -89,7 +98,25 @@ class ClipFolder:
 
     def temperature(self) -> float:
         """The learned softmax temperature, 1 / exp(logit_scale)."""
-        return float(torch.exp(-self.state_dict()["logit_scale"].float()))
+        scale = self.state_dict().get("logit_scale")
+        if scale is None or scale.numel() != 1:
+            raise InputError("there is no single number", file=self.weights, key="logit_scale", mend=_MEND)
+        return float(torch.exp(-scale.float()))
+
+
+def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
+    """Refuse a configuration whose sizes are none; what open_clip knows besides is left to it."""
+    towers = {"vision_cfg": VisionTower, "text_cfg": TextTower}
+    try:
+        known = {name: {key: model_cfg[name][key] for key in tower.model_fields} for name, tower in towers.items()}
+        gelu = model_cfg.get("quick_gelu", False)
+        ClipArchitecture.model_validate({"embed_dim": model_cfg["embed_dim"], "quick_gelu": gelu, **known})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, ("model_cfg", *first["loc"])))
+        raise InputError(f"{first['msg']} (it is {first['input']!r:.60})", file=file, key=key, mend=_MEND) from None
+    except (KeyError, TypeError) as error:
+        raise InputError(f"a size is missing ({error})", file=file, key="model_cfg", mend=_MEND) from None
 
 
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:

@@ -89,7 +89,7 @@ def _of_folder(clip: ClipFolder) -> Description:
 
 def _of_embeddings(facts: dict[str, str], rows: Tensor) -> Description:
     facts = facts | {"what": "one array, such as text embeddings", "shape": f"{tuple(rows.shape)} {rows.dtype}"}
-    if rows.ndim != 2:
+    if rows.ndim != 2 or not rows.numel():
         return Description(facts, {"(array)": rows})
     norms = rows.float().norm(dim=1)
     facts |= {
@@ -115,7 +115,7 @@ def _of_other(facts: dict[str, str], content: Container) -> Description:
 def _names(text: str, file: str) -> list[str]:
     try:
         return [str(name) for name in json.loads(text)]
-    except (json.JSONDecodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again") from None
 
 

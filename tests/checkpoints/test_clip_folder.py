@@ -103,7 +103,7 @@ def test_damaged_weights_are_named(clip: ClipFolder, content: bytes | str | None
     clip.weights.unlink()
     if content is not None:
         clip.weights.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(InputError, match="unreadable weights") as caught:
+    with pytest.raises(InputError, match="not a safetensors file, or cut short|does not exist") as caught:
         clip.model()
     assert caught.value.file == clip.weights
 
