@@ -133,3 +133,31 @@ def test_failed_save_leaves_the_old_folder(clip: ClipFolder) -> None:
     assert clip.weights_sha256 == before
     assert sorted(path.name for path in clip.path.iterdir()) == [CONFIG, WEIGHTS]
     assert list(clip.path.parent.iterdir()) == [clip.path]
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [
+        (None, "vision_cfg", 3),
+        (None, "embed_dim", "32"),
+        ("vision_cfg", "width", 0),
+        ("vision_cfg", "layers", [1, 1, 1, "x"]),
+        ("text_cfg", "heads", None),
+        ("text_cfg", "new", {}),
+        ("text_cfg", "width", 2000),  # of another size than the weights: refused before memory is taken
+    ],
+)
+def test_a_configuration_of_which_no_clip_can_be_built_is_refused(
+    clip: ClipFolder, part: str | None, key: str, value: object
+) -> None:
+    config = json.loads((clip.path / CONFIG).read_text())
+    (config["model_cfg"] if part is None else config["model_cfg"][part])[key] = value
+    (clip.path / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match="To mend"):
+        ClipFolder.open(clip.path).model()
+
+
+def test_weights_without_a_scale_have_no_temperature(clip: ClipFolder) -> None:
+    save_file({"a": torch.ones(1)}, clip.weights)
+    with pytest.raises(InputError, match="logit_scale"):
+        clip.temperature()

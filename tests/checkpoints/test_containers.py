@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import random
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmarks.fuzzing.weights import run
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.errors import InputError
 
@@ -138,3 +140,28 @@ def test_what_holds_no_weights_is_refused(tmp_path: Path, content: object, probl
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="none.pth: the file does not exist"):
         read_container(tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.eye(3).to_sparse(),
+        torch.zeros(2, device="meta"),
+        torch.zeros(2, dtype=torch.complex64),
+        torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8),
+        torch.zeros(1).expand(10**12),
+    ],
+)
+def test_tensors_whose_numbers_are_not_there_are_refused(tmp_path: Path, odd: torch.Tensor) -> None:
+    """The last one has four bytes in its file and would take four terabytes as soon as it is copied."""
+    for content in ({"a": torch.ones(1), "b": odd}, odd):
+        torch.save(content, tmp_path / "w.pth")
+        with pytest.raises(InputError, match=r"w\.pth.*a tensor of torch.* among the weights"):
+            read_container(tmp_path / "w.pth")
+
+
+def test_damaged_files_and_folders_are_refused_by_name(tmp_path: Path) -> None:
+    """The fuzz of benchmarks/fuzzing, some dozen times."""
+    for seed in range(40):
+        (tmp_path / str(seed)).mkdir()
+        assert run(tmp_path / str(seed), random.Random(seed)) in {"ok", "refused"}

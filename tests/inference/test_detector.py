@@ -83,6 +83,13 @@ def test_every_form_of_a_picture_gives_the_same(workspace: Path, detector: Detec
     assert other != wanted, "the order of channels matters"
 
 
+@pytest.mark.parametrize("size", [(1800, 2), (1, 900), (1, 1)])
+def test_thin_pictures_are_searched_too(detector: Detector, size: tuple[int, int]) -> None:
+    """Their boxes lie in them, though the networks see them stretched."""
+    for one in detector(Image.effect_noise(size, 50), NAMES):
+        assert 0 <= one.box[0] <= one.box[2] <= size[0] and 0 <= one.box[1] <= one.box[3] <= size[1]
+
+
 def test_vocabulary_is_that_of_the_call(workspace: Path, detector: Detector) -> None:
     """Names that no training saw are found under their name; a call leaves nothing behind for the next."""
     file = workspace / "data/coco/val/1.png"

@@ -222,7 +222,7 @@ def test_loaders_read_what_passes_and_refuse_what_is_set_aside(
     if problem is None or name == "another size":
         assert decode_image(picture).mode == "RGB" and decode_image(picture).size == look(make())[1:3]
         return
-    words = {"absent": "does not exist", "zero-byte file": "not an image", "a web page": "not an image"}
+    words = {"absent": "does not exist", "zero-byte file": "no bytes", "a web page": "not an image"}
     with pytest.raises(InputError, match=words.get(name, "the image cannot be decoded")) as stop:
         decode_image(picture)
     assert stop.value.file == picture and stop.value.mend

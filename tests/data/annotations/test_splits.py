@@ -91,7 +91,7 @@ def test_pictures_are_decoded_once(real: SimpleNamespace, monkeypatch: pytest.Mo
     """LVIS shares COCO's, and the gate reads what was seen; a picture that has changed since is decoded again."""
     decoded: list[int] = []
     whole = Image.open
-    monkeypatch.setattr(Image, "open", lambda *values: decoded.append(1) or whole(*values))
+    monkeypatch.setattr(Image, "open", lambda *values, **more: decoded.append(1) or whole(*values, **more))
     seen: dict[Path, Looked] = {}
     with Rejects("x_rejected.jsonl", 0) as rejects:
         counts = [

@@ -184,6 +184,19 @@ def test_image_without_regions_and_truncated_image(scenes):
     assert Path(caught.value.file).parent.name == "images"
 
 
+def test_thin_images_are_stretched_and_their_regions_with_them(scenes):
+    """To 16 pixels, which the student halves four times."""
+    with RegionStoreWriter(scenes / "store", {}, k=1) as writer:
+        for image_id in IDS:
+            writer.add(image_id, np.array([[0.0, 0, 900, 1]]), np.zeros(1), np.zeros((1, 1), int), np.ones((1, 1)))
+    for file in (scenes / "images").iterdir():
+        Image.new("RGB", (900, 1)).save(file, "PNG")
+    record = dataset(scenes)[0]
+    height, width = record["inputs"].shape[1:]
+    assert height == 16 and width > 16
+    np.testing.assert_allclose(record["data_samples"].proposals.bboxes.numpy(), [[0, 0, width, height]], rtol=1e-4)
+
+
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
     """Three shards of seven PNG images each, image i of i + 8 pixels a side, and their store; keys as img2dataset's."""
