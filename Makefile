@@ -58,14 +58,13 @@ lint: install  ## Check style
 	ruff format --check .
 
 mlflow: install  ## Open the MLflow UI on http://127.0.0.1:5000
-	mlflow server --host 127.0.0.1 --port 5000 --backend-store-uri sqlite:///$(CURDIR)/mlruns/mlflow.db \
-		--artifacts-destination $(CURDIR)/mlruns/artifacts
+	@exec python -m flows.local mlflow
 
 serve: install  ## Run MLflow, Prefect and workers on this machine until Ctrl-C
 	@exec python -m flows.local
 
-deploy: install  ## Register pools, limits, deployments and automations at $PREFECT_API_URL (default: make serve's)
-	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} python -m flows.deploy
+deploy: install  ## Register pools, limits, deployments and automations at make serve's server, or $PREFECT_API_URL
+	python -m flows.deploy
 
 dag: install  ## Draw the pipeline
 	dvc dag

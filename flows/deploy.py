@@ -1,6 +1,7 @@
 """Registers at the Prefect server: pools, limits, the deployments of prefect.yaml, automations; again at will.
 
-`python -m flows.deploy`, with PREFECT_API_URL set. What an operator has set since then on pools and limits stays.
+`python -m flows.deploy`, beside `make serve` or with PREFECT_API_URL set. What an operator has set since then on pools
+and limits stays.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from pathlib import Path
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 from flows.automations import ensure_automations
 from flows.dvc_graph import read_graph
+from regionclip.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")
@@ -23,7 +26,13 @@ DEVICES = 1  # slots of a new limit; `prefect gcl update gpu --limit N` sets how
 
 
 def main() -> None:
-    """Register everything and print what was new."""
+    """Register everything and print what was new.
+
+    Raises:
+        InputError: No server is named; Prefect would start one of its own, which ends with this program.
+    """
+    if not get_current_settings().api.url:
+        raise InputError("there is no Prefect server", key="PREFECT_API_URL", mend="run `make serve`, or set it")
     with get_client(sync_client=True) as client:
         limits = {stage.limit for stage in read_graph(ROOT).values() if stage.limit}
         made = [f"pool {name}" for name in ensure_pools(client)]
@@ -59,4 +68,7 @@ def ensure_limits(client: SyncPrefectClient, names: Iterable[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"deploy: {error}")

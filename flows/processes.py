@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows import supervise
+from regionclip.errors import printable
 
 LOCKS = Path(".scratch/locks")
 
@@ -58,7 +59,7 @@ def run(
     tail: list[str] = []
     try:
         for line in process.stdout or ():
-            if text := line.rstrip():
+            if text := printable(line.rstrip()):
                 log(text)
                 tail = [*tail[-29:], text]
         return process.wait(), tail

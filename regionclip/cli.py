@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Sequence
 
 from regionclip import runtime
-from regionclip.cli_data import add_data_commands
+from regionclip.cli_data import add_data_commands, console
 from regionclip.cli_retrieval import add_retrieval_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import InputError, Interrupted
@@ -185,16 +185,14 @@ def _run_in_group(name: str, dataset: str | None) -> None:
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from regionclip.checkpoints.inspect import inspect
 
-    found, console = inspect(chosen.file), Console(highlight=False, markup=False)
+    found, terminal = inspect(chosen.file), console()
     for name, value in found.facts.items():
-        console.print(f"{name + ':':<20}{value}", soft_wrap=True)
-    console.print(found.table())
+        terminal.print(f"{name + ':':<20}{value}", soft_wrap=True)
+    terminal.print(found.table())
     for command in found.commands:
-        console.print(f"  {command}", soft_wrap=True)
+        terminal.print(f"  {command}", soft_wrap=True)
 
 
 def _convert(chosen: argparse.Namespace) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from regionclip.errors import InputError
+from regionclip.errors import InputError, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SETS = ("coco2017", "lvis_v1", "coco_captions", "flickr30k")
 """The data sets of ``regionclip.workspace.fetch``, named here because importing them costs time."""
@@ -77,43 +81,50 @@ def _add_voc_and_yolo(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_convert_boxes, resumes=False)
 
 
+def console() -> Console:
+    """Return the terminal for tables and notes: what names and files hold is shown as text and commands nothing."""
+    from rich import console
+
+    class Plain(console.Console):
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text), **options)
+
+    return Plain(highlight=False, markup=False, emoji=False)
+
+
 def _fetch(chosen: argparse.Namespace) -> None:
     from regionclip.workspace.fetch.fetching import fetch
 
     for line in fetch(chosen.name, Path(chosen.root), chosen.mirror):
-        print(line)
+        print(printable(line))
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from regionclip.workspace.fetch.fetching import status
 
     unknown = [name for name in chosen.names if name not in SETS]
     if unknown:
         raise InputError(f"there is no data set '{unknown[0]}'", mend=f"name one of {', '.join(SETS)}")
     found, everything = status(chosen.names or SETS, Path(chosen.root))
-    Console(highlight=False, markup=False).print(found)
+    console().print(found)
     return 0 if everything else 1
 
 
 def _init(chosen: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from regionclip.workspace.init import InitOptions, init, table
 
     options = {field: getattr(chosen, field) for field in InitOptions.__dataclass_fields__}
     own, notes = init(InitOptions(**options), Path(chosen.out))
-    console = Console(highlight=False, markup=False)
-    console.print(table(own))
-    console.print(f"{own.images['train']} pictures in train, {own.images['val']} in val; all of them are there.")
+    terminal = console()
+    terminal.print(table(own))
+    terminal.print(f"{own.images['train']} pictures in train, {own.images['val']} in val; all of them are there.")
     for title, lines in (
         ("Wrong; it is set aside, and too much of it stops the run", own.faults),
         ("To know", [*own.notes, *notes]),
     ):
         if lines:
-            console.print(f"{title}:", *(f"  - {line}" for line in lines), sep="\n", soft_wrap=True)
-    console.print(f"{chosen.out} is written. Next:", *_next_commands(chosen.out), sep="\n", soft_wrap=True)
+            terminal.print(f"{title}:", *(f"  - {line}" for line in lines), sep="\n", soft_wrap=True)
+    terminal.print(f"{chosen.out} is written. Next:", *_next_commands(chosen.out), sep="\n", soft_wrap=True)
 
 
 def _next_commands(out: str) -> list[str]:
@@ -124,4 +135,4 @@ def _next_commands(out: str) -> list[str]:
 def _convert_boxes(chosen: argparse.Namespace) -> None:
     from regionclip.workspace.convert import convert
 
-    print(convert(chosen.form, Path(chosen.folder), Path(chosen.out), chosen.split))
+    print(printable(convert(chosen.form, Path(chosen.folder), Path(chosen.out), chosen.split)))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from regionclip.errors import printable
+
 
 def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the subparsers of ``regionclip``."""
@@ -34,7 +36,7 @@ def _sync(chosen: argparse.Namespace) -> None:
         empty = False
         print(f"{done.file}: {done.records} records of {done.stage}, run {done.run_id or 'not opened'}: {done.outcome}")
         for refusal in done.refused:
-            print(f"  refused by MLflow, left out: {refusal}")
+            print(printable(f"  refused by MLflow, left out: {refusal}"))
     if empty:
         print(f"{FOLDER} holds nothing.")
 

@@ -16,6 +16,16 @@ if TYPE_CHECKING:
     from great_expectations.data_context import EphemeralDataContext
 
 INDEX = "index.html"
+# Nothing is loaded and nothing runs, whatever a page came to hold.
+POLICY = (
+    """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; """
+    """base-uri 'none'; form-action 'none'">"""
+)
+# Great Expectations escapes some of what comes from data, and takes a dollar for a template's. So the letters that mean
+# something to it or to HTML go through it as ones that mean nothing, of Unicode's private use, and come out as text.
+_LETTERS = "<>&\"'$`"
+_THROUGH = {ord(letter): 0xE100 + place for place, letter in enumerate(_LETTERS)}
+_AS_TEXT = {0xE100 + place: f"&#{ord(letter)};" for place, letter in enumerate(_LETTERS)}
 _SITE = "pages"
 # What GX's pages load from elsewhere, the scripts and buttons that need it, and links to pages that are not written.
 # The pages are whole without them: scripts fold details and filter. The index, which a script would fill, is ours.
@@ -48,16 +58,36 @@ def build_data_docs(
         more: Pages of other content: title -> HTML.
     """
     with tempfile.TemporaryDirectory() as raw, atomic_dir(folder) as beside:
+        for key in context.validation_results_store.list_keys():
+            validated = context.validation_results_store.get(key)
+            for found in validated.results:
+                found.result, found.expectation_config.kwargs = map(
+                    _harmless, (found.result, found.expectation_config.kwargs)
+                )
+            context.validation_results_store.set(key, validated)
         context.add_data_docs_site(_SITE, _site(raw, context.validation_results_store_name))
         context.build_data_docs(site_names=[_SITE])
         pages = {}
         for file in sorted((Path(raw) / "validations").rglob("*.html")):
             suite = file.relative_to(Path(raw) / "validations").parts[0]
             pages[suite] = f"{suite.replace(' ', '_')}.html"
-            (beside / pages[suite]).write_text(_local(file.read_text(encoding="utf-8")), encoding="utf-8")
+            _write(beside / pages[suite], _local(file.read_text(encoding="utf-8")))
         for name, content in more.items():
-            (beside / f"{name.lower()}.html").write_text(content, encoding="utf-8")
-        (beside / INDEX).write_text(_index(title, results, pages, more), encoding="utf-8")
+            _write(beside / f"{name.lower()}.html", content)
+        _write(beside / INDEX, _index(title, results, pages, more))
+
+
+def _write(file: Path, text: str) -> None:
+    # JSON may hold halves of characters.
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _harmless(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.translate(_THROUGH)
+    if isinstance(value, Mapping):
+        return {_harmless(key): _harmless(item) for key, item in value.items()}
+    return [_harmless(item) for item in value] if isinstance(value, (list, tuple, set)) else value
 
 
 def _site(folder: str, store: str) -> dict[str, Any]:
@@ -77,7 +107,7 @@ def _site(folder: str, store: str) -> dict[str, Any]:
 
 def page(title: str, parts: Iterable[str]) -> str:
     """Return an HTML page in the style of the others; ``parts`` are HTML."""
-    head = f'<meta charset="UTF-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    head = f'<meta charset="UTF-8">{POLICY}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     return f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 
@@ -93,7 +123,8 @@ def _local(text: str) -> str:
     for pattern in _FOREIGN:
         text = pattern.sub(r"\1" if pattern.groups else "", text)
     text = re.sub(r"(\.\./)+index\.html", INDEX, text)
-    return text.replace("</head>", f"<style>{STYLE}</style></head>", 1)
+    text = text.replace("<head>", f"<head>{POLICY}", 1).replace("</head>", f"<style>{STYLE}</style></head>", 1)
+    return text.translate(_AS_TEXT)
 
 
 def _index(title: str, results: Sequence[Mapping[str, Any]], pages: Mapping[str, str], more: Collection[str]) -> str:

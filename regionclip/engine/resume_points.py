@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +16,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, Runner
 
 from regionclip.engine.stop_request import StopRequest
-from regionclip.errors import InputError, Interrupted
+from regionclip.errors import InputError, Interrupted, logger
 from regionclip.files import atomic_path
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _PATTERN = "iter_*.pth"
 # A quota and a limit on a file's size are full disks too.
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

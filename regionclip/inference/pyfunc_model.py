@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.pyfunc import PythonModel, PythonModelContext
+from numpy.typing import NDArray
 
 from regionclip.errors import InputError
 from regionclip.inference import Detector
+
+_MEND = "give a picture file's bytes, their base64, or RGB pixels, and a list of names"
 
 
 class RegionCLIPModel(PythonModel):
@@ -31,37 +32,49 @@ class RegionCLIPModel(PythonModel):
 
         Args:
             context: MLflow's.
-            model_input: Columns ``image`` (path, base64 of a picture file's bytes, bytes, or RGB pixels as an array or
-                nested lists) and ``names`` (a list of what to look for).
+            model_input: Columns ``image`` (the bytes of a picture file, base64 of them, or RGB pixels from 0 to 255,
+                (H, W, 3), as an array of uint8 or nested lists; no path, because callers must not read files of the
+                server) and ``names`` (a list of texts, what to look for).
             params: MLflow's; there are none.
 
         Returns:
             Column ``detections``: for each row a list of name, score and box (x1, y1, x2, y2 in pixels).
 
         Raises:
-            InputError: See `Detector`.
+            InputError: A column is missing or more than these two, a value has another form; see also `Detector`.
         """
+        if params or set(model_input.columns) != {"image", "names"}:
+            given = ", ".join(map(str, [*model_input.columns, *(params or {})]))
+            raise InputError(f"wanted the columns image and names, and no params, found {given}", mend=_MEND)
         rows = zip(model_input["image"], model_input["names"], strict=True)
-        found = [[asdict(one) for one in self._detector(_picture(image), list(names))] for image, names in rows]
+        found = [[asdict(one) for one in self._detector(_picture(image), _names(names))] for image, names in rows]
         return pd.DataFrame({"detections": found}, index=model_input.index)
 
 
-def _picture(image: Any) -> Any:
+def _picture(image: Any) -> bytes | NDArray[np.uint8]:
+    if isinstance(image, str):
+        try:
+            return base64.b64decode(image, validate=True)
+        except ValueError:
+            raise InputError("the text is not base64", key="image", mend=_MEND) from None
     if isinstance(image, list):
-        return np.array(image, dtype=np.uint8)
-    if not isinstance(image, str):
-        return image
-    try:
-        if Path(image).is_file():
-            return Path(image)
-    except OSError:
-        # Too long for a path.
-        pass
-    try:
-        return base64.b64decode(image, validate=True)
-    except binascii.Error:
-        problem = f"'{image[:60]}' is neither a file nor base64"
-        raise InputError(problem, key="image", mend="give a path, or a picture file's bytes as base64") from None
+        try:
+            pixels = np.array(image)
+        except ValueError:
+            raise InputError("the lists are not of one length", key="image", mend=_MEND) from None
+        if pixels.dtype.kind not in "iu" or pixels.size and not 0 <= pixels.min() <= pixels.max() <= 255:
+            raise InputError("the lists hold something else than whole numbers from 0 to 255", key="image", mend=_MEND)
+        return pixels.astype(np.uint8)
+    if not isinstance(image, bytes | np.ndarray):
+        raise InputError(f"{type(image).__name__} is no form of a picture", key="image", mend=_MEND)
+    return image
+
+
+def _names(names: Any) -> list[str]:
+    # A text is a sequence too, of letters.
+    if not isinstance(names, list | tuple | np.ndarray) or not all(isinstance(name, str) for name in names):
+        raise InputError("it is no list of texts", key="names", mend='give a list such as ["red circle", "fish"]')
+    return list(names)
 
 
 mlflow.models.set_model(RegionCLIPModel())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regionclip.errors import logger
 from regionclip.tracking.logged_models import send_model
 from regionclip.tracking.processes import close_left_open
 from regionclip.tracking.store import connect, delivery_errors, experiment_id
@@ -16,7 +16,7 @@ from regionclip.tracking.store import connect, delivery_errors, experiment_id
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 
 Record = dict[str, Any]
 ID, PARENT = "delivery.id", "delivery.parent"

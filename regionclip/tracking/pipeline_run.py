@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from regionclip.errors import logger, redacted
 from regionclip.files import read_json
 from regionclip.tracking.delivery import Delivery, Record
 from regionclip.tracking.names import flat_metrics, metric_name
@@ -28,7 +28,7 @@ from regionclip.tracking.undelivered import Undelivered
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _Result = TypeVar("_Result")
 
 _KIND = {"kind": "pipeline"}
@@ -104,7 +104,7 @@ def tracking_ui_link(run_id: str | None) -> str | None:
         return None
 
     def address(client: MlflowClient, uri: str) -> str:
-        return f"{uri.rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
+        return f"{redacted(uri).rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
     return _unless_away("look up", address)
 

@@ -118,7 +118,7 @@ def _signature() -> Any:
             Property("box", Array(DataType.double)),
         ]
     )
-    # Pictures come as a path, base64, bytes or pixels.
+    # Pictures come as bytes, base64 or pixels.
     inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])
     return ModelSignature(inputs, Schema([ColSpec(Array(found), "detections")]))
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regionclip.errors import InputError, redacted
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -20,8 +22,15 @@ _PROBE = 2.0  # seconds
 
 
 def tracking_uri() -> str:
-    """Return ``MLFLOW_TRACKING_URI``, else mlruns/mlflow.db; a SQLite path is made absolute."""
+    """Return ``MLFLOW_TRACKING_URI``, else mlruns/mlflow.db; a SQLite path is made absolute.
+
+    Raises:
+        InputError: The address of a server holds a password, which MLflow would show in messages and links.
+    """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{STATE / 'mlflow.db'}"
+    if uri.startswith(("http://", "https://")) and redacted(uri) != uri:
+        mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and leave them out of the address"
+        raise InputError("the address holds a user or a password", key="MLFLOW_TRACKING_URI", mend=mend)
     # MLflow takes a relative path from the folder it runs in, so two programs would open two stores.
     return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from regionclip.errors import logger
 from regionclip.tracking.delivery import ID, PARENT, Delivery, Record
 from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
@@ -16,7 +16,7 @@ from regionclip.tracking.store import delivery_errors, require_answer
 from regionclip.tracking.system_metrics import SystemMetrics
 from regionclip.tracking.undelivered import Undelivered
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 RETRY = 60.0  # seconds after which MLflow, once away, is tried again
 
 

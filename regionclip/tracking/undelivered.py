@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import shutil
 import uuid
@@ -11,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regionclip.errors import InputError
+from regionclip.errors import InputError, logger
 from regionclip.files import read_json, write_json
 from regionclip.tracking.delivery import Delivery, Record
 from regionclip.tracking.processes import is_gone, process_tags
 from regionclip.tracking.store import STATE, delivery_errors, require_answer, tracking_uri
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 FOLDER = STATE / "undelivered"
 _KEYS = ("stage", "run_id", "origin", "since", "records")
 

@@ -8,10 +8,25 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from regionclip.contracts.checkpoint import WARNING, Check, gate
 from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.label_page import label_page
+from regionclip.contracts.quarantine_page import quarantine_page
 from regionclip.errors import DataCheckFailed
+
+EVIL = [
+    "<img src=http://other.example/x onerror=alert(1)>",
+    "</td></table><svg/onload=alert(2)>",
+    "<!--",
+    "$x ${y} {{ 7 * 7 }} {% raw %}",
+    "\"' onmouseover=alert(3) x='",
+    "<a href=javascript:alert(4)>x</a><style>*{}</style>",
+    "&lt;b&gt;&#60;b&#62;",
+    "\ue100script\ue101",
+]
 
 
 def _check(name: str, values: list[float], severity: str = "critical") -> Check:
@@ -78,3 +93,38 @@ def test_an_earlier_site_is_replaced(docs: Path, tmp_path: Path) -> None:
     gate("stage", [_check("fine", [0])], tmp_path)
     assert sorted(path.name for path in docs.iterdir()) == ["fine.html", "index.html"]
     assert "1 errors" not in (docs / "index.html").read_text()
+
+
+def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
+    """Every page of a failed gate and the pages beside it, with the texts as file, id, caption, class and reason."""
+    table = pd.DataFrame({"file": texts, "id": texts, "caption": texts})
+    expectation = gxe.ExpectColumnValuesToBeInSet(column="caption", value_set=["?", *texts[1:]], meta=said(*texts[:2]))
+    suite = gx.ExpectationSuite(name="suite", expectations=[expectation])
+    keys = ("file", "record", "key", "reason", "mend")
+    named = [f"{number} {text}" for number, text in enumerate((*texts, "\ud83d"))]
+    records = [{"set": text, **dict.fromkeys(keys, text)} for text in named]
+    more = {"Quarantine": quarantine_page(records), "Labels": label_page([1, 2], {text: 1 for text in texts})}
+    with pytest.raises(DataCheckFailed):
+        gate("stage", [Check(suite, table, ("file", "id"))], folder, more)
+    return {path.name: path.read_text("utf-8") for path in (folder / "data_docs/stage").iterdir()}
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(EVIL), min_size=3, max_size=5, unique=True))
+def test_no_text_of_the_data_makes_an_element(tmp_path: Path, texts: list[str]) -> None:
+    plain = _pages(tmp_path, [f"text {number}" for number, _ in enumerate(texts)])
+    pages = _pages(tmp_path, texts)
+    assert pages.keys() == plain.keys() and len(pages) == 4
+    for name, page in pages.items():
+        assert page.count("<") == plain[name].count("<"), "no letter of a text begins an element, whoever parses it"
+        assert page.index("Content-Security-Policy") < page.index("</head>") and "default-src 'none'" in page
+
+
+def test_text_of_the_data_is_read_as_it_was_written(tmp_path: Path) -> None:
+    pages = _pages(tmp_path, EVIL)
+    for name, text in (("suite.html", EVIL[0]), ("index.html", EVIL[0]), ("quarantine.html", EVIL[4])):
+        said_in: list[str] = []
+        reader = HTMLParser()
+        reader.handle_data = said_in.append
+        reader.feed(pages[name])
+        assert text in said_in or any(text in one for one in said_in), name

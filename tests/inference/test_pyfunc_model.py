@@ -17,13 +17,16 @@ import pandas as pd
 import pytest
 import yaml
 from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.pyfunc import scoring_server
+from mlflow.pyfunc import PythonModelContext, scoring_server
 from PIL import Image
 
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.inference import Detector
+from regionclip.inference.pyfunc_model import RegionCLIPModel
 from regionclip.tracking.registry import register
 from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import connect, process_wide
@@ -103,7 +106,7 @@ def test_version_says_what_it_is(repository: Path, version: ModelVersion) -> Non
 
 
 def test_registered_model_predicts_from_any_form(repository: Path, version: ModelVersion) -> None:
-    """`models:/...@candidate` finds what the Python API finds: path, base64, bytes, array, nested lists; two rows."""
+    """`models:/...@candidate` finds what the Python API finds: base64, bytes, array, nested lists; two rows."""
     with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
         model = mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")
     file, other = (repository / f"data/coco/val/{number}.png" for number in (1, 2))
@@ -111,15 +114,69 @@ def test_registered_model_predicts_from_any_form(repository: Path, version: Mode
     wanted = [(one.name, one.score, one.box) for one in detector(file, NAMES)]
     assert wanted
     text = base64.b64encode(file.read_bytes()).decode()
-    for image in (str(file), text, file.read_bytes(), pixels, pixels.tolist()):
+    for image in (text, file.read_bytes(), pixels, pixels.tolist()):
         rows = model.predict(pd.DataFrame({"image": [image], "names": [NAMES]}))["detections"]
         assert [(one["name"], one["score"], tuple(one["box"])) for one in rows[0]] == wanted
-    rows = pd.DataFrame({"image": [str(other), text], "names": [["fish"], NAMES]}, index=[7, 3])
+    rows = pd.DataFrame({"image": [other.read_bytes(), text], "names": [["fish"], NAMES]}, index=[7, 3])
     found = model.predict(rows)["detections"]
     assert list(found.index) == [7, 3] and {one["name"] for one in found[7]} == {"fish"}
     assert [one["name"] for one in found[3]] == [name for name, _, _ in wanted]
-    with pytest.raises(InputError, match="neither a file nor base64"):
-        model.predict(pd.DataFrame({"image": ["no/such file.png"], "names": [NAMES]}))
+
+
+@pytest.fixture(scope="module")
+def served(repository: Path) -> RegionCLIPModel:
+    """The model as the scoring server calls it, behind MLflow's own check of types."""
+    context = PythonModelContext({"bundle": str(repository)}, {})
+    model = RegionCLIPModel()
+    model.load_context(context)
+    return model
+
+
+def test_no_path_is_opened_and_no_answer_tells_of_files(repository: Path, served: RegionCLIPModel) -> None:
+    """What is there and what is not are refused in the same words, as text or as a path, relative or absolute."""
+    file = repository / "data/coco/val/1.png"
+    said = set()
+    for image in (str(file), f"{file}.not", "data/coco/val/1.png", "/etc/passwd", "/proc/kcore", "file:///etc/passwd"):
+        with pytest.raises(InputError, match="not base64|not a picture") as refused:
+            served.predict(None, pd.DataFrame({"image": [image], "names": [NAMES]}))
+        said.add(str(refused.value))
+    assert len(said) == 1 and "passwd" not in said.pop()
+    with pytest.raises(InputError, match="PosixPath is no form of a picture"):
+        served.predict(None, pd.DataFrame({"image": [file], "names": [NAMES]}))
+
+
+PIXELS = np.zeros((4, 4, 3), int)
+
+
+@pytest.mark.parametrize(
+    ("image", "names"),
+    [
+        *((image, NAMES) for image in (
+            PIXELS.astype(float), PIXELS.astype(float).tolist(), (PIXELS - 1).tolist(), (PIXELS + 256).tolist(),
+            PIXELS[0].tolist(), PIXELS.astype(bool).tolist(), PIXELS.astype(str).tolist(), [[1], [1, 2]], [], [None],
+            None, 5, {"bytes": "x"}, b"", b"no picture", "", "bm8gcGljdHVyZQ==", Image.new("RGB", (4, 4)),
+        )),
+        *((PIXELS.tolist(), names) for names in ("star", b"star", None, 5, [5], [None], {"star": 1}, [], [["star"]])),
+    ],
+)  # fmt: skip
+def test_what_is_not_documented_is_refused_and_not_reinterpreted(
+    served: RegionCLIPModel, image: object, names: object
+) -> None:
+    with pytest.raises(InputError):
+        served.predict(None, pd.DataFrame({"image": [image], "names": [names]}))
+
+
+def test_more_columns_and_params_are_refused(served: RegionCLIPModel) -> None:
+    row = pd.DataFrame({"image": [PIXELS.tolist()], "names": [NAMES]})
+    for table, params in ((row.assign(scores=1), None), (row, {"threshold": 0.5}), (row[["image"]], None)):
+        with pytest.raises(InputError, match="wanted the columns image and names, and no params"):
+            served.predict(None, table, params)
+
+
+@given(st.text() | st.binary() | st.recursive(st.integers() | st.text(max_size=3), st.lists, max_leaves=8))
+def test_any_other_value_is_refused_in_words(served: RegionCLIPModel, image: object) -> None:
+    with pytest.raises(InputError):
+        served.predict(None, pd.DataFrame({"image": [image], "names": [NAMES]}))
 
 
 def test_scoring_server_answers_json(repository: Path, version: ModelVersion) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from regionclip.data.captions.table import SCHEMA, CaptionTable, record_batches
-from regionclip.errors import InputError
+from regionclip.errors import InputError, logger
 from regionclip.files import atomic_path
 
 if TYPE_CHECKING:
     from regionclip.data.captions.base import CaptionedImages
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _STAMP, _LEFT_OUT = "regionclip_index_of", "left_out"
 _VERSION = 1
 

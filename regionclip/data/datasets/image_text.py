@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,11 +28,11 @@ from regionclip.data.captions.table import INTEGER
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.data.datasets.transforms.resize import size_within
 from regionclip.data.rejects import Rejects
-from regionclip.errors import InputError
+from regionclip.errors import InputError, logger
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
 from regionclip.regions.store import Regions, RegionStore
 
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
