@@ -30,13 +30,14 @@ class Door:
 
     Args:
         app: What is behind it.
-        hosts: HOST:PORT as browsers and clients write it, separated by commas; all else is refused, as host and origin.
+        hosts: HOST:PORT as browsers and clients write it, with or without a scheme before, separated by commas; all
+            else is refused, as host and as origin.
         login: USER:PASSWORD that every request has to bring; None where the application asks for its own.
     """
 
     def __init__(self, app: ASGIApp, hosts: str, login: str | None = None) -> None:
         self._app, self._login = app, login
-        self._hosts = {host.strip().lower() for host in hosts.split(",")}
+        self._hosts = {host.strip().lower().rpartition("://")[2] for host in hosts.split(",")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""

@@ -103,9 +103,9 @@ def serve(
     logs = root / ".prefect/logs"
     logs.mkdir(exist_ok=True)
     running: dict[Service, subprocess.Popen[bytes]] = {}
+    if "prefect" in names:
+        _tell_clients(root, environment)
     try:
-        if "prefect" in names:
-            _tell_clients(root, environment)
         for service in wanted:
             with (logs / f"{service.name}.log").open("wb") as log:
                 running[service] = subprocess.Popen(

@@ -9,8 +9,10 @@ COPY requirements.lock /tmp/requirements.lock
 # prefect-kubernetes runs the gpu pool of infra/kubernetes; it stands alone because nothing else needs it.
 RUN uv pip install --system --no-cache --constraint /tmp/requirements.lock \
       prefect mlflow asyncpg psycopg2-binary boto3 flask-wtf prometheus-flask-exporter prefect-kubernetes==0.8.0
+# Prefect's door; the rest of our code is not needed.
+COPY flows/__init__.py flows/doors.py /opt/regionclip/flows/
 RUN useradd --create-home --uid 10001 regionclip
 USER regionclip
 WORKDIR /home/regionclip
-ENV PYTHONUNBUFFERED=1
+ENV PYTHONUNBUFFERED=1 PYTHONPATH=/opt/regionclip
 EXPOSE 4200 5000

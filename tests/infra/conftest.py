@@ -154,6 +154,8 @@ def _start(
     def here(text: str, key: str = "") -> str:
         if key.endswith("HOST"):
             return "127.0.0.1"
+        if key.endswith(("_HOSTS", "_ORIGINS")):
+            return f"{text},{text.replace('4200', str(ports['prefect']))}"
         for other, port in inside.items():
             if text in (port, f"--port={port}"):
                 text = text.replace(port, str(ports[other]))
@@ -162,6 +164,7 @@ def _start(
 
     program, *arguments = service["command"]
     home = {"HOME": str(folder), "PREFECT_HOME": str(folder / "prefect"), "PATH": os.environ["PATH"]}
+    home["PYTHONPATH"] = str(INFRA.parent)  # for what the image copies
     environment = home | {key: here(value, key) for key, value in service["environment"].items()}
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(

@@ -165,8 +165,6 @@ def test_addresses_name_a_service_and_probes_a_port(resources: list[Resource]) -
             ports = {port["name"]: port["containerPort"] for port in container["ports"]}
             for probe in ("startupProbe", "livenessProbe"):
                 assert container[probe]["httpGet"]["port"] in ports
-            notes = resource["spec"]["template"]["metadata"].get("annotations", {})
-            assert int(notes.get("prometheus.io/port", next(iter(ports.values())))) in ports.values()
 
 
 def test_pods_have_no_rights_that_they_do_not_need(resources: list[Resource]) -> None:

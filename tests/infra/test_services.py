@@ -92,16 +92,25 @@ def test_mlflow_refuses_without_and_with_wrong_credentials(
         mlflow.get_run(run.run_id)
 
 
-def test_mlflow_answers_only_to_the_hosts_it_is_told(services: Any, compose: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["mlflow", "prefect"])
+def test_foreign_hosts_and_origins_are_refused_even_with_the_login(
+    services: Any, compose: dict[str, Any], name: str
+) -> None:
     worker = compose["services"]["worker-cpu"]["environment"]
-    auth = (worker["MLFLOW_TRACKING_USERNAME"], worker["MLFLOW_TRACKING_PASSWORD"])
-    url = f"{services.mlflow}/api/2.0/mlflow/experiments/search"
+    if name == "mlflow":
+        auth = (worker["MLFLOW_TRACKING_USERNAME"], worker["MLFLOW_TRACKING_PASSWORD"])
+        url, own = f"{services.mlflow}/api/2.0/mlflow/experiments/search", "mlflow:5000"
+    else:
+        auth = tuple(worker["PREFECT_API_AUTH_STRING"].split(":"))
+        url, own = f"{services.prefect}/api/flows/filter", "prefect:4200"
 
-    def status(host: str) -> int:
-        return httpx.post(url, json={"max_results": 1}, auth=auth, headers={"Host": host}).status_code
+    def status(**headers: str) -> int:
+        return httpx.post(url, json={"max_results": 1}, auth=auth, headers=headers, timeout=60).status_code
 
-    assert status("mlflow:5000") == 200
-    assert status("evil.example.org") == 403
+    assert status() == status(Host=own) == status(Origin=url.partition("/api")[0]) == 200
+    assert status(Host="evil.example.org") == status(Host="10.evil.example.org") == 403
+    for origin in ("http://evil.example.org", "null", f"http://{own}.evil.example.org"):
+        assert status(Origin=origin) == 403, origin
 
 
 def test_health_needs_no_credentials_and_metrics_are_prometheus_s(services: Any, compose: dict[str, Any]) -> None:
