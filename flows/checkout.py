@@ -1,15 +1,30 @@
-"""The pull step of the deployments: the worker's own checkout where it has one, else a fresh clone."""
+"""Where a run works: the worker's own checkout or a fresh clone, and in it a Git worktree of one commit.
+
+What changes in the checkout while a run goes on, params.yaml or code, is not the run's; and a run leaves no change
+behind that the next one would take for the user's.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from dvc.config import Config
+from dvc.repo import Repo
 from prefect.deployments.steps.pull import git_clone, set_working_directory
 
+from flows.dvc_graph import Stage
+from flows.dvc_lock import LOCK, REPORTS, read_lock
 from regionclip.errors import InputError
+from regionclip.tracking.store import STATE
 
 WORKSPACE, REPOSITORY, SCRATCH = "REGIONCLIP_WORKSPACE", "REGIONCLIP_REPOSITORY", "REGIONCLIP_SCRATCH"
+# DVC does not look into its own folder for stages, Git ignores it, and it lies on the disk of the checkout.
+WORKTREE = Path(".dvc/tmp/flow")
+_OWN = {".git", ".dvc", "__pycache__", LOCK, REPORTS}
 
 
 def checkout(branch: str | None = None) -> dict[str, str]:
@@ -42,3 +57,79 @@ def checkout(branch: str | None = None) -> dict[str, str]:
         Path(scratch).mkdir(parents=True, exist_ok=True)
         Path(".scratch").symlink_to(Path(scratch).resolve(), target_is_directory=True)
     return entered
+
+
+def worktree(home: Path) -> Path:
+    """Bring the checkout's worktree to its commit, with its dvc.lock and its settings of DVC; return the folder.
+
+    It is kept from run to run, so that DVC does not hash and link everything anew; call it while no run is in it.
+    dvc.lock is taken as it lies in the checkout, since DVC checks all that it says.
+
+    Args:
+        home: The checkout, the root of its repository.
+
+    Raises:
+        InputError: There is no commit, or dvc.lock is broken.
+    """
+    commit, tree = git(home, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").stdout.strip(), home / WORKTREE
+    if not commit:
+        raise InputError("there is no Git commit that a run could be of", file=home, mend="`git init` and commit")
+    read_lock(home)
+    # In a copy of the checkout, the worktree is still that of the original.
+    places = [git(folder, "rev-parse", "--path-format=absolute", "--git-common-dir").stdout for folder in (home, tree)]
+    if not (tree / ".git").is_file() or places[0] != places[1]:
+        shutil.rmtree(tree, ignore_errors=True)
+        git(home, "worktree", "prune")
+        _done(git(home, "worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", str(tree), commit))
+    # The hooks of `dvc install` would check out outputs here.
+    _done(git(tree, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--force", "--detach", commit))
+    _done(git(tree, "clean", "-ffdq"))
+    (tree / LOCK).unlink(missing_ok=True)
+    if (home / LOCK).exists():
+        shutil.copy(home / LOCK, tree / LOCK)
+    with Repo(str(home)) as repo:
+        settings = repo.config.read()
+        settings["cache"]["dir"] = repo.cache.local_cache_dir
+    local = tree / ".dvc/config.local"
+    local.unlink(missing_ok=True)
+    local.touch(mode=0o600)  # it may hold the keys of a remote
+    with Config(str(tree / ".dvc")).edit("local") as edited:
+        edited.update(settings)
+    return tree
+
+
+def share(home: Path, tree: Path, graph: Mapping[str, Stage]) -> None:
+    """Link into the worktree what the commit does not hold and no stage writes: data sets, weights, scratch, mlruns."""
+    for name in ("artifacts", "undelivered"):
+        (home / STATE / name).mkdir(parents=True, exist_ok=True)
+    _link(home, tree, Path(), {path for stage in graph.values() for path in (*stage.outs, *stage.reports)})
+    database = STATE / "mlflow.db"
+    if not (tree / STATE).is_symlink() and not (tree / database).is_symlink():
+        (tree / database).symlink_to(home / database)  # which MLflow has not made yet
+
+
+def _link(home: Path, tree: Path, below: Path, written: Collection[str]) -> None:
+    for entry in (home / below).iterdir():
+        path = below / entry.name
+        inside, name = tree / path, path.as_posix()
+        if name in written or entry.name in _OWN:
+            continue
+        if inside.is_symlink() and inside.readlink().is_relative_to(home):
+            inside.unlink()
+        if entry.is_dir() and (inside.is_dir() or any(out.startswith(f"{name}/") for out in written)):
+            inside.mkdir(exist_ok=True)
+            _link(home, tree, path, written)
+        elif not inside.exists() and not inside.is_symlink():
+            inside.symlink_to(entry)
+
+
+def git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run Git in a folder; it asks nobody for a password."""
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _done(process: subprocess.CompletedProcess[str]) -> None:
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(process.args)}: {process.stderr.strip()[-500:]}")

@@ -24,7 +24,8 @@ class Stage:
         cmd: Its command.
         needs: Names of the stages whose outputs it reads.
         deps: Paths that it reads, from the repository's root; params.yaml where it has params.
-        outs: Paths that it writes and DVC keeps; those that Git keeps are not among them.
+        outs: Paths that it writes and DVC keeps.
+        reports: Paths that it writes and Git keeps.
         limit: Prefect's global concurrency limit that it takes a slot of (``meta: {limit: gpu}``), or None.
         shards: Whether several workers may share it (``meta: {shards: true}``).
     """
@@ -34,6 +35,7 @@ class Stage:
     needs: tuple[str, ...]
     deps: tuple[str, ...]
     outs: tuple[str, ...]
+    reports: tuple[str, ...] = ()
     limit: str | None = None
     shards: bool = False
 
@@ -107,6 +109,7 @@ def _describe(stage: PipelineStage, needs: list[PipelineStage], repo: Repo) -> S
         needs=tuple(sorted(other.name for other in needs if isinstance(other, PipelineStage))),
         deps=_paths(stage.deps, repo),
         outs=_paths([out for out in stage.outs if out.use_cache], repo),
+        reports=_paths([out for out in stage.outs if not out.use_cache], repo),
         limit=meta.get("limit"),
         shards=bool(meta.get("shards", False)),
     )

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 from flows.dvc_graph import Stage
+from regionclip.errors import InputError
 
-LOCK = "dvc.lock"
+LOCK, REPORTS = "dvc.lock", "reports"
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,30 @@ class Recorded:
 
 
 def recorded(root: Path, graph: Mapping[str, Stage]) -> dict[str, Recorded]:
-    """Read what is recorded of each stage; call it while no stage runs, as DVC writes dvc.lock in place."""
-    lock = root / LOCK
-    entries = (yaml.safe_load(lock.read_text(encoding="utf-8")) or {}).get("stages", {}) if lock.exists() else {}
+    """Read what is recorded of each stage; call it while no stage runs, as DVC writes dvc.lock in place.
+
+    Raises:
+        InputError: See `read_lock`.
+    """
+    entries = read_lock(root)
     return {name: Recorded(entries.get(name), *_sidecar(root, stage)) for name, stage in graph.items()}
+
+
+def read_lock(root: Path) -> dict[str, Any]:
+    """Return the stages of dvc.lock; none where it is not there.
+
+    Raises:
+        InputError: It was cut by a kill, or a merge left its marks.
+    """
+    file = root / LOCK
+    if not file.exists():
+        return {}
+    try:
+        return COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(file.read_text(encoding="utf-8"))).get("stages", {})
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid) as error:
+        problem = f"it is not what DVC writes ({' '.join(str(error).split())[:200]})"
+        mend = f"`git checkout {LOCK}`; DVC finds in its cache what was made since"
+        raise InputError(problem, file=file, mend=mend) from None
 
 
 def changed_outputs(before: Mapping[str, Recorded], after: Mapping[str, Recorded]) -> list[tuple[str, str, str]]:

@@ -14,10 +14,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import processes
+from flows.checkout import share, worktree
 from flows.dvc_graph import Stage, gathered, read_graph, select
 from flows.dvc_lock import changed_outputs, recorded
 from flows.profiles import use_profile
-from flows.publish import publish, push_outputs, require_remote
+from flows.publish import Home, bring_home, keep_branch, publish, push_outputs, require_remote
 from flows.run_report import counts, leave_artifacts, problems, stage_records
 from flows.shards import submit_shards
 from flows.stage_runs import RunOptions, run_stage
@@ -37,12 +38,14 @@ def pipeline(
 ) -> State[None]:
     """Bring the pipeline up to date: `dvc repro` stage by stage, with logs, retries and limits.
 
-    A failed stage stops what needs it, not its neighbours. The run ends as Failed when a stage did, with the names and
-    exit codes in its message.
+    It works in a Git worktree of the checkout's commit; changes that are not committed are not its own, and stay. A
+    failed stage stops what needs it, not its neighbours. The run ends as Failed when a stage did, with the names and
+    exit codes in its message. Without a profile, dvc.lock, reports and outputs are brought into the checkout; with one,
+    they are on the branch runs/NAME-OF-THIS-RUN.
 
     Args:
-        profile: Name of a file in profiles/ (without .yaml) that takes the place of params.yaml; empty for
-            params.yaml as it is. Refused where params.yaml has changes that are not committed.
+        profile: Name of a committed file in profiles/ (without .yaml) that takes the place of params.yaml; empty for
+            params.yaml as it is committed.
         targets: Stages to bring up to date, with all they need, such as evaluate@coco; empty for all.
         force: Run the stages even where nothing has changed.
         pull: Fetch from the DVC remote what the stages to run need; outputs that are only missing are not made again.
@@ -50,22 +53,27 @@ def pipeline(
         shards: Into how many parts to split stages that several workers may share.
         workspace: The checkout to run in; empty for the folder that the worker prepared.
     """
-    root = Path(workspace or ".").resolve()
-    if not (root / "dvc.yaml").is_file():
-        raise InputError("the file does not exist", file=root / "dvc.yaml", mend="give the checkout as workspace")
-    # MLflow's default store and Git are looked for from the current folder.
-    with contextlib.chdir(root), processes.alone_in(root, get_run_logger().info):
+    home = Path(workspace or ".").resolve()
+    if not (home / "dvc.yaml").is_file():
+        raise InputError("the file does not exist", file=home / "dvc.yaml", mend="give the checkout as workspace")
+    with processes.alone_in(home, get_run_logger().info):
         if pull or push:
-            require_remote(root)
-        name = use_profile(root, profile)
-        graph = select(read_graph(root), targets, root / "dvc.yaml")
+            require_remote(home)
+        tree = worktree(home)
+        origin = Home(home, profile is not None)
+        name = use_profile(tree, profile)
+        whole = read_graph(tree)
+        graph = select(whole, targets, home / "dvc.yaml")
+        share(home, tree, whole)
         tags = {"prefect.flow_run_id": str(flow_run.id), "prefect.flow_run": flow_run.name}
-        options = RunOptions(root, start_pipeline_run(name, tags), force, pull)
-        return _record_run(graph, options, shards, push)
+        # MLflow's default store and Git are looked for from the current folder.
+        with contextlib.chdir(tree):
+            options = RunOptions(tree, start_pipeline_run(name, tags), force, pull)
+            return _record_run(graph, options, shards, push, origin)
 
 
-def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool) -> State[None]:
-    """Run the stages, then leave what became of them in Prefect, MLflow and, when asked, Git and the DVC remote."""
+def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool, home: Home) -> State[None]:
+    """Run the stages, then leave what became of them in Prefect, MLflow, and the checkout or a branch."""
     records = []
     try:
         with processes.stopped_together():
@@ -78,8 +86,12 @@ def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, pu
         failures = problems(states)
         link = tracking_ui_link(options.parent_run)
         notes = [f"[The run in MLflow]({link})"] if link else []
+        if not home.profile:
+            notes += bring_home(options.root, home, graph)
         if push:
             _send(options, failures, notes)
+        elif home.profile:
+            notes.append(keep_branch(options.root, flow_run.name, flow_run.id))
         leave_artifacts(records, changed_outputs(before, after), [*failures, *notes], options.root)
         status = "FAILED" if failures else "FINISHED"
     except BaseException as error:

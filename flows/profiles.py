@@ -1,4 +1,4 @@
-"""Puts a profile in the place of params.yaml, in a checkout where nobody's changes are lost by it."""
+"""Puts a profile of the commit in the place of params.yaml, or params.yaml as it is committed."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ PROFILES = "profiles"
 
 
 def use_profile(root: Path, name: str | None) -> str:
-    """Copy profiles/NAME.yaml over params.yaml; None leaves it as it is.
+    """Write profiles/NAME.yaml of the commit over params.yaml; None writes the committed params.yaml.
+
+    Args:
+        root: A checkout; changes in its params.yaml are lost, so it is a run's own.
+        name: Of the profile, without .yaml.
 
     Returns:
-        The key ``profile`` of params.yaml.
+        The key ``profile`` of params.yaml; ``none`` where there is neither.
 
     Raises:
-        InputError: There is no such profile, or params.yaml has changes that are not committed.
+        InputError: The commit holds no such profile.
     """
-    params = root / PARAMS
-    if name is not None:
-        profile = root / PROFILES / f"{name}.yaml"
-        known = sorted(path.stem for path in (root / PROFILES).glob("*.yaml"))
-        if name not in known:
-            raise InputError("no such profile", file=profile, key="profile", mend=f"profiles are {', '.join(known)}")
-        if not params.exists() or params.read_bytes() != profile.read_bytes():
-            _refuse_changes(root)
-            with atomic_path(params) as beside:
-                beside.write_bytes(profile.read_bytes())
-    if not params.exists():
-        return "none"
-    return str((yaml.safe_load(params.read_text(encoding="utf-8")) or {}).get("profile", "none"))
-
-
-def _refuse_changes(root: Path) -> None:
-    status = ["git", "status", "--porcelain", "--", PARAMS]
-    found = subprocess.run(status, cwd=root, capture_output=True, text=True, check=False)
-    if found.returncode or found.stdout.strip():
+    profiles = {Path(path).stem for path in _git(root, "ls-tree", "--name-only", "HEAD", f"{PROFILES}/").split()}
+    if name is not None and name not in profiles:
+        known = ", ".join(sorted(profiles)) or "none"
+        file = root / PROFILES / f"{name}.yaml"
         raise InputError(
-            "it has changes that are not committed, and a profile would overwrite them",
-            file=root / PARAMS,
-            mend="commit them, or run without a profile",
+            "the commit holds no such profile", file=file, key="profile", mend=f"commit it; there: {known}"
         )
+    params = _git(root, "show", f"HEAD:./{PROFILES}/{name}.yaml" if name is not None else f"HEAD:./{PARAMS}")
+    if not params:
+        return "none"
+    with atomic_path(root / PARAMS) as beside:
+        beside.write_text(params, encoding="utf-8")
+    return str((yaml.safe_load(params) or {}).get("profile", "none"))
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what Git says; nothing where the commit lacks it."""
+    command = ["git", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False).stdout

@@ -1,10 +1,11 @@
-"""How results leave a worker: outputs to the DVC remote, dvc.lock and reports on a branch of their own."""
+"""How results leave a worktree: back into the checkout, outputs to the DVC remote, dvc.lock on a branch of its own."""
 
 from __future__ import annotations
 
-import os
-import subprocess
+import re
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from dvc.repo import Repo
@@ -12,13 +13,16 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import processes
-from flows.dvc_lock import LOCK
+from flows.checkout import git
+from flows.dvc_graph import Stage
+from flows.dvc_lock import LOCK, REPORTS
 from flows.profiles import PARAMS
 from regionclip.errors import InputError
+from regionclip.files import atomic_path
 from regionclip.tracking.store import connect, delivery_errors, tracking_uri
 
 REMOTE = "origin"
-COMMITTED = (LOCK, PARAMS, "reports")
+COMMITTED = (LOCK, PARAMS, REPORTS)
 PATCHES = Path(".scratch/patches")
 _AUTHOR = ("-c", "user.name=RegionCLIP pipeline", "-c", "user.email=pipeline@localhost")
 
@@ -52,6 +56,66 @@ def push_outputs(root: Path) -> None:
         raise RuntimeError(f"dvc push failed: {tail[-1] if tail else code}")
 
 
+class Home:
+    """The checkout that a run in its worktree came from.
+
+    Args:
+        root: Its folder.
+        profile: Whether the run is of a profile, and not of the checkout's params.
+    """
+
+    def __init__(self, root: Path, profile: bool) -> None:
+        self.root, self.profile = root, profile
+        self._lock = self._read()
+
+    def changed(self) -> bool:
+        """Say whether dvc.lock is another one than when the run began."""
+        return self._read() != self._lock
+
+    def _read(self) -> bytes | None:
+        return (self.root / LOCK).read_bytes() if (self.root / LOCK).exists() else None
+
+
+def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
+    """Give the checkout what a run made, as `dvc repro` would have left it: dvc.lock, reports, outputs.
+
+    Args:
+        tree: The worktree.
+        home: The checkout; nothing is done where its dvc.lock was changed while the run went on.
+        graph: The stages of the run.
+
+    Returns:
+        Why something is not there, in words.
+    """
+    if home.changed():
+        return [f"The checkout's {LOCK} was changed while the run went on, so its results were not brought there."]
+    for report in [path for stage in graph.values() for path in stage.reports if (tree / path).exists()]:
+        _replace(tree / report, home.root / report)
+    for folder in (tree / REPORTS).glob("*/*"):
+        # What Git and DVC do not know, such as the Data Docs.
+        if git(tree, "check-ignore", "--quiet", str(folder.relative_to(tree))).returncode == 0:
+            _replace(folder, home.root / folder.relative_to(tree))
+    if (tree / LOCK).exists():
+        with atomic_path(home.root / LOCK) as beside:
+            shutil.copyfile(tree / LOCK, beside)
+    outs = [path for stage in graph.values() for path in stage.outs if (tree / path).exists()]
+    if not outs:
+        return []
+    command = ["dvc", "--wait-for-lock", "checkout", "--quiet", "--allow-missing", *outs]
+    code, tail = processes.run(command, root=home.root, lock="checkout", settings={}, log=get_run_logger().info)
+    return [f"`dvc checkout` in the checkout failed: {tail[-1] if tail else code}."] if code else []
+
+
+def keep_branch(root: Path, name: str, run_id: str) -> str:
+    """Commit what a run of a profile made as the branch ``runs/NAME`` of the checkout; say so in words."""
+    commit = _commit(root, f"Pipeline run {name}")
+    if commit is None:
+        return "Nothing to commit: dvc.lock and the reports are as they were."
+    branch = f"runs/{_file_name(name, run_id)}"
+    git(root, "branch", "--force", branch, commit).check_returncode()
+    return f"The new dvc.lock is on the branch {branch} of the checkout."
+
+
 def publish(root: Path, name: str, run_id: str, parent_run: str | None, *, pushed: bool) -> str:
     """Commit what the run changed of dvc.lock, params.yaml and reports/, and push it as the branch ``runs/NAME``.
 
@@ -72,22 +136,40 @@ def publish(root: Path, name: str, run_id: str, parent_run: str | None, *, pushe
     if commit is None:
         return "Nothing to commit: dvc.lock and the reports are as they were."
     if pushed:
-        for branch, force in ((f"runs/{name}", []), (f"runs/{name}-{run_id[:8]}", ["--force"])):
-            if _git(root, "push", "--quiet", *force, REMOTE, f"{commit}:refs/heads/{branch}").returncode == 0:
+        own = _file_name(name, run_id)
+        for branch, force in ((f"runs/{own}", []), (f"runs/{own}-{run_id[:8]}", ["--force"])):
+            if git(root, "push", "--quiet", *force, REMOTE, f"{commit}:refs/heads/{branch}").returncode == 0:
                 return f"The new dvc.lock is on the branch {branch}."
-    return _keep_patch(root, name, commit, parent_run)
+    return _keep_patch(root, _file_name(name, run_id), commit, parent_run)
+
+
+def _replace(made: Path, place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if made.is_dir():
+        shutil.copytree(made, place)
+    else:
+        with atomic_path(place) as beside:
+            shutil.copyfile(made, beside)
+
+
+def _file_name(name: str, run_id: str) -> str:
+    """A run's name may be anything; one that is no plain word is no file and no branch either."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
+    return name if plain == name else f"{plain or 'run'}-{run_id[:8]}"
 
 
 def _commit(root: Path, message: str) -> str | None:
     """Commit in an index of its own on top of HEAD, without a branch; None when nothing has changed."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        _git(root, "read-tree", "HEAD", **index).check_returncode()
-        _git(root, "add", "--all", "--", *(path for path in COMMITTED if (root / path).exists()), **index)
-        if _git(root, "diff", "--cached", "--quiet", "HEAD", **index).returncode == 0:
+        git(root, "read-tree", "HEAD", **index).check_returncode()
+        git(root, "add", "--all", "--", *(path for path in COMMITTED if (root / path).exists()), **index)
+        if git(root, "diff", "--cached", "--quiet", "HEAD", **index).returncode == 0:
             return None
-        tree = _git(root, "write-tree", **index).stdout.strip()
-    made = _git(root, *_AUTHOR, "commit-tree", tree, "-p", "HEAD", "-m", message)
+        tree = git(root, "write-tree", **index).stdout.strip()
+    made = git(root, *_AUTHOR, "commit-tree", tree, "-p", "HEAD", "-m", message)
     made.check_returncode()
     return made.stdout.strip()
 
@@ -95,7 +177,7 @@ def _commit(root: Path, message: str) -> str | None:
 def _keep_patch(root: Path, name: str, commit: str, parent_run: str | None) -> str:
     patch = root / PATCHES / f"{name}.patch"
     patch.parent.mkdir(parents=True, exist_ok=True)
-    _git(root, "diff", "--binary", f"--output={patch}", "HEAD", commit).check_returncode()
+    git(root, "diff", "--binary", f"--output={patch}", "HEAD", commit).check_returncode()
     where = patch.relative_to(root).as_posix()
     if parent_run is not None:
         try:
@@ -104,10 +186,3 @@ def _keep_patch(root: Path, name: str, commit: str, parent_run: str | None) -> s
         except delivery_errors() as error:
             get_run_logger().warning("MLflow did not take the patch. %s", error)
     return f"{REMOTE} did not get a branch; the new dvc.lock is in {where} (`git apply` takes it)."
-
-
-def _git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
-    return subprocess.run(
-        ["git", *arguments], cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -92,12 +92,23 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Pat
     (folder / "step.py").write_text(STEP)
     (folder / "out").mkdir()
     (folder / "out/.gitkeep").touch()
+    (folder / "ran.log").touch()
     (folder / ".gitignore").write_text("/ran.log\n/fail_*\n/.scratch\n/mlruns\n/*.txt\n/out/*.txt\n")
     for program in (["git", "init", "--quiet", "-b", "main"], ["dvc", "init", "--quiet"], ["git", "add", "."]):
         command(folder, *program).check_returncode()
     identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     command(folder, "git", *identity, "commit", "--quiet", "-m", "mini").check_returncode()
     return folder
+
+
+def commit(folder: Path, files: Mapping[str, str]) -> None:
+    """Write files, and commit all that Git does not ignore: runs are of commits."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    identity = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    subprocess.run(["git", "add", "."], cwd=folder, check=True)
+    subprocess.run(["git", *identity, "commit", "--quiet", "-m", "x"], cwd=folder, check=True)
 
 
 @pytest.fixture

@@ -20,13 +20,16 @@ def test_entry_and_sidecar(tmp_path: Path) -> None:
     other = Stage("report", "x", (), (), ("reports/plots",))
     graph = {stage.name: stage, other.name: other}
     assert recorded(tmp_path, graph) == {name: Recorded(None, None, None) for name in graph}
-    lock = {"schema": "2.0", "stages": {"finetune@coco": {"cmd": "x", "outs": [{"path": "artifacts/f", "md5": "1"}]}}}
+    lock = {
+        "schema": "2.0",
+        "stages": {"finetune@coco": {"cmd": "x", "outs": [{"path": "artifacts/f", "md5": 32 * "1"}]}},
+    }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
     (tmp_path / "artifacts/runs").mkdir(parents=True)
     (tmp_path / "artifacts/runs/finetune_coco.json").write_text(json.dumps({"run_id": "r", "digest": "d"}))
     found = recorded(tmp_path, graph)
     assert found["finetune@coco"] == Recorded(lock["stages"]["finetune@coco"], "r", "d")
-    assert found["finetune@coco"].outs() == {"artifacts/f": "1"} and found["report"].entry is None
+    assert found["finetune@coco"].outs() == {"artifacts/f": 32 * "1"} and found["report"].entry is None
 
 
 def test_changed_outputs_are_new_changed_or_gone() -> None:

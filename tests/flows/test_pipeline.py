@@ -20,8 +20,10 @@ from prefect.client.schemas.objects import State
 from prefect.settings import get_current_settings
 
 from flows import pipeline as module
+from flows.checkout import WORKTREE
 from flows.pipeline import pipeline
 from flows.stage_runs import run_stage
+from tests.flows.conftest import commit
 
 ROOT = Path(__file__).parents[2]
 # Stage b writes when it began and ended.
@@ -43,6 +45,7 @@ except KeyboardInterrupt:
 """
 TERMINATED = """
 from flows import pipeline as module
+from flows.checkout import WORKTREE
 module.start_pipeline_run = lambda profile, tags: "parent"
 module.finish_pipeline_run = lambda run, stages, status, root: open(root / "closed", "w").write(status)
 module.pipeline(workspace={repository!r}, targets=["a"])
@@ -82,8 +85,8 @@ def lock(folder: Path) -> dict[str, Any]:
 def ran(folder: Path) -> list[str]:
     """Names of the stages whose command ran, since the last call."""
     log = folder / "ran.log"
-    names = log.read_text().split() if log.exists() else []
-    log.unlink(missing_ok=True)
+    names = log.read_text().split()
+    log.write_text("")
     return names
 
 
@@ -110,7 +113,9 @@ def test_same_lock_as_plain_repro_then_nothing_to_do(
     assert run(repository).message == "4 cached" and ran(repository) == []
     assert set(outcomes().values()) == {"cached"} and "None." in artifact("pipeline-summary")
     assert [closed["status"] for closed in parent_run] == ["FINISHED"] * 2
-    assert parent_run[0]["run"] == "parent-of-mini" and parent_run[0]["root"] == repository
+    assert parent_run[0]["run"] == "parent-of-mini" and parent_run[0]["root"] == repository / WORKTREE
+    assert [path.read_text() for path in (repository / "a.txt", repository / "out/x.txt")] == ["a", "b_xa"]
+    assert command(repository, "git", "status", "--porcelain").stdout == "?? dvc.lock\n"
 
 
 def test_failed_stage_stops_what_needs_it_and_not_its_neighbour(repository: Path) -> None:
@@ -126,30 +131,98 @@ def test_failed_stage_stops_what_needs_it_and_not_its_neighbour(repository: Path
 
 
 def test_an_interruption_that_passes_does_not_fail_the_run(repository: Path) -> None:
-    once = "import sys, pathlib\nif not pathlib.Path('ran.log').exists():\n    open('ran.log', 'w')\n    sys.exit(4)\n"
-    (repository / "step.py").write_text(once + (repository / "step.py").read_text())
+    once = "import sys, pathlib\nif not pathlib.Path('once').exists():\n    open('once', 'w')\n    sys.exit(4)\n"
+    commit(repository, {"step.py": once + (repository / "step.py").read_text()})
     assert run(repository, targets=["a"]).message == "1 ran"
 
 
 def test_old_params_are_restored_by_dvc_and_count_as_cached(repository: Path) -> None:
     run(repository, targets=["a"])
     for seed in (2, 1):
-        (repository / "params.yaml").write_text(f"profile: mini\nseed: {seed}\n")
+        commit(repository, {"params.yaml": f"profile: mini\nseed: {seed}\n"})
         assert run(repository, targets=["a"]).is_completed()
     assert ran(repository) == ["a", "a"] and outcomes() == {"a": "cached"}
 
 
-def test_profile_takes_the_place_of_params_but_not_of_changes(repository: Path, parent_run: list[Any]) -> None:
-    (repository / "profiles").mkdir()
-    (repository / "profiles/big.yaml").write_text("profile: big\nseed: 7\n")
-    assert run(repository, targets=["a"], profile="big").is_completed()
-    assert parent_run[-1]["run"] == "parent-of-big" and "seed: 7" in (repository / "dvc.lock").read_text()
-    assert run(repository, targets=["a"], profile="big").message == "1 cached"
+def test_a_profile_leaves_nothing_to_the_next_run(repository: Path, parent_run: list[Any], command: Command) -> None:
+    big, small = "profile: big\nseed: 7\n", "profile: small\nseed: 9\n"
+    commit(repository, {"profiles/big.yaml": big, "profiles/small.yaml": small})
+    (repository / "params.yaml").write_text("profile: mine\nseed: 3\n")
+    (repository / "step.py").write_text("a change of the user's")
+    before = command(repository, "git", "status", "--porcelain").stdout
+    for profile, name in (("big", "big"), ("small", "small"), (None, "mini"), ("big", "big")):
+        state = run(repository, targets=["a"], profile=profile)
+        assert state.is_completed() and parent_run[-1]["run"] == f"parent-of-{name}"
+        assert (repository / "params.yaml").read_text() == "profile: mine\nseed: 3\n"
+        assert (repository / "step.py").read_text() == "a change of the user's"
+    assert state.message == "1 cached" and ran(repository) == ["a", "a", "a"]
+    assert command(repository, "git", "status", "--porcelain").stdout == f"{before}?? dvc.lock\n"
+    assert "seed: 1" in (repository / "dvc.lock").read_text(), "of the committed params"
+    branches = command(repository, "git", "branch", "--list", "runs/*", "--format", "%(refname)").stdout.split()
+    shown = [command(repository, "git", "show", f"{branch}:params.yaml").stdout for branch in branches]
+    assert sorted(shown) == [big, big, small]
+    assert "profile; there: big, small" not in run(repository, profile="none").message
+    assert (
+        "the commit holds no such profile. To mend: commit it; there: big, small"
+        in run(repository, profile="x").message
+    )
 
-    (repository / "params.yaml").write_text("profile: mini\nseed: 3\n")
-    assert "not committed" in run(repository, profile="big").message
-    assert "profiles are big" in run(repository, profile="small").message
-    assert (repository / "params.yaml").read_text() == "profile: mini\nseed: 3\n" and len(parent_run) == 2
+
+def test_what_changes_while_a_run_goes_on_is_not_the_run_s(repository: Path, command: Command) -> None:
+    meddle = (
+        "import pathlib\nfor name in ('params.yaml', 'step.py'):\n"
+        f"    (pathlib.Path({str(repository)!r}) / name).write_text('seed: 5')\n"
+    )
+    commit(repository, {"step.py": meddle + (repository / "step.py").read_text()})
+    assert run(repository).message == "4 ran"
+    assert (repository / "params.yaml").read_text() == "seed: 5" and (repository / "c.txt").read_text() == "cb_xab_ya"
+    command(repository, "git", "checkout", "--quiet", ".").check_returncode()
+    assert command(repository, "dvc", "status", "--json").stdout.strip() == "{}", "the lock is that of the commit"
+
+
+def test_a_lock_that_was_changed_meanwhile_is_not_overwritten(repository: Path) -> None:
+    theirs = f"import pathlib\n(pathlib.Path({str(repository)!r}) / 'dvc.lock').write_text('mine')\n"
+    commit(repository, {"step.py": theirs + (repository / "step.py").read_text()})
+    assert run(repository).message == "4 ran" and (repository / "dvc.lock").read_text() == "mine"
+    assert "so its results were not brought there" in artifact("pipeline-summary")
+
+
+def test_data_and_state_outside_of_the_commit_are_shared(repository: Path, command: Command, tmp_path: Path) -> None:
+    """A stage reads ignored folders, by link too, writes scratch and mlruns, and a report that Git keeps."""
+    step = """
+import pathlib
+text = pathlib.Path("sets/big/one.txt").read_text() + pathlib.Path("data/own.txt").read_text()
+for name in (".scratch/point", "mlruns/undelivered/record", "mlruns/mlflow.db", "reports/data_docs/a/index.html"):
+    pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
+    pathlib.Path(name).write_text("written")
+pathlib.Path("reports/plots").mkdir(exist_ok=True)
+pathlib.Path("reports/plots/new.txt").write_text(text)
+pathlib.Path("data/made").mkdir(parents=True)
+pathlib.Path("data/made/file").write_text(text)
+"""
+    stage = {
+        "cmd": "python step.py",
+        "deps": ["step.py", "sets/big", "data/own.txt"],
+        "outs": ["data/made", {"reports/plots": {"cache": False}}],
+    }
+    ignored = (repository / ".gitignore").read_text() + "/sets\n/data\n/reports/data_docs/\n__pycache__\n"
+    graph = yaml.safe_dump({"stages": {"read": stage}})
+    commit(repository, {"dvc.yaml": graph, "step.py": step, ".gitignore": ignored, "reports/plots/old.txt": "old"})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/one.txt").write_text("1")
+    (repository / "sets").mkdir()
+    (repository / "sets/big").symlink_to(tmp_path / "elsewhere")
+    (repository / "data").mkdir()
+    (repository / "data/own.txt").write_text("2")
+    assert run(repository).message == "1 ran"
+    assert [path.name for path in (repository / "reports/plots").iterdir()] == ["new.txt"]
+    assert (repository / "data/made/file").read_text() == "12" and not (repository / "data").is_symlink()
+    for name in (".scratch/point", "mlruns/undelivered/record", "mlruns/mlflow.db", "reports/data_docs/a/index.html"):
+        assert (repository / name).read_text() == "written", name
+    assert command(repository, "dvc", "status", "--json").stdout.strip() == "{}"
+    (tmp_path / "elsewhere/one.txt").write_text("3")
+    assert run(repository).message == "1 ran" and (repository / "data/made/file").read_text() == "32"
+    assert run(repository).message == "1 cached"
 
 
 def test_wrong_place_and_wrong_target_are_named(tmp_path: Path, repository: Path) -> None:
@@ -160,7 +233,7 @@ def test_wrong_place_and_wrong_target_are_named(tmp_path: Path, repository: Path
 
 @pytest.mark.parametrize(("slots", "overlap"), [(None, True), (1, False)])
 def test_neighbours_run_side_by_side_unless_a_limit_says_no(repository: Path, slots: int | None, overlap: bool) -> None:
-    (repository / "step.py").write_text(TIMED + (repository / "step.py").read_text())
+    commit(repository, {"step.py": TIMED + (repository / "step.py").read_text()})
     with get_client(sync_client=True) as client:
         if slots:
             # The tests of `make deploy`, which share the server, leave one behind.
@@ -171,23 +244,24 @@ def test_neighbours_run_side_by_side_unless_a_limit_says_no(repository: Path, sl
             if slots:
                 client.delete_global_concurrency_limit_by_name("gpu")
     (x_start, x_end), (y_start, y_end) = (
-        map(float, (repository / f"time_{name}").read_text().split()) for name in ("b_x", "b_y")
+        map(float, (repository / WORKTREE / f"time_{name}").read_text().split()) for name in ("b_x", "b_y")
     )
     assert (x_start < y_end and y_start < x_end) == overlap
 
 
 def test_terminated_flow_lets_its_stage_reach_a_checkpoint(repository: Path, parent_run: list[Any]) -> None:
-    (repository / "step.py").write_text(TRAINING)
+    commit(repository, {"step.py": TRAINING})
     starter = TERMINATED.format(repository=str(repository))
     environment = os.environ | {"PREFECT_API_URL": str(get_current_settings().api.url)}
     flow = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT, env=environment)
     deadline = time.monotonic() + 90
-    while not (repository / "training").exists() and time.monotonic() < deadline:
+    tree = repository / WORKTREE
+    while not (tree / "training").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     flow.terminate()
     flow.wait(60)
-    assert (repository / "checkpoint").exists() and (repository / "closed").read_text() == "KILLED"
-    (repository / "step.py").write_text("import pathlib\npathlib.Path('a.txt').touch()\n")
+    assert (tree / "checkpoint").exists() and (tree / "closed").read_text() == "KILLED"
+    commit(repository, {"step.py": "import pathlib\npathlib.Path('a.txt').touch()\n"})
     assert run(repository, targets=["a"]).message == "1 ran"
 
 

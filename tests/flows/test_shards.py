@@ -19,6 +19,7 @@ from flows.dvc_graph import Stage
 from flows.pipeline import pipeline
 from flows.shards import label_shard
 from flows.stage_runs import RunOptions
+from tests.flows.conftest import commit
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 # With --shard it makes a part, and leaves one that is there; without, it joins the parts that it finds.
@@ -43,16 +44,15 @@ def labelling(repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     graph = yaml.safe_load((repository / "dvc.yaml").read_text())
     meta, cmd = {"shards": True}, "python label.py"
     graph["stages"]["labels"] = {"cmd": cmd, "meta": meta, "deps": ["a.txt", "label.py"], "outs": ["labels.txt"]}
-    (repository / "dvc.yaml").write_text(yaml.safe_dump(graph))
-    (repository / "label.py").write_text(LABEL)
+    commit(repository, {"dvc.yaml": yaml.safe_dump(graph), "label.py": LABEL})
     monkeypatch.setattr("flows.pipeline.start_pipeline_run", lambda profile, tags: None)
     return repository
 
 
 def log_of(folder: Path) -> list[str]:
     log = folder / "ran.log"
-    lines = sorted(log.read_text().splitlines()) if log.exists() else []
-    log.unlink(missing_ok=True)
+    lines = sorted(log.read_text().splitlines())
+    log.write_text("")
     return lines
 
 
