@@ -17,7 +17,7 @@ from dvc.repo import Repo
 from prefect.deployments.steps.pull import git_clone, set_working_directory
 
 from flows.dvc_graph import Stage
-from flows.dvc_lock import LOCK, REPORTS, read_lock
+from flows.dvc_lock import LOCK, REPORTS, git, read_lock
 from regionclip.errors import InputError
 from regionclip.tracking.store import STATE
 
@@ -121,13 +121,6 @@ def _link(home: Path, tree: Path, below: Path, written: Collection[str]) -> None
             _link(home, tree, path, written)
         elif not inside.exists() and not inside.is_symlink():
             inside.symlink_to(entry)
-
-
-def git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run Git in a folder; it asks nobody for a password."""
-    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def _done(process: subprocess.CompletedProcess[str]) -> None:

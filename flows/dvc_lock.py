@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
-from flows.dvc_graph import Stage
+from flows.dvc_graph import SIDECARS, Stage
 from regionclip.errors import InputError
 
 LOCK, REPORTS = "dvc.lock", "reports"
+# As DVC writes them: path, hash, md5, size.
+_SIDECAR = re.compile(rf"^ *- path: {SIDECARS}/.*\n(?: +\w+: .*\n)*? +md5: ([0-9a-f]{{32}})$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,32 @@ def read_lock(root: Path) -> dict[str, Any]:
         raise InputError(problem, file=file, mend=mend) from None
 
 
+def committed_runs(root: Path) -> set[str]:
+    """Return the MLflow runs that the commits of all branches and tags name, by the sidecars in their dvc.lock.
+
+    Raises:
+        InputError: They cannot all be known here.
+    """
+    if git(root, "rev-parse", "HEAD").returncode:
+        return set()
+    mend = "run maintenance where the results are, or tag MLflow runs `keep`"
+    if git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == "true":
+        raise InputError("the clone lacks older commits", file=root, mend="`git fetch --unshallow`")
+    if git(root, "fetch", "--quiet", "--all", "--prune").returncode:
+        raise InputError("the branches of the origin cannot be fetched, so what they name is not known", mend=mend)
+    objects = git(root, "rev-list", "--all", "--objects").stdout.splitlines()
+    locks = [line.split()[0] for line in objects if line.partition(" ")[2] == LOCK]
+    texts = [git(root, "cat-file", "blob", blob).stdout for blob in locks]
+    texts += [(root / LOCK).read_text(encoding="utf-8")] if (root / LOCK).exists() else []
+    hashes = {found for text in texts for found in _SIDECAR.findall(text)}
+    with Repo(str(root)) as repo:
+        files = [Path(repo.cache.local.oid_to_path(found)) for found in sorted(hashes)]
+    if absent := [file for file in files if not file.exists()]:
+        problem = f"{len(absent)} sidecars that commits name are not in DVC's cache, so their runs are not known"
+        raise InputError(problem, file=absent[0], mend=f"`dvc fetch --all-commits`, or {mend}")
+    return {str(run) for file in files if (run := json.loads(file.read_text(encoding="utf-8"))["run_id"])}
+
+
 def changed_outputs(before: Mapping[str, Recorded], after: Mapping[str, Recorded]) -> list[tuple[str, str, str]]:
     """Return (stage, path, ``new``, ``changed`` or ``gone``) of every output whose hash is another one now."""
     changes = []
@@ -74,6 +106,13 @@ def changed_outputs(before: Mapping[str, Recorded], after: Mapping[str, Recorded
                 kind = "new" if path not in old else "gone" if path not in new else "changed"
                 changes.append((name, path, kind))
     return changes
+
+
+def git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run Git in a folder; it asks nobody for a password."""
+    environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def _sidecar(root: Path, stage: Stage) -> tuple[str | None, str | None]:

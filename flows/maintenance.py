@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from prefect import flow, get_run_logger
@@ -15,12 +15,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
+from pydantic import Field
 
+from flows.dvc_lock import committed_runs
 from flows.findings import Finding
 from flows.old_files import clean_artifacts, clean_scratch, look_at_disks
 from flows.stale_flow_runs import crash_stale_flow_runs
 from flows.stale_mlflow_runs import all_runs, close_stale_runs
-from regionclip.errors import InputError
+from regionclip.errors import InputError, printable
 from regionclip.tracking.sidecar import read_sidecars
 from regionclip.tracking.store import (
     EXPERIMENT,
@@ -32,6 +34,9 @@ from regionclip.tracking.store import (
 )
 from regionclip.tracking.undelivered import sync
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 SCRATCH, SIDECARS = Path(".scratch"), Path("artifacts/runs")
 DISKS = (Path(), SCRATCH, Path(".dvc/cache"), Path("mlruns"))
 
@@ -41,7 +46,11 @@ class DiskAlmostFull(Exception):
 
 
 @flow(name="maintenance")
-def maintenance(stale_minutes: int = 30, keep_days: int = 30, dry_run: bool = False) -> list[dict[str, str]]:
+def maintenance(
+    stale_minutes: Annotated[int, Field(ge=1, le=525_600)] = 30,
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30,
+    dry_run: bool = False,
+) -> list[dict[str, str]]:
     """Free what dead workers hold, deliver late records, clear old files and look at the disks.
 
     Files are those of the checkout it runs in. It belongs on a pool without a limit: one that a dead worker has
@@ -74,9 +83,10 @@ def maintenance(stale_minutes: int = 30, keep_days: int = 30, dry_run: bool = Fa
 
 def _mlflow(ended: Callable[[str], bool | None], keep: timedelta, dry_run: bool) -> list[Finding]:
     """Do what needs MLflow; scratch too, since MLflow knows which training goes on."""
-    uri, findings = tracking_uri(), list[Finding]()
+    findings, uri = list[Finding](), "MLFLOW_TRACKING_URI"
     options: dict[str, Any] = {"now": time.time(), "dry_run": dry_run}
     try:
+        uri = tracking_uri()
         require_answer(uri)
         client = connect(uri)
         for synced in sync(dry_run=dry_run):
@@ -87,12 +97,26 @@ def _mlflow(ended: Callable[[str], bool | None], keep: timedelta, dry_run: bool)
         running = all_runs(client, experiment, "attributes.status = 'RUNNING'")
         live = {run.data.tags.get("stage.digest", "") for run in running}
         findings += clean_scratch(SCRATCH, lambda start: any(d.startswith(start) for d in live), keep, **options)
-        named = [str(sidecar["run_id"]) for sidecar in read_sidecars(SIDECARS).values()]
-        findings += clean_artifacts(client, experiment, named, keep, **options)
+        findings += _old_artifacts(client, experiment, keep, **options)
     except (InputError, *delivery_errors()) as error:
         problem = " ".join(str(error).split())[:300]
-        findings.append(Finding("MLflow", uri.split("@")[-1], problem, "nothing more: all of it stays"))
+        findings.append(Finding("MLflow", uri, printable(problem), "nothing more: all of it stays"))
     return findings
+
+
+def _old_artifacts(client: MlflowClient, experiment: str, keep: timedelta, **options: Any) -> list[Finding]:
+    """Clear artifacts that nothing names, from a checkout that knows what is named."""
+    try:
+        sidecars = read_sidecars(SIDECARS).values()
+        if not sidecars:
+            mend = "run maintenance where the results are"
+            raise InputError(
+                "there are no results here, so what others refer to is not known", file=SIDECARS, mend=mend
+            )
+        named = {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
+    except InputError as error:
+        return [Finding("MLflow", "old artifacts", str(error), "nothing: all of them stay")]
+    return clean_artifacts(client, experiment, named, keep, **options)
 
 
 def _ending_of(client: SyncPrefectClient) -> Callable[[str], bool | None]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 LEAST_FREE = 0.1  # of a disk
-REMOVED = "artifacts.removed"
+REMOVED, KEEP = "artifacts.removed", "keep"
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _STAGE_RUN = re.compile(r"stage\..+\.run_id")
 
@@ -53,19 +53,20 @@ def clean_artifacts(
 ) -> list[Finding]:
     """Remove the artifact files of old runs that nothing refers to; params, metrics and tags stay.
 
-    Kept are the runs of registered versions, those that `named` holds, the pipeline runs above them, the stage runs
-    that such a pipeline run links to, and all children of runs that are kept.
+    Kept are the runs of registered versions, those that `named` holds or that have the tag ``keep``, the pipeline runs
+    above them, the stage runs that such a pipeline run links to, and all children of runs that are kept.
 
     Args:
         client: MLflow's client.
         experiment: Id of the experiment.
-        named: Ids of runs that made what lies in the workspace.
+        named: Ids of runs that made what lies in the workspace, or what a commit names.
         keep: Age, counted from a run's end, up to which its artifacts are kept.
         now: The time, in seconds since 1970.
         dry_run: Change nothing.
     """
     runs = {run.info.run_id: run for run in all_runs(client, experiment)}
-    kept = _kept(runs, {*named, *_registered(client)})
+    tagged = {run_id for run_id, run in runs.items() if KEEP in run.data.tags}
+    kept = _kept(runs, {*named, *tagged, *_registered(client)})
     findings = []
     for run_id, run in runs.items():
         old = run.info.end_time is not None and now - run.info.end_time / 1000 > keep.total_seconds()

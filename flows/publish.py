@@ -13,9 +13,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import processes
-from flows.checkout import git
 from flows.dvc_graph import Stage
-from flows.dvc_lock import LOCK, REPORTS
+from flows.dvc_lock import LOCK, REPORTS, git
 from flows.profiles import PARAMS
 from regionclip.errors import InputError
 from regionclip.files import atomic_path

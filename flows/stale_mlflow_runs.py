@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from flows.findings import Finding, done
-from regionclip.tracking.processes import is_gone
+from regionclip.tracking.processes import SILENT, is_gone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 _PAGE = 1000
 CLOSED_BY = "maintenance"
-SILENT = timedelta(days=1)
 
 
 def all_runs(client: MlflowClient, experiment: str, wanted: str = "") -> Iterator[Run]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+SILENT = timedelta(days=1)  # after which a process of another host is taken to be gone
 _CLOCK = 2.0  # seconds by which two readings of a process's start may differ
 
 
@@ -20,18 +23,29 @@ def process_tags() -> dict[str, str]:
     return {"process.pid": str(os.getpid()), "process.started": f"{psutil.Process().create_time():.2f}"}
 
 
-def is_gone(tags: Mapping[str, str]) -> bool:
-    """Say whether the process of a run has ended; False where this host cannot know."""
+def is_gone(tags: Mapping[str, str], last_sign: float | None = None) -> bool:
+    """Say whether the process of a run has ended; False where this host cannot know.
+
+    Args:
+        tags: Those of `process_tags`, and ``host``.
+        last_sign: When it last gave a sign of life, in seconds since 1970. A process of another host, such as a pod
+            that is no more, is gone after a day without; None leaves that open.
+    """
     import psutil
 
-    if tags.get("host") != platform.node() or not {"process.pid", "process.started"} <= tags.keys():
+    if tags.get("host") != platform.node():
+        return last_sign is not None and time.time() - last_sign > SILENT.total_seconds()
+    if not {"process.pid", "process.started"} <= tags.keys():
         return False
     try:
-        started = psutil.Process(int(tags["process.pid"])).create_time()
+        process = psutil.Process(int(tags["process.pid"]))
+        # Numbers of processes are given out again, and one that ended stays until its parent, if it has one, asks.
+        return (
+            process.status() == psutil.STATUS_ZOMBIE
+            or abs(process.create_time() - float(tags["process.started"])) > _CLOCK
+        )
     except psutil.NoSuchProcess:
         return True
-    # Numbers of processes are given out again.
-    return abs(started - float(tags["process.started"])) > _CLOCK
 
 
 def close_left_open(client: MlflowClient, experiment: str, tags: Mapping[str, str], closed_by: str) -> list[str]:

@@ -99,7 +99,7 @@ def sync(*, dry_run: bool = False) -> Iterator[Synced]:
         finished = records[-1]["kind"] == "finish"
         if dry_run:
             yield Synced(*said, content["run_id"], "waits")
-        elif not finished and not is_gone(content["origin"]):
+        elif not finished and not is_gone(content["origin"], records[-1]["time"] / 1000):
             yield Synced(*said, content["run_id"], "in use")
         else:
             end = [] if finished else [_end_of_killed(records)]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
 import time
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import emit_event
+from prefect.exceptions import ParameterTypeError
 from prefect.flows import flow
 from prefect.states import Pending, Running, State
 
@@ -22,9 +26,12 @@ from flows import old_files, stale_flow_runs
 from flows.maintenance import DiskAlmostFull, maintenance
 from flows.stale_flow_runs import crash_stale_flow_runs
 from regionclip.tracking.processes import process_tags
+from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import EXPERIMENT, connect, experiment_id, tracking_uri
+from tests.flows.conftest import commit
 
 DAY = 86400
+Command = Callable[..., subprocess.CompletedProcess[str]]
 REAL_SLEEP = time.sleep
 
 
@@ -223,16 +230,72 @@ def test_old_artifacts_go_unless_something_refers_to_their_run(
     assert not [row for row in maintenance() if row["subject"] == "MLflow artifacts"]
 
 
-def test_with_mlflow_away_nothing_of_it_is_touched_and_the_table_says_so(
-    prefect: SyncPrefectClient, mlflow: MlflowClient, monkeypatch: pytest.MonkeyPatch
+def test_what_a_commit_names_stays_and_who_does_not_know_removes_nothing(
+    prefect: SyncPrefectClient, mlflow: MlflowClient, repository: Path, tmp_path: Path, command: Command
 ) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:word@127.0.0.1:9")
+    """Sidecars of a branch that is not checked out; a clone without them, without results, shallow, offline."""
+    runs = {name: run_of(mlflow, name, age_days=40) for name in ("main", "branch", "kept by a tag", "old")}
+    mlflow.set_tag(runs["kept by a tag"], "keep", "for the paper")
+    stage = {"cmd": "python step.py", "deps": ["params.yaml"], "outs": ["artifacts/runs/a.json"]}
+    ignored = (repository / ".gitignore").read_text() + "/artifacts\n"
+    commit(repository, {"dvc.yaml": yaml.safe_dump({"stages": {"a": stage}}), ".gitignore": ignored})
+    for name in ("branch", "main"):
+        command(repository, "git", "checkout", "--quiet", *(["-b", name] if name == "branch" else [name]))
+        write_sidecar(repository / "artifacts/runs/a.json", "a", runs[name], 1.0, "d")
+        command(repository, "dvc", "commit", "--force", "--quiet").check_returncode()
+        commit(repository, {"of": name})
+    clone = tmp_path / "clone"
+    command(tmp_path, "git", "clone", "--quiet", str(repository), str(clone)).check_returncode()
+
+    def removed(folder: Path, dry_run: bool = True) -> tuple[list[str], str]:
+        mlruns = tmp_path / "mlruns"
+        if not (folder / "mlruns").exists():
+            (folder / "mlruns").symlink_to(mlruns)
+        with contextlib.chdir(folder):
+            rows = maintenance(dry_run=dry_run)
+        said = " ".join(row["found"] for row in rows if row["item"] == "old artifacts")
+        return [row["item"].split()[0] for row in rows if row["subject"] == "MLflow artifacts"], said
+
+    assert removed(repository) == (["old"], "")
+    names, said = removed(clone)
+    assert names == [] and "there are no results here" in said
+    write_sidecar(clone / "artifacts/runs/a.json", "a", runs["main"], 1.0, "d")
+    names, said = removed(clone)
+    assert names == [] and "2 sidecars that commits name are not in DVC's cache" in said
+    shutil.copytree(repository / ".dvc/cache", clone / ".dvc/cache")
+    assert removed(clone) == (["old"], "")
+    command(clone, "git", "remote", "set-url", "origin", str(tmp_path / "away")).check_returncode()
+    names, said = removed(clone)
+    assert names == [] and "cannot be fetched" in said
+    (clone / ".git/shallow").write_text(command(clone, "git", "rev-parse", "HEAD").stdout)
+    names, said = removed(clone)
+    assert names == [] and "lacks older commits" in said
+    removed(repository, dry_run=False)
+    assert [name for name, run in runs.items() if not files_of(mlflow, run)] == ["old"]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"keep_days": days} for days in (0, -1, 10**6)] + [{"stale_minutes": some} for some in (0, -5, 10**9)]
+)
+def test_times_are_bounded(wrong: dict[str, int]) -> None:
+    with pytest.raises(ParameterTypeError):
+        maintenance.validate_parameters({"stale_minutes": 30, "keep_days": 30, "dry_run": True, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("address", "item"),
+    [("http://127.0.0.1:9", "http://127.0.0.1:9"), ("http://user:word@127.0.0.1:9", "MLFLOW_TRACKING_URI")],
+)
+def test_with_mlflow_away_nothing_of_it_is_touched_and_the_table_says_so(
+    prefect: SyncPrefectClient, mlflow: MlflowClient, monkeypatch: pytest.MonkeyPatch, address: str, item: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     scratch = Path(".scratch/pretrain") / ("a" * 16)
     scratch.mkdir(parents=True)
     os.utime(scratch, (0, 0))
     rows = maintenance()
     (told,) = [row for row in rows if row["subject"] == "MLflow"]
-    assert told["item"] == "127.0.0.1:9" and "word" not in str(rows)
+    assert told["item"] == item and "word@" not in str(rows)
     assert scratch.exists()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
 import sys
+import time
 
 from regionclip.tracking.mlflow_run import track
 from regionclip.tracking.processes import is_gone, process_tags
@@ -18,6 +20,16 @@ with track("finetune@coco", {}, {}, profile="demo") as tracker, track_model("cli
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
+# The child of this one prints its tags and ends before anybody asks for its end.
+ZOMBIE = """
+import json, os, time
+from regionclip.tracking.processes import process_tags
+if os.fork() == 0:
+    print(json.dumps(process_tags()), flush=True)
+    os._exit(0)
+time.sleep(60)
+"""
+
 
 def test_this_process_lives():
     """Only a process with this number and this start is this one."""
@@ -27,7 +39,18 @@ def test_this_process_lives():
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     assert is_gone(here | {"process.pid": str(ended.pid)})
+    child = subprocess.Popen([sys.executable, "-c", ZOMBIE], stdout=subprocess.PIPE, text=True)
+    tags = json.loads(child.stdout.readline())
+    while not is_gone(here | tags):
+        time.sleep(0.05)
+    assert child.poll() is None, "its parent lives and has not asked"
+    child.kill()
+    child.wait()
     assert not is_gone(here | {"host": "elsewhere", "process.pid": str(ended.pid)}), "this host cannot know"
+    assert not is_gone({"host": "elsewhere"}, time.time() - 3600) and is_gone(
+        {"host": "elsewhere"}, time.time() - 90_000
+    )
+    assert not is_gone(here, 0), "it lives, however long it was silent"
     assert not is_gone({"host": platform.node()}), "a run of an older version has no process"
 
 
