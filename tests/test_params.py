@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from regionclip.errors import InputError
@@ -100,7 +105,7 @@ def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
 def test_teacher_needs_the_keys_of_its_source(values: dict[str, Any]) -> None:
     values["teacher"] = {"source": "open_clip", "model": "RN50"}
     error = _refused(values)
-    assert error.key == "teacher" and "needs the keys weights" in error.problem
+    assert error.key == "teacher.weights" and "needs the keys weights" in error.problem
     values["teacher"]["weights"] = "RN50.pt"
     assert check_params(values, "params.yaml").teacher.architecture is None
 
@@ -135,7 +140,7 @@ def test_absent_file_is_named(tmp_path: Path) -> None:
 def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
     """A name that nothing stands for would be a demand that is never checked."""
     values["check_data"]["official"] = ["coco2017"]
-    assert "check_data.official names coco2017, which the data leave out" in _refused(values).problem
+    assert "names coco2017, which the data leave out" in _refused(values).problem
     profile = yaml.safe_load((ROOT / "profiles/pretrain_coco_rn50.yaml").read_text())
     profile["check_data"]["official"] += ["cc3m"]
     assert "names coco_captions and cc3m, and data.files.captions is one set" in _refused(profile).problem
@@ -152,3 +157,120 @@ def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(path: Path) ->
     captions = params.data.files.captions
     sets += [] if captions is None else ["cc3m" if captions.file == "datasets/cc3m" else "coco_captions"]
     assert params.check_data.official == sets
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("pretrain.schedule.learning_rate", math.inf),
+        ("pseudo_labels.crop_context", math.inf),
+        ("pseudo_labels.temperature", 1e-300),
+        ("seed", 2**32),
+        ("teacher.architecture.text_cfg.heads", 3),
+        ("teacher.architecture.vision_cfg.width", 7),
+        ("teacher.architecture.vision_cfg.image_size", 48),
+        ("pretrain.losses", {"contrastive": 0.0, "distillation": 0.0, "image_text": 0.0}),
+        ("pretrain.max_size", 64),
+        ("detection.max_size", 64),
+        ("data.demo.pair_size", 96),
+        ("data.demo.object_size", [48, 24]),
+        ("data.demo.object_size", [24, 129]),
+        ("data.demo.objects_per_scene", [5, 2]),
+        ("data.demo.lvis_dev", 19),
+        ("data.sets", ["coco", "coco"]),
+        ("finetune.initialisations", ["clip", "clip"]),
+        ("finetune.coco", None),
+        ("finetune.coco.weights", "a.pth"),
+        ("rpn.anchor_scales", [1.0, 1.0]),
+        ("rpn.schedule.milestones", [3, 2]),
+        ("rpn.schedule.warmup_iterations", 5),
+        ("rpn.weights", "a\0b"),
+        ("teacher.source", "folder"),
+    ],
+)
+def test_values_that_no_stage_can_work_with_are_refused_by_their_key(
+    values: dict[str, Any], key: str, value: object
+) -> None:
+    *path, last = key.split(".")
+    section = values
+    for part in path:
+        section = section[part]
+    section[last] = value
+    named = {"finetune.coco.weights": "finetune.initialisations", "teacher.source": "teacher.weights"}.get(key, key)
+    assert _refused(values).key == named
+
+
+def test_what_the_sources_lack_is_refused(values: dict[str, Any]) -> None:
+    values["data"]["sets"] = ["lvis"]
+    assert _refused(values).key == "rpn.dataset"
+    values = yaml.safe_load((ROOT / "profiles/pretrain_coco_rn50.yaml").read_text())
+    values["teacher"] = yaml.safe_load((ROOT / "params.yaml").read_text())["teacher"]
+    assert _refused(values).key == "teacher.source"
+
+
+TEXT = (ROOT / "tests/tiny.yaml").read_text(encoding="utf-8")
+
+
+def _read(path: Path, content: bytes) -> InputError:
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert caught.value.file == path and caught.value.mend
+    return caught.value
+
+
+def test_numbers_are_what_dvc_takes_them_for(tmp_path: Path) -> None:
+    """DVC reads YAML 1.2; in 1.1, 1e-3 is a text and 010 is eight."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("seed: 0", "seed: 010").replace("learning_rate: 0.0005", "learning_rate: 5e-4"))
+    params = load_params(path)
+    assert (params.seed, params.rpn.schedule.learning_rate) == (10, 0.0005)
+    path.write_text("\ufeff" + TEXT.replace("\n", "\r\n"), encoding="utf-8", newline="")
+    assert load_params(path).seed == 0, "as Windows writes it"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (TEXT.replace("seed: 0", "seed: 0\nseed: 1"), r'duplicate key "seed".*line 4'),
+        (TEXT.replace("  max_fraction", "\tmax_fraction"), r"not YAML \(.*line 2\d"),
+        (TEXT.replace("profile: tiny", "profile: caf\xe9").encode("latin-1"), r"not UTF-8 text \(byte \d+\)"),
+        (TEXT.encode("utf-16"), "not UTF-8 text"),
+        ("a: &a [*a]\n", "alias that holds itself"),
+        ("b0: &b0 [1, 2]\n" + "".join(f"b{n + 1}: &b{n + 1} [{f'*b{n}, ' * 9}]\n" for n in range(30)), "too many"),
+        ("[" * 20_000, "not YAML"),
+        ("seed: " + "1" * 5000, "not YAML"),
+        ("seed: 2020-13-45", "not YAML"),
+        ("seed: 2020-01-02", "neither a number nor a text; got datetime"),
+        ("? 2020-01-02\n: 1", "neither a number nor a text"),
+        ("seed: !!binary aGk=", "neither a number nor a text"),
+        ("seed: !!python/object/apply:os.getcwd []", "not YAML"),
+        ("seed: 1\n---\nseed: 2\n", "not YAML"),
+        ("seed: \0", "not YAML"),
+    ],
+)  # fmt: skip
+def test_faults_of_the_file_are_named(tmp_path: Path, content: str | bytes, problem: str) -> None:
+    error = _read(tmp_path / "params.yaml", content if isinstance(content, bytes) else content.encode())
+    assert re.search(problem, error.problem), error.problem
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Is a directory") as caught:
+        load_params(tmp_path)
+    assert caught.value.file == tmp_path
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    place=st.integers(0, len(TEXT)),
+    cut=st.integers(0, 40),
+    put=st.text(max_size=6) | st.sampled_from(["{", "*a", "\t"]),
+)
+def test_a_spoiled_file_is_read_or_named(place: int, cut: int, put: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "params.yaml"
+        path.write_bytes((TEXT[:place] + put + TEXT[place + cut :]).encode("utf-8", "surrogatepass"))
+        try:
+            load_params(path)
+        except InputError as error:
+            assert error.file == path and error.mend

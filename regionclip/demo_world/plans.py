@@ -6,7 +6,6 @@ import numpy as np
 
 from regionclip.demo_world.seeding import generator, pick
 from regionclip.demo_world.vocabulary import COLOURS, KINDS, SHAPES, Kind
-from regionclip.errors import InputError
 
 _TWIN = 0.15  # chance that an object has the kind of the one before: "two red stars"
 _HEAD = 30.0  # Zipf-Mandelbrot offset; without it the first class would be in nearly every picture
@@ -41,9 +40,6 @@ def long_tail_plan(
         images: Number of scenes.
         objects: Fewest and most objects of a scene.
         factor: Factor on LVIS's thresholds (10 and 100 training images).
-
-    Raises:
-        InputError: The scenes cannot hold 96 objects.
     """
     rng = generator(seed, f"{name}/plan")
     sizes = _sizes(rng, name, images, objects)
@@ -52,11 +48,7 @@ def long_tail_plan(
 
 
 def flat_plan(seed: int, name: str, images: int, objects: tuple[int, int]) -> list[tuple[Kind, ...]]:
-    """Draw the objects of every scene with a weak tail, so that rare classes too can be measured.
-
-    Raises:
-        InputError: The scenes cannot hold 96 objects.
-    """
+    """Draw the objects of every scene with a weak tail, so that rare classes too can be measured."""
     rng = generator(seed, f"{name}/plan")
     sizes = _sizes(rng, name, images, objects)
     total = int(sizes.sum())
@@ -69,13 +61,10 @@ def ranking(seed: int) -> tuple[Kind, ...]:
 
 
 def _sizes(rng: np.random.Generator, name: str, images: int, objects: tuple[int, int]) -> np.ndarray:
-    """Draw the number of objects of every scene; raise some to the most where the sum is below 96."""
-    if images * objects[1] < len(KINDS):
-        raise InputError(
-            f"{images} scenes of at most {objects[1]} objects cannot show all {len(KINDS)} classes",
-            key=name.replace("/", "_"),
-            mend=f"ask for at least {-(-len(KINDS) // objects[1])} scenes",
-        )
+    """Draw the number of objects of every scene; raise some to the most where the sum is below 96.
+
+    The check of the params has made sure that the scenes can hold so many.
+    """
     sizes = rng.integers(objects[0], objects[1] + 1, images)
     for i in range(images):
         if sizes.sum() >= len(KINDS):

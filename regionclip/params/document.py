@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError
 
 from regionclip.errors import InputError
 from regionclip.params.data import CheckData, Data, Quarantine
 from regionclip.params.language import Concepts, Teacher, TextBanks
 from regionclip.params.regions import CheckPseudoLabels, Detection, Pretrain, PseudoLabels, Rpn
-from regionclip.params.section import Count, Section
+from regionclip.params.section import Relation, Section, Text
 from regionclip.params.transfer import Evaluation, Finetune, ZeroShot
+
+_MOST_LEVELS = 32
+_MOST_VALUES = 200_000  # data sets of LVIS's size name their thousands of classes in their params
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Params(Section):
     """The whole of params.yaml; ``raw`` is what DVC follows, see ``regionclip.stages.inputs``."""
 
-    profile: str
-    seed: Count
+    profile: Annotated[Text, Field(max_length=100)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     raw: dict[str, str] = Field(default_factory=dict)
     data: Data
     quarantine: Quarantine
@@ -63,16 +70,36 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        absent = [name for name in self.data.sets if getattr(self.finetune, name) is None]
-        if absent:
-            raise ValueError(f"data.sets names {', '.join(absent)}, which finetune leaves null")
         for name in self.data.sets:
-            if getattr(self.finetune, name).weights and self.finetune.initialisations != ["regionclip"]:
-                raise ValueError(f"finetune.{name}.weights is one detector: finetune.initialisations is [regionclip]")
-        if self.data.source == "files" and self.data.files.captions is None and self.pretrain.weights is None:
-            raise ValueError("data.files.captions is null, so pretrain.weights must name a RegionCLIP")
+            target = getattr(self.finetune, name)
+            if target is None:
+                raise Relation(f"finetune.{name}", f"null, and data.sets names {name}")
+            if target.weights and self.finetune.initialisations != ["regionclip"]:
+                raise Relation(
+                    "finetune.initialisations", f"not [regionclip], and finetune.{name}.weights is one detector"
+                )
+        if self.rpn.weights is None and self.rpn.dataset not in self.data.sets:
+            raise Relation(
+                "rpn.dataset", f"{self.rpn.dataset}, which data.sets leaves out, and there are no rpn.weights"
+            )
+        self._sources_agree()
         self._official_sets_are_there()
         return self
+
+    def _sources_agree(self) -> None:
+        data, teacher = self.data, self.teacher
+        if data.source == "files" and data.files.captions is None and self.pretrain.weights is None:
+            raise Relation("pretrain.weights", "null, and so is data.files.captions: name a RegionCLIP to take")
+        if teacher.source != "train":
+            return
+        if data.source != "demo":
+            raise Relation("teacher.source", "train, and only the demo has pictures for that: name a CLIP to take")
+        size = teacher.architecture.vision_cfg.image_size
+        if data.demo.pair_size != size:
+            problem = (
+                f"the teacher's image_size is {size}, and its pictures are of that size; got {data.demo.pair_size}"
+            )
+            raise Relation("data.demo.pair_size", problem)
 
     def _official_sets_are_there(self) -> None:
         official, detection = self.check_data.official, {"coco2017": "coco", "lvis_v1": "lvis"}
@@ -82,48 +109,87 @@ class Params(Section):
         there += captioned if files and files.captions else []
         absent = [name for name in official if name not in there]
         if absent:
-            raise ValueError(f"check_data.official names {', '.join(absent)}, which the data leave out")
+            raise Relation("check_data.official", f"names {', '.join(absent)}, which the data leave out")
         if len(captioned) > 1:
-            raise ValueError(f"check_data.official names {' and '.join(captioned)}, and data.files.captions is one set")
+            problem = f"names {' and '.join(captioned)}, and data.files.captions is one set"
+            raise Relation("check_data.official", problem)
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check a params file.
 
     Raises:
-        InputError: The file is absent, is not YAML, or has an unknown, missing or ill-typed key; the message names it.
+        InputError: The file cannot be read, is not YAML, or has an unknown, missing or wrong key; the message names it.
     """
     path = Path(path)
     try:
-        # JSON mode of pydantic's strict check takes YAML lists as tuples and whole numbers as floats.
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             "the file does not exist", file=path, mend="run from the folder that holds params.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise InputError(f"not YAML ({' '.join(str(error).split())})", file=path, mend="mend the line named") from None
-    return check_params(values, path)
+    except UnicodeDecodeError as error:
+        raise InputError(f"not UTF-8 text (byte {error.start})", file=path, mend="save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"unreadable ({error.strerror})", file=path, mend="make it a file that you may read") from None
+    return check_params(_parse(text, path), path)
+
+
+def _parse(text: str, path: Path) -> object:
+    try:
+        # As DVC reads it: YAML 1.2, in which 1e-3 is a number, and a key that stands twice is an error. DVC's parser in
+        # C dies of deep nesting.
+        return YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = f"{error.problem or error.context}, line {mark.line + 1 if mark else '?'}"
+        raise InputError(f"not YAML ({' '.join(problem.split())})", file=path, mend="mend the line named") from None
+    except Exception as error:
+        # The parser lets through what Python says of impossible dates, endless numbers and deep nesting.
+        problem = f"not YAML ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+        raise InputError(problem, file=path, mend="write numbers and texts as in the committed params.yaml") from None
 
 
 def check_params(values: object, path: str | Path) -> Params:
     """Check the values of a params file; see `load_params`."""
-    import json
-
+    _plain(values, path)
     try:
+        # JSON mode of pydantic's strict check takes lists as tuples and whole numbers as floats.
         return Params.model_validate_json(json.dumps(values))
     except ValidationError as error:
         first, more = error.errors()[0], error.error_count() - 1
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        problem, mend = _explain(first)
+        problem, mend, place = _explain(first)
+        key = ".".join(str(part) for part in (*first["loc"], *place)) or "(top level)"
         rest = f" (and {more} more)" if more else ""
         raise InputError(f"{problem}{rest}", file=path, key=key, mend=mend) from None
 
 
-def _explain(error: dict) -> tuple[str, str]:
+def _plain(values: object, path: str | Path) -> None:
+    """Refuse what JSON cannot hold, and aliases that would unfold to more than any params have."""
+    rest: list[tuple[str, Any]] = [("", values)]
+    for seen, (key, value) in enumerate(rest):
+        if seen > _MOST_VALUES or key.count(".") > _MOST_LEVELS:
+            raise InputError("too many values, or an alias that holds itself", file=path, mend="leave the aliases out")
+        if isinstance(value, dict):
+            rest += [(f"{key}.{name}".lstrip("."), part) for name, part in value.items()]
+            rest += [(key, name) for name in value]
+            continue
+        if isinstance(value, list):
+            rest += [(f"{key}.{place}".lstrip("."), part) for place, part in enumerate(value)]
+            continue
+        sound = value is None or isinstance(value, (bool, int, float, str))
+        if not sound or (isinstance(value, str) and _SURROGATE.search(value)):
+            problem = f"neither a number nor a text; got {value!r:.80}"
+            raise InputError(problem, file=path, key=key or "(top level)", mend="mend the value, or put it in quotes")
+
+
+def _explain(error: dict) -> tuple[str, str, list[str]]:
     if error["type"] == "missing":
-        return "the key is missing", "add it, as in the committed params.yaml"
+        return "the key is missing", "add it, as in the committed params.yaml", []
     if error["type"] == "extra_forbidden":
-        return "unknown key", "remove it or mend its spelling"
+        return "unknown key", "remove it or mend its spelling", []
+    relation = error.get("ctx", {}).get("error")
+    if isinstance(relation, Relation):
+        return str(relation), "mend the value", [relation.key] if relation.key else []
     got = error["input"]
-    return f"expected: {error['msg'][0].lower()}{error['msg'][1:]}; got {got!r}", "mend the value"
+    return f"expected: {error['msg'][0].lower()}{error['msg'][1:]}; got {got!r:.200}", "mend the value", []

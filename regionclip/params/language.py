@@ -6,40 +6,46 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from regionclip.params.section import Positive, Section
+from regionclip.params.section import Distinct, Positive, Relation, Section, Text
 from regionclip.params.training import Schedule
 
 
 class Concepts(Section):
     """The concept pool: parser, what may modify a noun, and how often a concept must occur."""
 
-    parser: str
-    modifiers: list[Literal["compound", "adjective"]]
+    parser: Text
+    modifiers: Distinct[Literal["compound", "adjective"]]
     minimum_count: Positive
 
 
 class VisionTower(Section):
-    """open_clip's ``vision_cfg`` of a ModifiedResNet."""
+    """open_clip's ``vision_cfg`` of a ModifiedResNet: 32 pixels a place of its attention pool, 64 numbers a head."""
 
-    layers: Annotated[list[Positive], Field(min_length=4, max_length=4)]
-    width: Positive
-    image_size: Positive
+    layers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=4, max_length=4)]
+    width: Annotated[int, Field(ge=2, le=256, multiple_of=2)]
+    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
 
 
 class TextTower(Section):
-    """open_clip's ``text_cfg``."""
+    """open_clip's ``text_cfg``; its tokenizer knows 49,408 tokens, two of which begin and end each text."""
 
-    context_length: Positive
-    vocab_size: Positive
-    width: Positive
-    heads: Positive
-    layers: Positive
+    context_length: Annotated[int, Field(ge=3, le=1024)]
+    vocab_size: Annotated[int, Field(ge=49408, le=100_000)]
+    width: Annotated[int, Field(ge=1, le=2048)]
+    heads: Annotated[int, Field(ge=1, le=64)]
+    layers: Annotated[int, Field(ge=1, le=64)]
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.width % self.heads:
+            raise Relation("heads", f"{self.heads} does not divide the width {self.width}")
+        return self
 
 
 class ClipArchitecture(Section):
     """open_clip's model configuration."""
 
-    embed_dim: Positive
+    embed_dim: Annotated[int, Field(ge=1, le=4096)]
     quick_gelu: bool
     vision_cfg: VisionTower
     text_cfg: TextTower
@@ -52,8 +58,8 @@ class Teacher(Section):
     """
 
     source: Literal["train", "open_clip", "folder"]
-    model: str | None = None
-    weights: str | None = None
+    model: Text | None = None
+    weights: Text | None = None
     architecture: ClipArchitecture | None = None
     schedule: Schedule | None = None
 
@@ -63,7 +69,7 @@ class Teacher(Section):
         wanted = needs[self.source]
         missing = [key for key in wanted if getattr(self, key) is None]
         if missing:
-            raise ValueError(f"source '{self.source}' needs the keys {', '.join(missing)}")
+            raise Relation(missing[0], f"source '{self.source}' needs the keys {', '.join(missing)}")
         return self
 
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from regionclip.params.section import Fraction, Positive, Rate, Section, Weight
+from regionclip.params.section import (
+    Distinct,
+    Fraction,
+    Pixels,
+    Relation,
+    Section,
+    Stages,
+    Temperature,
+    Text,
+    Weight,
+)
 from regionclip.params.training import Schedule
+
+Regions = Annotated[int, Field(ge=1, le=100_000)]
+Batch = Annotated[int, Field(ge=1, le=1024)]
+
+
+def _short_first(short: int, longest: int) -> None:
+    if short > longest:
+        raise Relation("max_size", f"{longest}, less than a short side, {short}")
 
 
 class Detection(Section):
@@ -16,11 +34,16 @@ class Detection(Section):
     Pictures of several sizes are padded to one, which changes features near the border; the paper's tests take one.
     """
 
-    train_short_sides: Annotated[list[Positive], Field(min_length=1)]
-    test_short_side: Positive
-    max_size: Positive
-    test_batch: Positive
-    test_proposals: Positive
+    train_short_sides: Annotated[list[Pixels], Field(min_length=1, max_length=64)]
+    test_short_side: Pixels
+    max_size: Pixels
+    test_batch: Batch
+    test_proposals: Regions
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        _short_first(max(*self.train_short_sides, self.test_short_side), self.max_size)
+        return self
 
 
 class Rpn(Section):
@@ -31,16 +54,16 @@ class Rpn(Section):
     """
 
     architecture: Literal["clip_c4", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
-    weights: str | None
-    backbone_weights: str | None
+    weights: Text | None
+    backbone_weights: Text | None
     dataset: Literal["coco", "lvis"]
     augmentation: Literal["multi_scale", "large_scale_jitter"]
     repeat_threshold: Fraction | None
-    anchor_scales: Annotated[list[Rate], Field(min_length=1)]
-    pre_nms: Positive
+    anchor_scales: Annotated[Distinct[Annotated[float, Field(ge=0.1, le=1000)]], Field(min_length=1, max_length=64)]
+    pre_nms: Regions
     nms_iou: Fraction
-    proposals: Positive
-    frozen_stages: Annotated[int, Field(ge=0, le=4)]
+    proposals: Regions
+    frozen_stages: Stages
     schedule: Schedule
 
 
@@ -49,12 +72,12 @@ class PseudoLabels(Section):
 
     regions: Literal["rpn", "random"]
     view: Literal["roi", "crop", "both"]
-    crop_context: Annotated[float, Field(ge=1)]
-    proposals: Positive
+    crop_context: Annotated[float, Field(ge=1, le=16)]
+    proposals: Regions
     nms_iou: Fraction
-    temperature: Rate
+    temperature: Temperature
     threshold: Fraction
-    top_k: Positive
+    top_k: Regions
 
 
 class CheckPseudoLabels(Section):
@@ -65,7 +88,7 @@ class CheckPseudoLabels(Section):
     """
 
     min_kept_fraction: Fraction
-    max_regions: Positive
+    max_regions: Regions
     min_proposal_recall: Fraction
 
 
@@ -76,17 +99,28 @@ class LossWeights(Section):
     distillation: Weight
     image_text: Weight
 
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise Relation("", "all are 0, and nothing would be learned")
+        return self
+
 
 class Pretrain(Section):
     """Region-text pretraining, or a student that ``weights`` holds already."""
 
-    weights: str | None
-    regions_per_image: Positive
-    scales: Annotated[list[Positive], Field(min_length=1)]
-    max_size: Positive
+    weights: Text | None
+    regions_per_image: Regions
+    scales: Annotated[list[Pixels], Field(min_length=1, max_length=64)]
+    max_size: Pixels
     interpolation: Literal["bilinear", "bicubic"]
-    frozen_stages: Annotated[int, Field(ge=0, le=4)]
-    temperature: Rate
+    frozen_stages: Stages
+    temperature: Temperature
     threshold: Fraction
     losses: LossWeights
     schedule: Schedule
+
+    @model_validator(mode="after")
+    def _sides(self) -> Self:
+        _short_first(max(self.scales), self.max_size)
+        return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from regionclip.params.section import Count, Positive, Rate, Section, Weight
+from pydantic import Field, model_validator
+
+from regionclip.params.section import Count, Rate, Relation, Rising, Section, Steps
 
 
 class GradientClip(Section):
@@ -15,13 +17,20 @@ class GradientClip(Section):
 
 
 class Schedule(Section):
-    """Optimiser and schedule of one training."""
+    """Optimiser and schedule of one training; milestones beyond its end do not come into play."""
 
-    iterations: Positive
-    batch_size: Positive
+    iterations: Steps
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
     optimizer: Literal["SGD", "AdamW"]
-    learning_rate: Rate
-    weight_decay: Weight
+    learning_rate: Annotated[float, Field(ge=1e-12, le=10)]
+    weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup_iterations: Count
-    milestones: list[Positive]
+    milestones: Rising
     clip_gradients: GradientClip | None
+
+    @model_validator(mode="after")
+    def _warm_in_time(self) -> Self:
+        if self.warmup_iterations > self.iterations:
+            problem = f"{self.warmup_iterations}, more than all iterations, {self.iterations}"
+            raise Relation("warmup_iterations", problem)
+        return self

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regionclip.params.section import Fraction, Positive, Rate, Section, Weight
+from regionclip.params.regions import Regions
+from regionclip.params.section import Distinct, Fraction, Section, Stages, Temperature, Text, Weight
 from regionclip.params.training import Schedule
 
 
@@ -27,7 +28,7 @@ class DatasetThresholds(Section):
 class ZeroShot(Section):
     """Detection without fine-tuning."""
 
-    temperature: Rate
+    temperature: Temperature
     score_mode: Literal["official", "sigmoid"]
     score_threshold: DatasetThresholds
     nms_iou: Fraction
@@ -36,15 +37,15 @@ class ZeroShot(Section):
 class DatasetFinetune(Section):
     """Transfer to one data set, or a detector that ``weights`` holds already."""
 
-    weights: str | None
+    weights: Text | None
     masks: bool
     repeat_threshold: Fraction | None
     background_weight: Weight
-    focal_gamma: Weight
+    focal_gamma: Annotated[float, Field(ge=0, le=100)]
     score_threshold: Fraction
     nms: Literal["hard", "soft"]
     nms_iou: Fraction
-    max_detections: Positive
+    max_detections: Regions
     score_mode: Literal["none", "official", "sigmoid"]
     schedule: Schedule
 
@@ -52,10 +53,10 @@ class DatasetFinetune(Section):
 class Finetune(Section):
     """Transfer to open-vocabulary detection from each of ``initialisations``."""
 
-    initialisations: Annotated[list[Literal["clip", "regionclip"]], Field(min_length=1)]
-    regions_per_image: Positive
-    frozen_stages: Annotated[int, Field(ge=0, le=4)]
-    temperature: Rate
+    initialisations: Annotated[Distinct[Literal["clip", "regionclip"]], Field(min_length=1)]
+    regions_per_image: Regions
+    frozen_stages: Stages
+    temperature: Temperature
     coco: DatasetFinetune | None
     lvis: DatasetFinetune | None
 
