@@ -17,12 +17,12 @@ from prefect.concurrency.sync import concurrency
 from flows import processes
 from flows.dvc_graph import Stage
 from flows.supervise import INTERRUPTED
-from regionclip.errors import DataCheckFailed, InputError
+from regionclip.errors import FAULT, DataCheckFailed, InputError
 
 # Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
 RETRY_DELAYS = [30.0, 120.0, 360.0]
 RETRIES = len(RETRY_DELAYS)
-FINAL = {InputError.exit_code, DataCheckFailed.exit_code}  # the same input gives the same failure
+FINAL = {InputError.exit_code, DataCheckFailed.exit_code, FAULT}  # the same input gives the same failure
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _RESTORED = "is cached - skipping run"
 
@@ -84,6 +84,7 @@ class StageFailed(Exception):
             InputError.exit_code: " (wrong input)",
             DataCheckFailed.exit_code: " (the data check refused its input)",
             INTERRUPTED: " (interrupted, can be resumed)",
+            FAULT: " (a fault of the program)",
         }
         return f"failed with exit code {self.exit_code}{meaning.get(self.exit_code, '')}"
 

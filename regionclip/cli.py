@@ -7,14 +7,18 @@ import os
 import re
 import signal
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from regionclip import runtime
 from regionclip.cli_data import add_data_commands, console
 from regionclip.cli_retrieval import add_retrieval_command
 from regionclip.cli_tracking import add_tracking_commands
-from regionclip.errors import InputError, Interrupted
+from regionclip.errors import FAULT, InputError, Interrupted
+from regionclip.files import full_disk_named
 
 STAGES = {
     "data": "make the images, captions and boxes, or derive the splits",
@@ -42,6 +46,11 @@ _SETTINGS = (
     "flow run that a stage's run belongs to), MLFLOW_TRACKING_URI. "
 )
 
+# What PyTorch, its launcher and databases say, with one kind of exception for all, where another time or machine helps.
+_MACHINE = re.compile(
+    "CUDA|cuDNN|NCCL|gloo|out of memory|allocate memory|DataLoader worker|terminated abruptly|[Cc]onnection|timed out"
+    "|database is locked|disk I/O"
+)
 _FILE = "weight file: .pth, .pt, .bin, .safetensors, .npy; no code in it is run"
 
 
@@ -51,8 +60,10 @@ def build_parser() -> argparse.ArgumentParser:
         prog="regionclip",
         description="Run one stage of the pipeline in the current folder (`dvc repro` runs them all, as needed), or "
         "look at and convert official checkpoints.",
-        epilog=f"{_SETTINGS}Exit codes: 0 done, 2 wrong input, 3 data check failed, 4 interrupted and resumable.",
+        epilog=f"{_SETTINGS}Exit codes: 0 done, 1 the machine failed, 2 wrong input or full disk, 3 data check failed, "
+        "4 interrupted and resumable, 5 a fault of the program.",
     )
+    parser.set_defaults(resumes=False)
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text, description=f"Stage {name}: {text}.")
@@ -108,7 +119,7 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
         description=f"{text.capitalize()}: kind, architecture, tensors by module, embeddings, sha256.",
     )
     parser.add_argument("file", metavar="FILE", help=f"{_FILE}; or a CLIP folder")
-    parser.set_defaults(run=_inspect, resumes=False)
+    parser.set_defaults(run=_inspect)
 
 
 def _add_convert(commands: argparse._SubParsersAction) -> None:
@@ -145,7 +156,7 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         choices=["student", "teacher", "rpn", "detector"],
         help="for mmdet and open_clip: which model of FILE; by default the one that it was published for",
     )
-    parser.set_defaults(run=_convert, resumes=False)
+    parser.set_defaults(run=_convert)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -223,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     try:
         # A command may say with its code what it found; most have only one way to end well.
-        return chosen.run(chosen) or 0
+        with full_disk_named(Path.cwd()):
+            return chosen.run(chosen) or 0
     except InputError as error:
         print(f"regionclip {chosen.stage}: {error}", file=sys.stderr)
         return error.exit_code
@@ -232,3 +244,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if runtime.is_first():
             print(f"regionclip {chosen.stage}: interrupted{resume}.", file=sys.stderr)
         return Interrupted.exit_code
+    except Exception as error:
+        return _unknown(error, chosen.stage)
+
+
+def _unknown(error: Exception, command: str) -> int:
+    """Say in short what nobody foresaw, keep its traceback in a file, and return the exit code."""
+    machine = isinstance(error, MemoryError) or bool(_MACHINE.search(str(error)))
+    if isinstance(error, OSError):
+        # The same again finds the same file missing, but perhaps not the same disk or network away.
+        machine = not isinstance(error, (FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError))
+    whose = "the machine failed" if machine else "a fault of the program"
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    folder = runtime.SCRATCH if runtime.SCRATCH.is_dir() else Path(tempfile.gettempdir())
+    kept = folder / f"traceback-{command}-{os.getpid()}.txt"
+    try:
+        kept.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+        where = f"the traceback is in {kept}"
+    except OSError:
+        traceback.print_exception(error)
+        where = "the traceback stands above"
+    print(f"regionclip {command}: {whose} ({text}); {where}.", file=sys.stderr)
+    return 1 if machine else FAULT

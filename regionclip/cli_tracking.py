@@ -15,7 +15,7 @@ def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
         "mlflow-sync", help=text, description=f"{text.capitalize()}. Running it again changes nothing."
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what lies there")
-    parser.set_defaults(run=_sync, resumes=False)
+    parser.set_defaults(run=_sync)
     text = "put the workspace's detector into MLflow's registry as the candidate"
     parser = commands.add_parser(
         "register",
@@ -25,7 +25,7 @@ def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--dataset", choices=["coco", "lvis"], required=True, help="the target data set")
     parser.add_argument("--parent", metavar="RUN_ID", help="MLflow run of the pipeline that made it")
-    parser.set_defaults(run=_register, resumes=False)
+    parser.set_defaults(run=_register)
 
 
 def _sync(chosen: argparse.Namespace) -> None:

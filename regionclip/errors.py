@@ -77,3 +77,7 @@ class Interrupted(Exception):
     """The stage was stopped and can be resumed by running it again; exit code 4."""
 
     exit_code = 4
+
+
+# Exit code of what the program did not foresee: the same again would end the same.
+FAULT = 5

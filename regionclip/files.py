@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from regionclip.errors import InputError
+
+# A quota and a limit on a file's size are full disks too. Libraries wrap the system's error, or write of it in words of
+# their own, as PyTorch's archives and NumPy do.
+_FULL = re.compile(
+    "|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
+    + r"|file write failed|unexpected pos \d|iostream error|requested and \d+ written"
+)
 
 
 @contextmanager
@@ -94,3 +103,35 @@ def sha256_tree(path: str | Path) -> str:
     for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
         digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()
+
+
+@contextmanager
+def full_disk_named(folder: str | Path) -> Iterator[None]:
+    """Turn the error of a full disk, in whichever library's words, into one that names the folder and what to do.
+
+    Args:
+        folder: Named where the error does not say which file it was.
+
+    Raises:
+        InputError: The disk is full; what was written before is whole.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        full = next((one for one in _chain(error) if _FULL.search(str(one))), None)
+        if full is None:
+            raise
+        named = getattr(full, "filename", None)
+        raise InputError(
+            f"the disk takes no more ({str(full).splitlines()[0]}); what was written before is whole",
+            file=Path(os.fsdecode(named)).parent if isinstance(named, (str, bytes)) else folder,
+            mend="make room there and run it again",
+        ) from None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)

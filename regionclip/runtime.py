@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,30 @@ if TYPE_CHECKING:
     import torch
 
 SCRATCH = Path(".scratch")
+_A_CORE = 8  # helpers or processes a core at most; more are a slip of the pen, and would take the machine down
+
+
+def check() -> None:
+    """Read every setting, and place a number on the device, so that a wrong one is named before a stage does its work.
+
+    Raises:
+        InputError: A setting is wrong, or the device is not there.
+    """
+    import torch
+
+    for read in (workers, processes, torchrun_options, precision, lambda: checkpoint_interval(1)):
+        read()
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        _integer(name, default=0, least=0)
+    where = device()
+    try:
+        torch.zeros(1, device=where).item()
+    except torch.OutOfMemoryError:
+        # Others use it; later there may be room.
+        raise
+    except RuntimeError as error:
+        problem = f"{where} does not work ({str(error).splitlines()[0]})"
+        raise InputError(problem, key="REGIONCLIP_DEVICE", mend="mend the driver, or set it to cpu") from None
 
 
 def workers() -> int:
@@ -20,8 +45,9 @@ def workers() -> int:
 
     Default: all cores, at most 8; of processes that share a stage each takes its part of the cores.
     """
-    sharing = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return _integer("REGIONCLIP_WORKERS", default=min(max(1, (os.cpu_count() or 1) // sharing), 8), least=0)
+    sharing = _integer("LOCAL_WORLD_SIZE", default=1, least=1)
+    default = min(max(1, (os.cpu_count() or 1) // sharing), 8)
+    return _integer("REGIONCLIP_WORKERS", default, least=0, most=_A_CORE * (os.cpu_count() or 1))
 
 
 def loader_workers() -> int:
@@ -36,12 +62,17 @@ def loader_workers() -> int:
 
 def processes() -> int:
     """Processes on this machine that share a stage which can be shared (``REGIONCLIP_PROCESSES``; default: 1)."""
-    return _integer("REGIONCLIP_PROCESSES", default=1, least=1)
+    return _integer("REGIONCLIP_PROCESSES", default=1, least=1, most=_A_CORE * (os.cpu_count() or 1))
 
 
 def torchrun_options() -> list[str]:
     """Further arguments of ``torchrun`` (``REGIONCLIP_TORCHRUN``), such as those that name the other machines."""
-    return shlex.split(os.environ.get("REGIONCLIP_TORCHRUN", ""))
+    name = "REGIONCLIP_TORCHRUN"
+    try:
+        return shlex.split(os.environ.get(name, ""))
+    except ValueError as error:
+        problem = f"no line of arguments ({error})"
+        raise InputError(problem, key=name, mend="write it as in a shell, with both quotation marks") from None
 
 
 def inside_group() -> bool:
@@ -58,22 +89,29 @@ def device() -> torch.device:
     """Where models run (``REGIONCLIP_DEVICE``, for example ``cuda:0``; default: CUDA when there is one, else CPU).
 
     Of processes that share a stage each takes the GPU of its own number.
+
+    Raises:
+        InputError: It is another kind of device, or there is no such GPU.
     """
     import torch
 
-    name = os.environ.get("REGIONCLIP_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(name)
-    except RuntimeError:
-        raise InputError(
-            f"'{name}' is no device", key="REGIONCLIP_DEVICE", mend="set it to cpu, cuda or cuda:N in the environment"
-        ) from None
-    return torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" and inside_group() else chosen
+    key, there = "REGIONCLIP_DEVICE", torch.cuda.device_count()
+    name = os.environ.get(key) or ("cuda" if there else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
+        mend = "set it to cpu, cuda or cuda:N in the environment"
+        raise InputError(f"'{name}' is no device that models run on here", key=key, mend=mend)
+    if name == "cpu":
+        return torch.device(name)
+    chosen = torch.device("cuda", _integer("LOCAL_RANK", 0, 0) if name == "cuda" and inside_group() else None)
+    chosen = torch.device(name) if name != "cuda" else chosen
+    if (chosen.index or 0) >= there:
+        raise InputError(f"'{chosen}': PyTorch sees {there} GPUs here", key=key, mend="set it to cpu or another number")
+    return chosen
 
 
 def precision() -> str:
     """Training precision (``REGIONCLIP_PRECISION``: ``fp32``, the default, ``fp16`` or ``bf16``)."""
-    name = os.environ.get("REGIONCLIP_PRECISION", "fp32")
+    name = os.environ.get("REGIONCLIP_PRECISION") or "fp32"
     if name not in {"fp32", "fp16", "bf16"}:
         raise InputError(f"'{name}' is no precision", key="REGIONCLIP_PRECISION", mend="set it to fp32, fp16 or bf16")
     return name
@@ -84,7 +122,7 @@ def checkpoint_interval(total: int) -> int:
     return _integer("REGIONCLIP_CHECKPOINT_INTERVAL", default=max(1, min(1000, total // 10)), least=1)
 
 
-def _integer(name: str, default: int, least: int) -> int:
+def _integer(name: str, default: int, least: int, most: int = 10**9) -> int:
     text = os.environ.get(name)
     if not text:
         return default
@@ -92,6 +130,7 @@ def _integer(name: str, default: int, least: int) -> int:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise InputError(f"'{text}' is no whole number from {least} up", key=name, mend="mend it in the environment")
+    if not least <= value <= most:
+        problem = f"'{text[:40]}' is no whole number from {least} to {most:,}"
+        raise InputError(problem, key=name, mend="mend it in the environment")
     return value

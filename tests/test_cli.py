@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 
 from regionclip import cli
-from regionclip.errors import DataCheckFailed, InputError
+from regionclip.errors import DataCheckFailed, InputError, Interrupted
 from regionclip.stages import runner
 
 ROOT = Path(__file__).parents[1]
@@ -254,3 +255,112 @@ def test_an_interrupted_command_has_nothing_to_go_on_from(
     monkeypatch.setattr(convert, "to_mmdet", interrupted)
     assert cli.main(["convert", "a.pth", "--to", "mmdet", "-o", "b.pth"]) == 4
     assert capsys.readouterr().err == "regionclip convert: interrupted.\n"
+
+
+@pytest.mark.usefixtures("_keyboard")
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Interrupted("stopped")])
+def test_every_command_can_be_interrupted(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a command's own defaults are; those are said to go on that do."""
+
+    def interrupted(_: object) -> None:
+        raise error
+
+    parser, found = cli.build_parser(), []
+    for arguments in COMMANDS:
+        chosen = parser.parse_args(arguments)
+        chosen.run = interrupted
+        monkeypatch.setattr(cli, "build_parser", lambda chosen=chosen: SimpleNamespace(parse_args=lambda _: chosen))
+        assert cli.main(arguments) == 4
+        found.append("go on" in capsys.readouterr().err)
+    assert found == [
+        arguments[0] in cli.STAGES and arguments[1:2] not in (["init"], ["status"]) for arguments in COMMANDS
+    ]
+
+
+COMMANDS = [
+    *([name, "--dataset", "coco"] if name in cli.BY_DATASET else [name] for name in cli.STAGES),
+    ["data", "fetch", "coco2017", "--root", "x"],
+    ["data", "init", "--train", "a", "--val", "b", "--images", "c"],
+    ["data", "status", "--root", "x"],
+    ["inspect", "x"],
+    ["convert", "x", "--to", "mmdet", "-o", "y"],
+    ["retrieval", "x", "--captions", "y", "--images", "z"],
+    ["mlflow-sync"],
+    ["register", "--dataset", "coco"],
+]
+
+
+def test_no_command_is_missing_above() -> None:
+    assert {arguments[0] for arguments in COMMANDS} == set(re.findall(r"^    ([a-z_-]+)(?: |$)", _help(), re.MULTILINE))
+
+
+def _help() -> str:
+    return cli.build_parser().format_help().partition("options:")[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyError("box"), 5, "a fault of the program (KeyError: 'box')"),
+        (ValueError("two\nlines"), 5, "(ValueError: two lines)"),
+        (RecursionError("deep"), 5, "a fault"),
+        (FileNotFoundError(2, "gone", "x"), 5, "a fault"),
+        (OSError(5, "Input/output error"), 1, "the machine failed (OSError: [Errno 5]"),
+        (ConnectionResetError(104, "reset"), 1, "the machine failed"),
+        (MemoryError(), 1, "the machine failed"),
+        (RuntimeError("CUDA error: an illegal memory access"), 1, "the machine failed"),
+        (torch.OutOfMemoryError("CUDA out of memory."), 1, "the machine failed"),
+        (OSError(28, "No space left on device", "/disk/file"), 2, "/disk: the disk takes no more"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), 2, "the disk takes no more"),
+    ],
+)
+def test_what_nobody_foresaw_is_short_and_kept(
+    error: Exception,
+    code: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stage(*_: object) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".scratch").mkdir()
+    monkeypatch.setattr(runner, "run_stage", stage)
+    assert cli.main(["rpn"]) == code
+    said = capsys.readouterr().err
+    assert said.startswith("regionclip rpn: ") and words in said and said.count("\n") == 1
+    kept = list((tmp_path / ".scratch").iterdir())
+    assert (len(kept) == 1 and str(kept[0].name) in said and "Traceback" in kept[0].read_text()) or code == 2
+
+
+def test_a_traceback_that_cannot_be_kept_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stage(*_: object) -> None:
+        raise KeyError("box")
+
+    monkeypatch.setattr(runner, "run_stage", stage)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli.tempfile, "gettempdir", lambda: str(tmp_path / "none"))
+    assert cli.main(["rpn"]) == 5
+    assert "Traceback" in (said := capsys.readouterr().err) and "stands above" in said
+
+
+def test_a_full_disk_ends_a_command_with_2_and_its_folder(tmp_path: Path) -> None:
+    """The writer of safetensors is Rust, whose errors are no OSError."""
+    source = tmp_path / "coco_17_target_cls_emb.pth"
+    torch.save(torch.rand(17, 2000), source)
+    command = (
+        f"ulimit -f 50; exec {sys.executable} -m regionclip convert {source} --to text-bank --names coco17 -o out/b"
+    )
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2 and "the disk takes no more" in done.stderr and str(tmp_path) in done.stderr
+    assert "Traceback" not in done.stderr and not [
+        path for path in tmp_path.rglob("*") if path.is_file() and path != source
+    ]

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import save_file
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, atomic_path, read_json, sha256_file, sha256_tree, write_json
+from regionclip.files import (
+    atomic_dir,
+    atomic_path,
+    full_disk_named,
+    read_json,
+    sha256_file,
+    sha256_tree,
+    write_json,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -108,3 +126,55 @@ def test_checksum_of_a_folder_sees_names_and_bytes(tmp_path: Path) -> None:
     renamed = sha256_tree(tmp_path)
     (tmp_path / "b" / "c").write_bytes(json.dumps(1).encode())
     assert len({first, renamed, sha256_tree(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_full_disk_is_named_with_folder_and_mend(tmp_path: Path, number: int) -> None:
+    with pytest.raises(InputError, match=os.strerror(number)) as caught, full_disk_named(tmp_path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.file == tmp_path and "make room there" in caught.value.mend
+    with pytest.raises(InputError) as caught, full_disk_named(tmp_path):
+        try:
+            raise OSError(number, os.strerror(number), "/elsewhere/file")
+        except OSError as error:
+            raise ValueError("wrapped") from error
+    assert caught.value.file == Path("/elsewhere")
+
+
+def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), full_disk_named(tmp_path):
+        raise PermissionError(errno.EACCES, "no")
+    with pytest.raises(InputError, match="^mine"), full_disk_named(tmp_path):
+        raise InputError("mine")
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file of this process may be larger than 50 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+NUMBERS = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_file({"a": NUMBERS}, path),
+        lambda path: torch.save({"a": torch.from_numpy(NUMBERS)}, path),
+        lambda path: pa.OSFile(str(path), "wb").write(NUMBERS.tobytes()),
+        lambda path: np.save(path, NUMBERS),
+        lambda path: Image.fromarray(NUMBERS).save(path, format="png"),
+        lambda path: path.write_bytes(NUMBERS.tobytes()),
+        lambda path: write_json(path, NUMBERS.tolist()),
+    ],
+    ids=["safetensors", "torch", "arrow", "numpy", "pillow", "bytes", "json"],
+)
+def test_a_full_disk_is_known_in_the_words_of_each_library(tmp_path: Path, write: Callable[[Path], Any]) -> None:
+    with pytest.raises(InputError, match="the disk takes no more") as caught, full_disk_named(tmp_path):
+        write(tmp_path / "file")
+    assert caught.value.file == tmp_path and caught.value.exit_code == 2

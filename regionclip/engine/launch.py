@@ -11,13 +11,13 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
 from regionclip import runtime
-from regionclip.errors import DataCheckFailed, InputError, Interrupted
+from regionclip.errors import FAULT, DataCheckFailed, InputError, Interrupted
 
 # The launcher would give processes that it starts again the store of those before, with their addresses; they would
 # wait for the dead (pytorch/pytorch#135712).
 _OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The launcher calls each stage that fails a failure; these say themselves what they are.
-_SPEAKING = (DataCheckFailed.exit_code, InputError.exit_code, Interrupted.exit_code)
+_SPEAKING = (DataCheckFailed.exit_code, InputError.exit_code, Interrupted.exit_code, FAULT)
 
 
 def sharable(stage: str) -> bool:

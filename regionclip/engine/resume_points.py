@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,6 @@ from regionclip.files import atomic_path
 
 _log = logger(__name__)
 _PATTERN = "iter_*.pth"
-# A quota and a limit on a file's size are full disks too.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @register_backend("atomic")
@@ -94,22 +89,3 @@ def _is_whole(point: Path) -> bool:
         _log.warning("%s The resume point before it is taken, or the training starts anew.", error)
         return False
     return True
-
-
-@contextmanager
-def full_disk_named(folder: Path) -> Iterator[None]:
-    """Turn the error of a full disk into one that names the folder and what to do.
-
-    Raises:
-        InputError: The disk is full; what was written before is whole.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_SPACE:
-            raise
-        raise InputError(
-            f"the disk takes no more ({error.strerror}); the training has stopped, its earlier resume points are whole",
-            file=folder,
-            mend="make room there and run the stage again; it goes on from the last resume point",
-        ) from None

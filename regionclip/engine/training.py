@@ -19,9 +19,10 @@ from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (r
 from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
-from regionclip.engine.resume_points import ResumePointHook, full_disk_named, newest_resume_point
+from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.step_seed_hook import StepSeedHook
 from regionclip.engine.stop_request import StopRequest, leave_process_group
+from regionclip.files import full_disk_named
 from regionclip.params import Schedule
 from regionclip.tracking.hook import MLflowHook
 from regionclip.tracking.progress_hook import ProgressHook

@@ -47,6 +47,7 @@ def model_run(model: str) -> Iterator[Tracker | None]:
 
 def _context(name: str, dataset: str | None) -> StageContext:
     """Return the context of a stage whose run and outputs are another process's."""
+    runtime.check()
     definition, params = read_stage(name, dataset), load_params()
     _, digest, scratch = resolve(definition, params)
     return StageContext(params, dataset, digest, scratch, tracker=None)

@@ -52,6 +52,7 @@ def run_stage(name: str, dataset: str | None = None) -> None:
         InputError: Params, definition or an input is wrong; see the stage's module.
         DataCheckFailed: A gate refused an artefact.
     """
+    runtime.check()
     definition, params = read_stage(name, dataset), load_params()
     require_raw(params)
     inputs, digest, scratch = resolve(definition, params)

@@ -25,6 +25,7 @@ from regionclip.errors import InputError
         ([1], 1),
         ([-9], 137),
         ([1, -9], 137),
+        ([1, 5], 5),
         ([-15, 3], 3),
     ],
 )
@@ -37,6 +38,7 @@ def test_teacher_needs_cuda_to_be_shared(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
     assert not sharable("teacher") and sharable("pretrain")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert sharable("teacher")
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from regionclip.checkpoints.training_state import register_safe_loader
-from regionclip.engine.resume_points import AtomicLocalBackend, full_disk_named, newest_resume_point
+from regionclip.engine.resume_points import AtomicLocalBackend, newest_resume_point
 from regionclip.errors import InputError
 
 register_safe_loader()
@@ -73,15 +73,3 @@ def test_failed_writing_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space left"):
         AtomicLocalBackend().put(b"new", file)
     assert file.read_bytes() == b"old" and list(tmp_path.iterdir()) == [file]
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_full_disk_is_named_with_folder_and_mend(tmp_path: Path, number: int) -> None:
-    with pytest.raises(InputError, match=os.strerror(number)) as caught, full_disk_named(tmp_path):
-        raise OSError(number, os.strerror(number))
-    assert caught.value.file == tmp_path and "make room there" in caught.value.mend
-
-
-def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), full_disk_named(tmp_path):
-        raise PermissionError(errno.EACCES, "no")

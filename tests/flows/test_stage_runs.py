@@ -37,7 +37,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *answers: tuple[int, list[str]]) -
 
 
 @pytest.mark.usefixtures("prefect_server")
-@pytest.mark.parametrize(("code", "tries"), [(2, 1), (3, 1), (4, 4), (1, 4), (-9, 4)])
+@pytest.mark.parametrize(("code", "tries"), [(2, 1), (3, 1), (5, 1), (4, 4), (1, 4), (-9, 4)])
 def test_wrong_input_and_failed_checks_are_final(monkeypatch: pytest.MonkeyPatch, code: int, tries: int) -> None:
     asked, error = attempts(monkeypatch, *[fails(code)] * 5)
     assert asked == tries and isinstance(error, StageFailed) and error.exit_code == code

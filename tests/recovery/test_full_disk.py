@@ -63,7 +63,7 @@ def _fill(disk: Path) -> None:
 
 
 def _check_stopped(error: InputError, out: Path, resume_points: Callable) -> None:
-    assert Path(error.file) == out / "scratch" and "make room there and run the stage again" in str(error)
+    assert Path(error.file) == out / "scratch" and "make room there and run it again" in str(error)
     assert error.exit_code != 0 and resume_points(out) == [10]
     assert not list((out / "scratch").glob(".iter_*")) and not (out / "weight.pt").exists()
 
