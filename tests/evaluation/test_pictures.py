@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from regionclip.errors import InputError
 from regionclip.evaluation.pictures import (
@@ -113,3 +116,43 @@ def test_a_sheet_of_unequal_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="differ in number"):
         detection_sheet([SCENE, SCENE], [STAR], {"CLIP": [STAR_FOUND]}, [], tmp_path / "sheet.png")
     assert not list(tmp_path.iterdir())
+
+
+NAMES = st.text(max_size=30) | st.sampled_from(
+    [
+        "$\\foo$",
+        "$_$",
+        "US$ and A$",
+        "a_b^c",
+        "\ud800",
+        "\0",
+        "two\nlines",
+        "\x1b[31m",
+        "漢字",
+        "نجمة",
+        "👩‍👩‍👧",
+        "x" * 50_000,
+    ]
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
+def test_any_name_is_text(names: list[str]) -> None:
+    """With dollar signs, which matplotlib takes for formulas, in any script, and with what no font draws."""
+    found = SceneBoxes(np.array([[5.0, 5.0, 25.0, 25.0]] * len(names)), names, np.full(len(names), 0.9))
+    truth = SceneBoxes(found.boxes, names)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        per_class_bars(dict.fromkeys(names, 0.5), dict.fromkeys(names, 0.6), names[:1], folder / "bars.png", "AP50")
+        detection_sheet([SCENE], [truth], {"CLIP": [found]}, set(names[:1]), folder / "sheet.png")
+        summary_picture(SUMMARY | {"profile": names[0]}, folder / "summary.png")
+        for path in folder.iterdir():
+            assert max(cv2.imread(str(path)).shape) < 3000
+
+
+def test_dollar_signs_are_drawn(tmp_path: Path) -> None:
+    """As a formula, the name would be the same picture as the one without them."""
+    for name, file in (("$a$", "with.png"), ("a", "without.png")):
+        per_class_bars({name: 0.5}, {name: 0.6}, (), tmp_path / file, "AP50")
+    assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()

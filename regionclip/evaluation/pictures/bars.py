@@ -7,7 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from regionclip.evaluation.pictures.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, percent, picture
+from regionclip.evaluation.pictures.style import (
+    CLIP,
+    NOVEL,
+    QUIET,
+    REGIONCLIP,
+    headline,
+    only_grid,
+    percent,
+    picture,
+    plain,
+)
 
 MOST_CLASSES = 60
 """More classes than this do not fit a page: the picture shows those that changed most and says so."""
@@ -51,7 +61,7 @@ def per_class_bars(
         for row, (name, end) in enumerate(zip(names, ends, strict=True)):
             gain = f"{100 * (regionclip[name] - clip[name]):+.1f}"
             axes.text(end + 0.01 * longest, row, gain, va="center", fontsize=8.5, color=QUIET, fontweight="bold")
-        axes.set_yticks(rows, [f"★ {name}" if name in novel_names else name for name in names])
+        axes.set_yticks(rows, [f"★ {plain(name)}" if name in novel_names else plain(name) for name in names])
         for tick, name in zip(axes.get_yticklabels(), names, strict=True):
             if name in novel_names:
                 tick.set(color=NOVEL, fontweight="bold")

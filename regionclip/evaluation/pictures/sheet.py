@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from regionclip.errors import InputError
 from regionclip.evaluation.overlap import overlaps
-from regionclip.evaluation.pictures.style import BASE, NOVEL, QUIET, picture
+from regionclip.evaluation.pictures.style import BASE, NOVEL, QUIET, picture, plain
 
 _SCALE, _DPI = 3, 100
 _GAP, _LEFT, _TOP = 14, 14, 104
@@ -137,7 +137,9 @@ def _scene(
             axes.add_patch(
                 Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=edge, linewidth=thick, linestyle=style)
             )
-        text = name if truth is None else f"{name} {found.scores[index]:.2f} {'✓' if right[index] else '✗'}"
+        text = (
+            plain(name) if truth is None else f"{plain(name)} {found.scores[index]:.2f} {'✓' if right[index] else '✗'}"
+        )
         _label(axes, text, x1, y1, colour, right[index], width)
 
 

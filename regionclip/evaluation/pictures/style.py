@@ -22,10 +22,12 @@ BASE = "#0072B2"
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7B8794")
 """Okabe and Ito's palette, "Color Universal Design" (2008), less its black and its yellow."""
 
+_LONGEST = 48  # letters of a name
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a name with dollar signs is no formula
     "axes.edgecolor": GRID,
     "axes.labelcolor": INK,
     "axes.titlesize": 11,
@@ -76,6 +78,12 @@ def headline(figure: Figure, title: str, subtitle: str = "") -> None:
     figure.text(0.012, 1 - 0.14 / height, title, fontsize=15, fontweight="bold", va="top")
     if subtitle:
         figure.text(0.012, 1 - 0.46 / height, subtitle, fontsize=10, color=QUIET, va="top")
+
+
+def plain(name: str) -> str:
+    """Return a name that comes from data as one line that fits: without what no font draws, and cut where it is long."""
+    line = "".join(letter if letter.isprintable() else "�" for letter in name[: _LONGEST + 1])
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
 def percent(value: float | None) -> str:

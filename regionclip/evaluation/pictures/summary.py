@@ -8,7 +8,17 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.pictures.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, percent, picture
+from regionclip.evaluation.pictures.style import (
+    CLIP,
+    INK,
+    QUIET,
+    REGIONCLIP,
+    headline,
+    only_grid,
+    percent,
+    picture,
+    plain,
+)
 
 _PANELS: tuple[tuple[str, str, Sequence[tuple[str, tuple[str, ...], str]]], ...] = (
     (
@@ -43,7 +53,7 @@ def summary_picture(summary: Mapping[str, Any], out_path: str | Path) -> None:
         out_path: The PNG file.
     """
     with picture(out_path, 12.4, 5.0) as figure:
-        profile = summary.get("profile", "")
+        profile = plain(summary.get("profile", ""))
         note = f"profile {profile}, seed {summary.get('seed', '–')}; percent; the bold number is RegionCLIP minus CLIP"
         headline(figure, "RegionCLIP against CLIP", note)
         for axes, (title, subtitle, groups) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
