@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import open_clip
 import torch
 from pydantic import ValidationError
 
-from regionclip.checkpoints.containers import read_container
+from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.loading import compare, load_strictly
 from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
@@ -19,6 +20,12 @@ from regionclip.params.language import ClipArchitecture, TextTower, VisionTower
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _MEND = "write the folder again"
+# Names that open_clip looks for, in this order; without them, any file of these kinds.
+_NAMES = (
+    WEIGHTS, "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
+_KINDS = (".safetensors", ".bin", ".pth")
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -44,11 +51,15 @@ class ClipFolder:
         """
         path = Path(path)
         config = read_json(path / CONFIG)
-        model_cfg = config.get("model_cfg") if isinstance(config, dict) else None
-        if not isinstance(model_cfg, dict):
-            raise InputError("the key is missing", file=path / CONFIG, key="model_cfg", mend="write the folder again")
-        vision = model_cfg.get("vision_cfg")
-        layers = vision.get("layers") if isinstance(vision, dict) else None
+        for key in ("model_cfg", "model_cfg.vision_cfg", "model_cfg.text_cfg"):
+            _section(config, key, path)
+        model_cfg = config["model_cfg"]
+        towers = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+        layers = towers[0].get("layers")
+        foreign = sorted(key for tower in towers for key in ("timm_model_name", "hf_model_name") if tower.get(key))
+        if foreign:
+            mend = "use a CLIP ResNet with CLIP's own text tower"
+            raise InputError("a tower of another library", file=path / CONFIG, key=foreign[0], mend=mend)
         if not isinstance(layers, list):
             raise InputError(
                 f"the image tower is not a CLIP ResNet (layers is {layers!r})",
@@ -61,23 +72,46 @@ class ClipFolder:
 
     @property
     def weights(self) -> Path:
-        """Path of the weights file."""
-        return self.path / WEIGHTS
+        """Path of the weights file, the one that open_clip would take.
 
-    @property
+        Raises:
+            InputError: There is none, or open_clip would choose among several by chance of their names.
+        """
+        there = [self.path / name for name in _NAMES if (self.path / name).is_file()]
+        there = there[:1] or sorted(file for file in self.path.iterdir() if file.suffix in _KINDS)
+        if len(there) != 1:
+            names = f"several, {', '.join(file.name for file in there)}" if there else "none"
+            mend = f"name the right one {WEIGHTS}, or {_NAMES[2]} if it is a file of torch.save"
+            raise InputError(f"a CLIP folder holds one file of weights; here are {names}", file=self.path, mend=mend)
+        return there[0]
+
+    @cached_property
     def weights_sha256(self) -> str:
-        """SHA-256 of the weights file, in hex."""
+        """SHA-256 of the weights file, in hex, as it was when it was first asked for."""
         return sha256_file(self.weights)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Read the weights under open_clip's names; see `read_container`."""
-        return read_container(self.weights).tensors
+        """Read the weights under open_clip's names; no code in the file is run.
+
+        Raises:
+            InputError: The file is damaged, or holds something else.
+        """
+        weights = self.weights
+        content = read_container(weights)
+        if not isinstance(content, Container):
+            raise InputError("one tensor and no weights", file=weights, mend="give a CLIP's state dict")
+        # Saved under DistributedDataParallel, or with a text tower of its own (`custom_text`): the same weights.
+        tensors = content.tensors.items()
+        state = {key.removeprefix("module.").removeprefix("text."): value for key, value in tensors}
+        scale = state.get("logit_scale")
+        return state if scale is None or scale.numel() != 1 else state | {"logit_scale": scale.reshape(())}
 
     def model(self) -> open_clip.CLIP:
         """Build the CLIP and load its weights strictly, in evaluation mode on the CPU.
 
         Raises:
-            InputError: A weight is missing, unexpected or of another shape; the message names it.
+            InputError: A weight is missing, unexpected or of another shape; the message names it. Or open_clip cannot
+                build the configuration.
         """
         state = self.state_dict()
         try:
@@ -94,7 +128,7 @@ class ClipFolder:
 
     def tokenizer(self) -> open_clip.SimpleTokenizer:
         """The tokenizer with this CLIP's context length; maps a list of B strings to int64 (B, L)."""
-        return open_clip.SimpleTokenizer(context_length=self.model_cfg["text_cfg"]["context_length"])
+        return open_clip.SimpleTokenizer(context_length=self.model_cfg["text_cfg"].get("context_length", 77))
 
     def temperature(self) -> float:
         """The learned softmax temperature, 1 / exp(logit_scale)."""
@@ -106,9 +140,15 @@ class ClipFolder:
 
 def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
     """Refuse a configuration whose sizes are none; what open_clip knows besides is left to it."""
-    towers = {"vision_cfg": VisionTower, "text_cfg": TextTower}
+    towers = {
+        "vision_cfg": (VisionTower, open_clip.CLIPVisionCfg()),
+        "text_cfg": (TextTower, open_clip.CLIPTextCfg()),
+    }
     try:
-        known = {name: {key: model_cfg[name][key] for key in tower.model_fields} for name, tower in towers.items()}
+        known = {
+            name: {key: model_cfg[name].get(key, getattr(default, key)) for key in tower.model_fields}
+            for name, (tower, default) in towers.items()
+        }
         gelu = model_cfg.get("quick_gelu", False)
         ClipArchitecture.model_validate({"embed_dim": model_cfg["embed_dim"], "quick_gelu": gelu, **known})
     except ValidationError as error:
@@ -117,6 +157,14 @@ def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
         raise InputError(f"{first['msg']} (it is {first['input']!r:.60})", file=file, key=key, mend=_MEND) from None
     except (KeyError, TypeError) as error:
         raise InputError(f"a size is missing ({error})", file=file, key="model_cfg", mend=_MEND) from None
+
+
+def _section(config: Any, key: str, folder: Path) -> None:
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        problem = "the key is missing" if config is None else f"no section, but {config!r:.60}"
+        raise InputError(problem, file=folder / CONFIG, key=key, mend="give a folder that open_clip wrote")
 
 
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from mmengine.dist import is_main_process
 
+from regionclip import runtime
 from regionclip.engine.process_group import process_group
 from regionclip.params import load_params
 from regionclip.stages.graph import read_stage

@@ -10,6 +10,8 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -99,13 +101,15 @@ def test_weights_of_another_clip_are_refused(clip: ClipFolder) -> None:
 
 @pytest.mark.parametrize("content", [None, b"", b"no weights", "half"])
 def test_damaged_weights_are_named(clip: ClipFolder, content: bytes | str | None) -> None:
-    whole = clip.weights.read_bytes()
-    clip.weights.unlink()
+    weights = clip.weights
+    whole = weights.read_bytes()
+    weights.unlink()
     if content is not None:
-        clip.weights.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
-    with pytest.raises(InputError, match="not a safetensors file, or cut short|does not exist") as caught:
+        weights.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    problem = "cut short" if content is not None else "here are none"
+    with pytest.raises(InputError, match=problem) as caught:
         clip.model()
-    assert caught.value.file == clip.weights
+    assert caught.value.file == (clip.path if content is None else clip.weights)
 
 
 def test_folder_without_configuration_is_named(clip: ClipFolder) -> None:
@@ -130,7 +134,7 @@ def test_failed_save_leaves_the_old_folder(clip: ClipFolder) -> None:
     before = clip.weights_sha256
     with pytest.raises(AttributeError):
         save_clip(clip.path, clip.model_cfg, {"weight": None}, {})
-    assert clip.weights_sha256 == before
+    assert ClipFolder.open(clip.path).weights_sha256 == before
     assert sorted(path.name for path in clip.path.iterdir()) == [CONFIG, WEIGHTS]
     assert list(clip.path.parent.iterdir()) == [clip.path]
 
@@ -161,3 +165,81 @@ def test_weights_without_a_scale_have_no_temperature(clip: ClipFolder) -> None:
     save_file({"a": torch.ones(1)}, clip.weights)
     with pytest.raises(InputError, match="logit_scale"):
         clip.temperature()
+
+
+LAYOUTS = [
+    "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin", "open_clip_pytorch_model.pth",
+    "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+    "mine.safetensors", "mine.bin", "mine.pth",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("form", ["plain", "custom_text", "wrapped"])
+def test_every_folder_that_open_clip_opens_is_taken(clip: ClipFolder, name: str, form: str) -> None:
+    """The features are those of open_clip's own reading."""
+    state, clip_state = clip.state_dict(), clip.state_dict()
+    clip.weights.unlink()
+    config = json.loads((clip.path / CONFIG).read_text())
+    if form == "custom_text":
+        text = ("positional", "token", "transformer", "ln_final", "text_projection")
+        state = {f"text.{key}" if key.startswith(text) else key: value for key, value in state.items()}
+        config["model_cfg"]["custom_text"] = True
+    if form == "wrapped":
+        state = {f"module.{key}": value for key, value in state.items()}
+        state["module.logit_scale"] = state["module.logit_scale"].reshape(1)
+    (clip.path / CONFIG).write_text(json.dumps(config))
+    if name.endswith(".safetensors"):
+        save_file(state, clip.path / name)
+    else:
+        torch.save({"epoch": 1, "state_dict": state} if form == "wrapped" else state, clip.path / name)
+    ours = ClipFolder.open(clip.path)
+    assert ours.weights == clip.path / name
+    assert all(torch.equal(value, clip_state[key]) for key, value in ours.state_dict().items())
+    theirs = open_clip.create_model_from_pretrained(f"local-dir:{clip.path}", return_transform=False).eval()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(theirs.encode_image(images), ours.model().encode_image(images))
+
+
+def test_of_several_weights_open_clips_choice_is_taken_or_none(clip: ClipFolder) -> None:
+    (clip.path / "model.pth").write_bytes(b"")
+    assert ClipFolder.open(clip.path).weights.name == WEIGHTS
+    (clip.path / "model.pth").unlink()
+    clip.weights.rename(clip.path / "a.safetensors")
+    (clip.path / "b.bin").write_bytes(b"")
+    with pytest.raises(InputError, match=r"here are several, a.safetensors, b.bin") as caught:
+        ClipFolder.open(clip.path).state_dict()
+    assert WEIGHTS in caught.value.mend
+
+
+class Opens:
+    """Runs code when a reader of pickles is careless."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("ran"),))
+
+
+def test_no_code_of_a_bin_file_is_run(clip: ClipFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clip.path)
+    clip.weights.unlink()
+    torch.save({"visual.conv1.weight": Opens()}, clip.path / "open_clip_pytorch_model.bin")
+    with pytest.raises(InputError, match="could run code"):
+        ClipFolder.open(clip.path).state_dict()
+    assert not (clip.path / "ran").exists()
+
+
+ODD = st.none() | st.booleans() | st.integers(-2, 70) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.sampled_from(["", "vision_cfg", "text_cfg"]), key=st.integers(0, 4), value=ODD, extra=st.booleans())
+def test_odd_configurations_are_named(clip: ClipFolder, where: str, key: int, value: object, extra: bool) -> None:
+    config = {"model_cfg": json.loads(json.dumps(clip.model_cfg))}
+    section = config["model_cfg"][where] if where else config["model_cfg"]
+    section["timm_model_name" if extra else list(section)[key % len(section)]] = value
+    (clip.path / CONFIG).write_text(json.dumps(config))
+    try:
+        ClipFolder.open(clip.path).model()
+    except InputError as error:
+        assert error.file in (clip.path / CONFIG, clip.weights) and error.mend

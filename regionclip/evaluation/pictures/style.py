@@ -81,7 +81,7 @@ def headline(figure: Figure, title: str, subtitle: str = "") -> None:
 
 
 def plain(name: str) -> str:
-    """Return a name that comes from data as one line that fits: without what no font draws, and cut where it is long."""
+    """Return a name that comes from data as one line that fits: without what no font draws, and not too long."""
     line = "".join(letter if letter.isprintable() else "�" for letter in name[: _LONGEST + 1])
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
