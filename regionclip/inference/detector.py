@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from mmcv.transforms import Compose
 from mmengine.dataset import pseudo_collate
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
+from PIL import Image
 
 import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, which mmdet needs)
 from regionclip import runtime
@@ -88,6 +90,10 @@ class Detector:
         Raises:
             InputError: A file is absent, broken or changed, or the bundle holds another detector.
         """
+        _expect(source, (str, Path), "source", "a path")
+        for key, value, known in (("dataset", dataset, Dataset), ("initialisation", initialisation, Initialisation)):
+            if value not in (None, *get_args(known)):
+                raise InputError(f"{value!r:.80} is unknown", key=key, mend=f"give {' or '.join(get_args(known))}")
         source = Path(source)
         if not (source / MANIFEST).exists():
             return cls(workspace_files(source, dataset or "coco", initialisation or "regionclip"))
@@ -100,6 +106,7 @@ class Detector:
 
     def export(self, folder: str | Path) -> None:
         """Write a bundle: CLIP folder, checkpoints, params, and a manifest with the SHA-256 of each file."""
+        _expect(folder, (str, Path), "folder", "a path")
         write_bundle(self.files, folder)
 
     def __call__(self, picture: Picture, names: Sequence[str]) -> list[Detection]:
@@ -107,14 +114,16 @@ class Detector:
 
         Args:
             picture: Path of a file, its bytes, a Pillow image, or uint8 (H, W, 3) in RGB.
-            names: What to look for, in words, each once; ``["red circle", "fish"]``.
+            names: What to look for, in words, each once, as a list or tuple; ``["red circle", "fish"]``.
 
         Returns:
             The objects, the surest first.
 
         Raises:
-            InputError: It is no picture, there is no name, or one stands twice.
+            InputError: It is no picture, there is no name, or one stands twice; or an argument is of another type.
         """
+        _expect(picture, (str, Path, bytes, Image.Image, np.ndarray), "picture", "a path, bytes, a picture or pixels")
+        _expect(names, (list, tuple), "names", "a list of texts")
         self._set_names(tuple(names))
         pixels = to_bgr(picture)
         boxes, logits = valid_regions(self._run(self._rpn, self._for_rpn({"img": pixels})))
@@ -127,11 +136,15 @@ class Detector:
         return [Detection(self._names[label], score, tuple(box)) for label, score, box in values]
 
     def _set_names(self, names: tuple[str, ...]) -> None:
-        if names == self._names:
+        for place, name in enumerate(names):
+            _expect(name, (str,), f"names.{place}", "a text")
+            if not name.strip():
+                raise InputError("an empty name", key=f"names.{place}", mend="leave it out")
+        if names and names == self._names:
             return
         twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not all(isinstance(name, str) and name.strip() for name in names):
-            problem = f"the name stands twice: {twice[0]!r}" if twice else "a name is not a text, or is empty"
+        if twice or not names:
+            problem = f"the name stands twice: {twice[0]!r:.80}" if twice else "there is no name"
             raise InputError(problem, key="names", mend="give each thing to look for once")
         templates = TEMPLATE_SETS[self.files.params.text_bank.templates]
         embeddings = embed_names(self._text, self._tokenizer, names, templates, device=self._device)
@@ -145,6 +158,12 @@ class Detector:
     @torch.inference_mode()
     def _run(model: BaseModel, record: dict[str, Any]) -> Any:
         return model.test_step(pseudo_collate([record]))[0].cpu()
+
+
+def _expect(value: object, kinds: tuple[type, ...], key: str, words: str) -> None:
+    """Refuse an argument of another type; a text in the place of a list would be taken for its letters."""
+    if not isinstance(value, kinds):
+        raise InputError(f"a {type(value).__name__} was given", key=key, mend=f"give {words}")
 
 
 def _build_rpn(files: DetectorFiles, clip: ClipFolder) -> BaseModel:

@@ -17,6 +17,8 @@ import torch
 import torchvision
 from torch import Tensor
 
+from regionclip.errors import InputError
+
 _NAME = "mmcv._ext"
 _LINEAR, _GAUSSIAN = 1, 2  # mmcv's numbers of the soft-NMS methods; 0 is hard NMS
 
@@ -64,10 +66,29 @@ class _TorchvisionOps(ModuleType):
 
 
 def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
-    """Hard NMS of (N, 4) xyxy boxes: indices of the kept ones, best first. ``offset`` 1 counts pixels inclusively."""
-    if offset:
-        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + offset], dim=1)
-    return torchvision.ops.nms(boxes, scores, iou_threshold)
+    """Hard NMS of (N, 4) xyxy boxes: indices of the kept ones, best first. ``offset`` 1 counts pixels inclusively.
+
+    mmcv compares in float32, torchvision with a threshold in float64, where float32's 0.3 is more than 0.3.
+    """
+    _refuse_inverted(boxes)
+    threshold = float(torch.tensor(iou_threshold, dtype=torch.float32))
+    if not offset:
+        return torchvision.ops.nms(boxes, scores, threshold)
+    rest, kept = scores.argsort(descending=True), []
+    while len(rest):
+        kept.append(rest[0])
+        rest = rest[1:][~(_overlap(boxes[rest[0]], boxes[rest[1:]], offset) > threshold)]
+    return torch.stack(kept) if kept else rest
+
+
+def _refuse_inverted(boxes: Tensor) -> None:
+    inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
+    if inverted.any():
+        place = int(inverted.nonzero()[0])
+        problem = (
+            f"{int(inverted.sum())} of {len(boxes)} boxes end before they begin, the first {boxes[place].tolist()}"
+        )
+        raise InputError(problem, record=place, key="boxes", mend="give x1, y1, x2, y2 with x1 <= x2 and y1 <= y2")
 
 
 def _softnms(
@@ -81,6 +102,7 @@ def _softnms(
     offset: int,
 ) -> Tensor:
     """Soft-NMS (arXiv:1704.04503). Fills the first rows of ``dets`` (N, 5) in place and returns the kept indices."""
+    _refuse_inverted(boxes)
     scores, rest, kept = scores.clone(), torch.arange(len(boxes)), []
     while len(rest):
         best = int(rest[scores[rest].argmax()])

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
@@ -111,11 +114,72 @@ def test_bundle_is_the_same_detector(workspace: Path, detector: Detector, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("names", "problem"), [([], "nothing to embed"), (["a", "b", "a"], "twice: 'a'"), (["a", " "], "is empty")]
+    ("names", "problem"),
+    [
+        ([], "there is no name"),
+        ((), "there is no name"),
+        (["a", "b", "a"], "twice: 'a'"),
+        (["a", " "], r"key 'names.1': an empty name"),
+        ("red circle", r"key 'names': a str was given.*give a list"),
+        (b"star", "a bytes was"),
+        (None, "a NoneType was"),
+        (3, "a int was"),
+        ({"star": 1}, "a dict was"),
+        (["star", 3], r"key 'names.1': a int was"),
+        (["star", None], r"key 'names.1'"),
+        ([["star"]], r"key 'names.0'"),
+        (iter(["star"]), "a list_iterator was"),
+    ],
 )
 def test_names_that_make_no_sense_are_refused(detector: Detector, workspace: Path, names, problem) -> None:
     with pytest.raises(InputError, match=problem):
         detector(workspace / "data/coco/val/1.png", names)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [None, 3, 1.5, ["a.png"], [[0, 0, 0]], {"path": "a.png"}, torch.zeros(3, 8, 8), bytearray(b"x"), object()],
+)
+def test_pictures_of_another_type_are_refused(detector: Detector, picture: object) -> None:
+    with pytest.raises(InputError, match="key 'picture'.*a path, bytes, a picture or pixels"):
+        detector(picture, NAMES)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 3), np.int64),
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 8, 3), object),
+    ],
+)
+def test_pixels_of_another_form_are_refused(detector: Detector, pixels: np.ndarray) -> None:
+    with pytest.raises(InputError):
+        detector(pixels, NAMES)
+
+
+def test_other_arguments_of_another_type_are_refused(detector: Detector, workspace: Path) -> None:
+    for arguments in ({"dataset": "voc"}, {"dataset": 1}, {"initialisation": "imagenet"}, {"initialisation": ["clip"]}):
+        with pytest.raises(InputError) as caught:
+            Detector.open(workspace, **arguments)
+        assert caught.value.key == next(iter(arguments))
+    for call in (Detector.open, detector.export):
+        with pytest.raises(InputError, match="a NoneType was given"):
+            call(None)
+
+
+ODD = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.binary(max_size=3), st.lists)
+
+
+@settings(max_examples=40, deadline=None)
+@given(picture=ODD, names=ODD)
+def test_any_arguments_are_answered_or_named(detector: Detector, picture: object, names: object) -> None:
+    with pytest.raises(InputError) as caught:
+        detector(picture, names)
+    assert caught.value.mend
 
 
 def test_import_of_the_package_stays_cheap() -> None:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmcv.ops import RoIAlign, batched_nms, nms, nms_rotated, soft_nms
 
+from regionclip.errors import InputError
 from regionclip.models import mmcv_ops
 
 BOXES = torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 5], [0, 0, 10, 10]])  # the last two overlap by 0.5
@@ -28,6 +34,64 @@ def test_nms_offset_counts_pixels_inclusively() -> None:
     # With offset 1 the areas are 11 * 6 and 11 * 11: an overlap of 6 / 11 > 0.54.
     assert nms(BOXES, SCORES, iou_threshold=0.54, offset=1)[1].tolist() == [2, 0]
     assert nms(BOXES, SCORES, iou_threshold=0.55, offset=1)[1].tolist() == [2, 1, 0]
+
+
+def _nms_in_float32(boxes: np.ndarray, order: list[int], threshold: float, offset: int) -> list[int]:
+    """Suppress what overlaps a better box by more than the threshold, each step in float32 as mmcv's kernel counts."""
+    kept: list[int] = []
+    for index in order:
+        box, one, free = boxes[index], np.float32(offset), True
+        for other in boxes[kept]:
+            sides = np.maximum(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]) + one, np.float32(0))
+            inter = sides[0] * sides[1]
+            areas = [(a[2] - a[0] + one) * (a[3] - a[1] + one) for a in (other, box)]
+            free &= not inter / (areas[0] + areas[1] - inter) > np.float32(threshold)
+        kept += [index] if free else []
+    return kept
+
+
+@pytest.mark.parametrize(("threshold", "side"), [(0.3, 3), (0.4, 4), (0.6, 6), (0.7, 7), (0.9, 9)])
+def test_an_overlap_of_exactly_the_threshold_stays(threshold: float, side: int) -> None:
+    """In float64, float32's 0.3 is more than 0.3."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, side]])
+    assert nms(boxes, torch.tensor([0.9, 0.8]), threshold)[1].tolist() == [0, 1]
+    assert nms(boxes, torch.tensor([0.9, 0.8]), threshold - 1e-3)[1].tolist() == [0]
+
+
+CORNERS = st.lists(st.tuples(*[st.integers(0, 12)] * 4), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    corners=CORNERS,
+    scale=st.sampled_from([1.0, 0.1, 33.3, 1e4]),
+    threshold=st.integers(0, 20).map(lambda twentieths: twentieths / 20),
+    offset=st.sampled_from([0, 1]),
+    dice=st.randoms(use_true_random=False),
+)
+def test_nms_keeps_what_mmcvs_kernel_keeps(
+    corners: list, scale: float, threshold: float, offset: int, dice: Any
+) -> None:
+    """Boxes on a grid overlap by exactly 0.3, 0.4, 0.6 and the like."""
+    boxes = np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners], np.float32).reshape(
+        -1, 4
+    )
+    boxes *= np.float32(scale)
+    order = list(range(len(boxes)))
+    dice.shuffle(order)
+    scores = torch.zeros(len(boxes))
+    scores[order] = torch.linspace(1, 0.1, len(boxes))
+    with np.errstate(invalid="ignore"):
+        expected = _nms_in_float32(boxes, order, threshold, offset)
+    assert nms(torch.from_numpy(boxes), scores, threshold, offset=offset)[1].tolist() == expected
+
+
+@pytest.mark.parametrize("suppress", [nms, soft_nms])
+@pytest.mark.parametrize("box", [[5.0, 0, 4, 9], [0, 9, 4, 8]])
+def test_inverted_boxes_are_named(suppress: Callable, box: list[float]) -> None:
+    with pytest.raises(InputError, match=r"1 of 4 boxes end before they begin, the first") as caught:
+        suppress(torch.cat([BOXES, torch.tensor([box])]), torch.rand(4), 0.5)
+    assert caught.value.record == 3 and caught.value.mend
 
 
 def test_batched_nms_equals_torchvision() -> None:
