@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from regionclip.errors import InputError, redacted
 
@@ -18,7 +20,19 @@ STATE = Path("mlruns")
 # the tags dvc.stage and profile tell them apart.
 EXPERIMENT = "regionclip"
 _SQLITE = "sqlite:///"
+DEFAULT = f"{_SQLITE}{STATE / 'mlflow.db'}"
+ARTIFACTS = "artifacts"
+"""Folder beside a SQLite file that holds what the file calls ``mlflow-artifacts:/``."""
+
+_SCHEME = "mlflow-artifacts:"
+_ADDRESSES = (
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 _PROBE = 2.0  # seconds
+_LOCKED = 20.0  # seconds to wait for another process, as MLflow's store does
 
 
 def tracking_uri() -> str:
@@ -27,25 +41,46 @@ def tracking_uri() -> str:
     Raises:
         InputError: The address of a server holds a password, which MLflow would show in messages and links.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{STATE / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
     if uri.startswith(("http://", "https://")) and redacted(uri) != uri:
         mend = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and leave them out of the address"
         raise InputError("the address holds a user or a password", key="MLFLOW_TRACKING_URI", mend=mend)
     # MLflow takes a relative path from the folder it runs in, so two programs would open two stores.
-    return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}" if uri.startswith(_SQLITE) else uri
+    return uri if (file := sqlite_file(uri)) is None else f"{_SQLITE}{file}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the absolute path of a SQLite store; None for a store of another kind."""
+    return Path(uri.removeprefix(_SQLITE)).resolve() if uri.startswith(_SQLITE) else None
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client that gives up on a silent server after seconds, where MLflow's default is minutes."""
+    """Return a client that gives up on a silent server after seconds, where MLflow's default is minutes.
+
+    Raises:
+        InputError: A SQLite file cannot be opened, is broken, or is of another version of MLflow.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     from mlflow import MlflowClient  # takes more than a second
 
-    if uri.startswith(_SQLITE):
-        Path(uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
-    return MlflowClient(tracking_uri=uri)
+    if (file := sqlite_file(uri)) is None:
+        return MlflowClient(tracking_uri=uri)
+    mend = f"make {file.parent} a folder that this user may write to"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # MLflow itself would try to open it for 100 seconds.
+        with closing(sqlite3.connect(file, timeout=_LOCKED)) as database:
+            mend = "restore it from a copy, or move it away: a new one is made"
+            database.execute("SELECT name FROM sqlite_master").fetchall()
+        mend = f"use the MLflow that wrote it, or `mlflow db upgrade {uri}` if that was an older one, or move it away"
+        return MlflowClient(tracking_uri=uri)
+    except Exception as error:
+        # SQLAlchemy, alembic and each of MLflow's migrations fail in their own ways, and a stage is to go on.
+        problem = f"MLflow cannot use this store ({' '.join(str(error).split())[:200]})"
+        raise InputError(problem, file=file, mend=mend) from error
 
 
 @contextmanager
@@ -80,25 +115,58 @@ def require_answer(uri: str) -> None:
 
 
 def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
-    """Return the id of an experiment; made when it is not there, with SQLite its artifacts lie beside the file."""
+    """Return the id of an experiment; made when it is not there.
+
+    The files of its runs have no address in the store, so that a copied or moved workspace keeps its own: a server
+    knows where they are, and for a SQLite file `plugin` does.
+
+    Raises:
+        InputError: It was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
+    file, found = sqlite_file(uri), client.get_experiment_by_name(name)
     if found is None:
-        beside = Path(uri.removeprefix(_SQLITE)).parent / "artifacts" if uri.startswith(_SQLITE) else None
         try:
-            return client.create_experiment(name, artifact_location=beside.as_uri() if beside else None)
+            client.create_experiment(name, artifact_location=f"{_SCHEME}/" if file else None)
         except MlflowException:
-            # Another process made it in the meantime.
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            # Another process may have made it in the meantime.
+            if client.get_experiment_by_name(name) is None:
                 raise
-    return found.experiment_id
+    elif found.lifecycle_stage == "deleted":
+        mend = f"run `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {found.experiment_id}`"
+        raise InputError(f"the experiment {name} was deleted", file=uri, mend=mend)
+    if file and not (found and found.artifact_location.startswith(_SCHEME)):
+        _drop_addresses(file, name)
+    return client.get_experiment_by_name(name).experiment_id
+
+
+def _drop_addresses(file: Path, experiment: str) -> None:
+    """Replace absolute addresses of files in a new store, or in one of an older version of this package."""
+    with closing(sqlite3.connect(file, timeout=_LOCKED)) as database, database:
+        # MLflow makes its own experiment, Default, with the file.
+        database.execute(
+            f"UPDATE experiments SET artifact_location = '{_SCHEME}/0' WHERE experiment_id = 0 "
+            f"AND artifact_location NOT LIKE '%:%' AND NOT EXISTS (SELECT 1 FROM runs WHERE experiment_id = 0)"
+        )
+        query = "SELECT artifact_location FROM experiments WHERE name = ?"
+        (location,) = database.execute(query, (experiment,)).fetchone()
+        named = Path(unquote(urlsplit(location).path))
+        # Others are the user's own; and a file that was copied alone still needs what lies beside the original.
+        alone = named.exists() and not (file.parent / ARTIFACTS).exists()
+        if not location.startswith("file:") or named.name != ARTIFACTS or alone:
+            return
+        database.execute(f"UPDATE experiments SET artifact_location = '{_SCHEME}/' WHERE name = ?", (experiment,))
+        for table, column in _ADDRESSES:
+            database.execute(
+                f"UPDATE {table} SET {column} = '{_SCHEME}' || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",
+                (len(location) + 1, len(location) + 1, f"{location}/"),
+            )
 
 
 def delivery_errors() -> tuple[type[Exception], ...]:
-    """Return what MLflow's client raises when its store cannot be reached, is broken or refuses."""
+    """Return what is raised when MLflow's store cannot be reached, is broken or refuses."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, SQLAlchemyError, OSError
+    return InputError, MlflowException, SQLAlchemyError, OSError
