@@ -91,7 +91,8 @@ def _mlflow(ended: Callable[[str], bool | None], keep: timedelta, dry_run: bool)
         client = connect(uri)
         for synced in sync(dry_run=dry_run):
             records = f"{synced.records} of {synced.file.name}"
-            findings.append(Finding("undelivered records", synced.stage, records, synced.outcome))
+            why = f": {synced.error}" if synced.error else ""
+            findings.append(Finding("undelivered records", synced.stage, records, f"{synced.outcome}{why}"))
         experiment = experiment_id(client, EXPERIMENT, uri)
         findings += close_stale_runs(client, experiment, ended, **options)
         running = all_runs(client, experiment, "attributes.status = 'RUNNING'")

@@ -31,14 +31,21 @@ def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
 def _sync(chosen: argparse.Namespace) -> None:
     from regionclip.tracking.undelivered import FOLDER, sync
 
-    empty = True
+    empty, waiting = True, None
     for done in sync(dry_run=chosen.dry_run):
         empty = False
-        print(f"{done.file}: {done.records} records of {done.stage}, run {done.run_id or 'not opened'}: {done.outcome}")
+        what = f"{done.records} records of {done.stage}, run {done.run_id or 'not opened'}: " if done.stage else ""
+        print(f"{done.file}: {what}{done.outcome}")
         for refusal in done.refused:
             print(printable(f"  refused by MLflow, left out: {refusal}"))
+        if done.error and (done.outcome == "set aside" or waiting):
+            print(printable(f"  {done.error}"))
+        elif done.error:
+            waiting = done.error
     if empty:
         print(f"{FOLDER} holds nothing.")
+    if waiting:
+        raise waiting
 
 
 def _register(chosen: argparse.Namespace) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS
+from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
+from regionclip.checkpoints.training_state import read
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params import Params, check_params, load_params
@@ -68,7 +69,14 @@ def workspace_files(root: Path, dataset: Dataset, initialisation: Initialisation
 
 
 def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
-    """Copy the files to a folder of their own, with the SHA-256 of each; written whole or not at all."""
+    """Copy the files to a folder of their own, with the SHA-256 of each; written whole or not at all.
+
+    Raises:
+        InputError: A file is damaged, or a weight is not finite.
+    """
+    ClipFolder.open(files.clip).state_dict()
+    for checkpoint in (files.detector, files.rpn):
+        read(checkpoint)
     with atomic_dir(folder) as beside:
         (beside / "clip").mkdir()
         for name in (CONFIG, WEIGHTS):

@@ -1,7 +1,7 @@
 """What MLflow loads wherever this package is installed, so that a workspace's state has no address of its own.
 
-Artifacts stand in a workspace's SQLite store as ``mlflow-artifacts:/...``, as a server writes them. A server serves them
-from its destination; without one, MLflow itself refuses them, and here they lie beside the SQLite file.
+Files of runs and models are ``mlflow-artifacts:/...`` in the store, as a server calls what it keeps itself. A server has
+them in its ``--artifacts-destination``. Without one MLflow refuses such names; here they are beside the SQLite file.
 """
 
 from __future__ import annotations

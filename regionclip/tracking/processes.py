@@ -35,17 +35,15 @@ def is_gone(tags: Mapping[str, str], last_sign: float | None = None) -> bool:
 
     if tags.get("host") != platform.node():
         return last_sign is not None and time.time() - last_sign > SILENT.total_seconds()
-    if not {"process.pid", "process.started"} <= tags.keys():
-        return False
     try:
+        started = float(tags["process.started"])
         process = psutil.Process(int(tags["process.pid"]))
         # Numbers of processes are given out again, and one that ended stays until its parent, if it has one, asks.
-        return (
-            process.status() == psutil.STATUS_ZOMBIE
-            or abs(process.create_time() - float(tags["process.started"])) > _CLOCK
-        )
+        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) > _CLOCK
     except psutil.NoSuchProcess:
         return True
+    except (KeyError, ValueError, OverflowError):
+        return False
 
 
 def close_left_open(client: MlflowClient, experiment: str, tags: Mapping[str, str], closed_by: str) -> list[str]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from regionclip.errors import InputError
 from regionclip.tracking.registry import CANDIDATE, CHAMPION, NUMBERS, Dataset, model_name
 from regionclip.tracking.store import connect, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
 TOLERANCE = 0.01
 """By how much, of 1, the number that is to be kept may be lower: less than seeds differ."""
@@ -16,6 +21,7 @@ RULES = {"coco": ("ap50_novel", "ap50_base"), "lvis": ("apr", "ap")}
 """Data set to the number that must be higher and the one that must be kept."""
 
 _SAME = ("protocol", "split", "data.md5")
+_TAG, _MOVING, _PROMOTED, _REFUSED = "promotion", "moves the alias", "promoted", "refused"
 Tags = Mapping[str, str]
 
 
@@ -67,6 +73,8 @@ def decide(dataset: Dataset, candidate: Tags, champion: Tags | None) -> Decision
     for name in (raised, kept, *_SAME):
         if name not in candidate:
             return Decision(False, f"the candidate has no {name}")
+    if wrong := _no_number(candidate, raised, kept):
+        return Decision(False, f"the candidate's {wrong}")
     if champion is None:
         return Decision(True, "there was no champion")
     for name in _SAME:
@@ -75,6 +83,9 @@ def decide(dataset: Dataset, candidate: Tags, champion: Tags | None) -> Decision
     for name in (raised, kept):
         if name not in champion:
             return Decision(False, f"not comparable: the champion has no {name}")
+    if wrong := _no_number(champion, raised, kept):
+        # No candidate could ever be better.
+        return Decision(True, f"the champion's {wrong}")
     gain, loss = (float(candidate[name]) - float(champion[name]) for name in (raised, kept))
     if not gain > 0:
         return Decision(False, f"{raised} is not higher ({100 * gain:+.2f} points)")
@@ -83,8 +94,22 @@ def decide(dataset: Dataset, candidate: Tags, champion: Tags | None) -> Decision
     return Decision(True, f"{raised} is higher ({100 * gain:+.2f} points) and {kept} is kept ({100 * loss:+.2f})")
 
 
+def _no_number(tags: Tags, *names: str) -> str | None:
+    for name in names:
+        try:
+            sound = 0 <= float(tags[name]) <= 1
+        except ValueError:
+            sound = False
+        if not sound:
+            return f"{name} is no number from 0 to 1 ({tags[name][:40]})"
+    return None
+
+
 def promote(dataset: Dataset, candidate: str | None = None) -> Comparison:
     """Make a candidate the champion if `decide` says so; say what was decided as tags of its version.
+
+    Of promotions at the same time the best one stays: each says what it is about to do before it moves the alias, and
+    looks at what the others say after it.
 
     Args:
         dataset: ``coco`` or ``lvis``.
@@ -93,31 +118,76 @@ def promote(dataset: Dataset, candidate: str | None = None) -> Comparison:
     Raises:
         InputError: There is no such version.
     """
+    client, name = connect(tracking_uri()), model_name(dataset)
+    ours = _candidate(client, dataset, candidate)
+    # Looked up before the champion: one that ends in between is looked at once more, rather than not at all.
+    ended = {version.version for version in _versions(client, name) if version.tags.get(_TAG) == _PROMOTED}
+    theirs = _champion(client, name)
+    if theirs is not None and theirs.version == ours.version:
+        decision = Decision(False, "it is the champion already")
+    else:
+        decision = decide(dataset, ours.tags, theirs.tags if theirs else None)
+        _say(client, ours, _MOVING if decision.promoted else _REFUSED, decision, theirs)
+    if decision.promoted:
+        client.set_registered_model_alias(name, CHAMPION, ours.version)
+        best = _settle(client, dataset, ours, ended)
+        if best.version != ours.version:
+            theirs, decision = best, Decision(False, f"version {best.version} was promoted meanwhile")
+        _say(client, ours, _PROMOTED if decision.promoted else _REFUSED, decision, theirs)
+    tags = (ours.tags, theirs.tags if theirs else {})
+    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in NUMBERS[dataset]}
+    return Comparison(name, str(ours.version), str(theirs.version) if theirs else None, decision, numbers)
+
+
+def _candidate(client: MlflowClient, dataset: Dataset, version: str | None) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
-    client, name = connect(tracking_uri()), model_name(dataset)
+    name = model_name(dataset)
     try:
-        ours = (
-            client.get_model_version(name, candidate)
-            if candidate
-            else client.get_model_version_by_alias(name, CANDIDATE)
+        return (
+            client.get_model_version(name, version) if version else client.get_model_version_by_alias(name, CANDIDATE)
         )
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
         mend = f"run `regionclip register --dataset {dataset}`"
-        raise InputError(f"the registry has no such version ({error})", file=name, key=candidate, mend=mend) from None
+        raise InputError(f"the registry has no such version ({error})", file=name, key=version, mend=mend) from None
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     aliases = client.get_registered_model(name).aliases
-    theirs = client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
-    if theirs is not None and theirs.version == ours.version:
-        decision = Decision(False, "it is the champion already")
-    else:
-        decision = decide(dataset, ours.tags, theirs.tags if theirs else None)
-        said = {"promotion": "promoted" if decision.promoted else "refused", "promotion.reason": decision.reason}
-        for key, value in {**said, "promotion.against": str(theirs.version) if theirs else "none"}.items():
-            client.set_model_version_tag(name, ours.version, key, value)
-    if decision.promoted:
-        client.set_registered_model_alias(name, CHAMPION, ours.version)
-    tags = (ours.tags, theirs.tags if theirs else {})
-    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in NUMBERS[dataset]}
-    return Comparison(name, str(ours.version), str(theirs.version) if theirs else None, decision, numbers)
+    return client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    page = client.search_model_versions(f"name = '{name}'")
+    found = list(page)
+    while page.token:
+        page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
+        found += page
+    return found
+
+
+def _say(client: MlflowClient, ours: ModelVersion, what: str, why: Decision, theirs: ModelVersion | None) -> None:
+    against = str(theirs.version) if theirs else "none"
+    # What stands in _TAG counts for others, so it comes last.
+    for key, value in {f"{_TAG}.reason": why.reason, f"{_TAG}.against": against, _TAG: what}.items():
+        client.set_model_version_tag(ours.name, ours.version, key, value)
+
+
+def _settle(client: MlflowClient, dataset: Dataset, ours: ModelVersion, ended: set[str]) -> ModelVersion:
+    """Leave the alias with the best of those promoted meanwhile, and return it.
+
+    Each says that it moves the alias before it does. So whoever moves it last finds all the others here.
+    """
+    while True:
+        best = ours
+        for other in _versions(client, ours.name):
+            told = other.tags.get(_TAG)
+            meanwhile = told == _MOVING or (told == _PROMOTED and other.version not in ended)
+            if meanwhile and other.version != best.version and decide(dataset, other.tags, best.tags).promoted:
+                best = other
+        champion = _champion(client, ours.name)
+        if champion is not None and not decide(dataset, best.tags, champion.tags).promoted:
+            return champion
+        client.set_registered_model_alias(ours.name, CHAMPION, best.version)

@@ -67,6 +67,8 @@ def register(dataset: Dataset, root: Path, run_id: str | None) -> ModelVersion:
     uri = tracking_uri()
     try:
         return _log(uri, dataset, root, run_id, tags, numbers)
+    except InputError:
+        raise
     except delivery_errors() as error:
         problem = f"MLflow does not take the model ({' '.join(str(error).split())[:300]})"
         raise InputError(problem, file=uri, mend="look after the server, and run it again") from None
@@ -173,14 +175,24 @@ def _origin(dataset: Dataset, root: Path, params: Params) -> dict[str, str]:
 
 def _numbers(dataset: Dataset, root: Path) -> dict[str, float]:
     """Return the protocol's numbers; one that is not defined is left out."""
-    measured = _measured(dataset, root)
-    return {key: float(measured[key]) for key in NUMBERS[dataset] if measured.get(key) is not None}
+    measured, file = _measured(dataset, root), _metrics_file(dataset, root)
+    numbers = {key: measured[key] for key in NUMBERS[dataset] if measured.get(key) is not None}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+            problem, mend = f"{str(value)[:40]} is no number from 0 to 1", f"run `dvc repro evaluate@{dataset}`"
+            raise InputError(problem, file=file, key=f"regionclip.{key}", mend=mend)
+    return {key: float(value) for key, value in numbers.items()}
 
 
 def _measured(dataset: Dataset, root: Path) -> dict[str, Any]:
-    file = root / "reports/metrics" / f"evaluate_{dataset}.json"
+    file = _metrics_file(dataset, root)
     metrics = read_json(file)
-    if not isinstance(metrics, dict) or "protocol" not in metrics.get("regionclip", {}):
+    measured = metrics.get("regionclip") if isinstance(metrics, dict) else None
+    if not isinstance(measured, dict) or not isinstance(measured.get("protocol"), str):
         mend = f"run `dvc repro evaluate@{dataset}`"
         raise InputError("there are no numbers of RegionCLIP", file=file, key="regionclip", mend=mend)
-    return metrics["regionclip"]
+    return measured
+
+
+def _metrics_file(dataset: Dataset, root: Path) -> Path:
+    return root / "reports/metrics" / f"evaluate_{dataset}.json"

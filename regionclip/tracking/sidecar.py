@@ -34,7 +34,7 @@ def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
         InputError: A file is not JSON or lacks a key.
     """
     found = {}
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(Path(folder).glob("[!.]*.json")):
         sidecar = read_json(path)
         for key in KEYS:
             if not isinstance(sidecar, dict) or key not in sidecar:

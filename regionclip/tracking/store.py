@@ -14,6 +14,7 @@ from regionclip.errors import InputError, redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 STATE = Path("mlruns")
 # All stages share one experiment, because MLflow's UI nests child runs only within an experiment;
@@ -133,12 +134,18 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
             # Another process may have made it in the meantime.
             if client.get_experiment_by_name(name) is None:
                 raise
-    elif found.lifecycle_stage == "deleted":
-        mend = f"run `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {found.experiment_id}`"
-        raise InputError(f"the experiment {name} was deleted", file=uri, mend=mend)
     if file and not (found and found.artifact_location.startswith(_SCHEME)):
         _drop_addresses(file, name)
-    return client.get_experiment_by_name(name).experiment_id
+    found = found or client.get_experiment_by_name(name)
+    require_active(found, uri)
+    return found.experiment_id
+
+
+def require_active(experiment: Experiment, uri: str) -> None:
+    """Refuse an experiment that was deleted: it takes no records until it is restored."""
+    if experiment.lifecycle_stage == "deleted":
+        mend = f"run `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+        raise InputError(f"the experiment {experiment.name} was deleted", file=uri, mend=mend)
 
 
 def _drop_addresses(file: Path, experiment: str) -> None:

@@ -8,17 +8,37 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from regionclip.errors import InputError, logger
-from regionclip.files import read_json, write_json
-from regionclip.tracking.delivery import Delivery, Record
+from regionclip.files import write_json
+from regionclip.tracking.delivery import ID, AnyRecord, Delivery, Record, Whole
 from regionclip.tracking.processes import is_gone, process_tags
 from regionclip.tracking.store import STATE, delivery_errors, require_answer, tracking_uri
 
 _log = logger(__name__)
 FOLDER = STATE / "undelivered"
-_KEYS = ("stage", "run_id", "origin", "since", "records")
+
+
+class _Kept(TypedDict):
+    stage: str
+    run_id: str | None
+    origin: dict[str, str]
+    since: Whole
+    records: Annotated[list[AnyRecord], Field(min_length=1)]
+
+
+def _can_begin(kept: _Kept) -> _Kept:
+    first = kept["records"][0]
+    if ID not in first["tags"] if first["kind"] == "start" else kept["run_id"] is None:
+        raise ValueError("it names no run, and does not say how to open one")
+    return kept
+
+
+_KEPT = TypeAdapter(Annotated[_Kept, AfterValidator(_can_begin)])
 
 
 class Undelivered:
@@ -39,9 +59,10 @@ class Undelivered:
                 if record["kind"] == "artifact" and not Path(record["path"]).is_relative_to(self._copies):
                     record["path"] = str(self._copy(Path(record["path"])))
             origin = {"host": platform.node(), **process_tags()}
-            values = (self._stage, run_id, origin, records[0]["time"], list(records))
-            write_json(self.file, dict(zip(_KEYS, values, strict=True)))
-        except OSError as error:
+            kept = {"stage": self._stage, "run_id": run_id, "origin": origin, "since": records[0]["time"]}
+            write_json(self.file, {**kept, "records": list(records)})
+        except (OSError, ValueError) as error:
+            # ValueError: a text that is none.
             _log.warning("The record of %s cannot be kept in %s. %s", self._stage, self.file, error)
 
     def remove(self) -> None:
@@ -66,68 +87,84 @@ class Synced:
 
     Attributes:
         file: The file.
-        stage: The stage.
+        outcome: ``waits`` (not all was sent), ``delivered``, ``in use`` (its stage still runs and delivers itself) or
+            ``set aside`` (it is no such file, and has another name now).
+        stage: The stage; empty where the file does not say.
         records: How many records wait or were delivered.
         run_id: The MLflow run, where it is known.
-        outcome: ``waits`` (nothing was sent), ``delivered`` or ``in use`` (its stage still runs and delivers itself).
         refused: Why MLflow refused records that it will never take.
+        error: Why the file waits or was set aside.
     """
 
     file: Path
-    stage: str
-    records: int
-    run_id: str | None
     outcome: str
+    stage: str = ""
+    records: int = 0
+    run_id: str | None = None
     refused: tuple[str, ...] = ()
+    error: InputError | None = None
 
 
 def sync(*, dry_run: bool = False) -> Iterator[Synced]:
     """Deliver what lies in mlruns/undelivered/, the oldest run first, and remove what was delivered.
 
-    What was sent before and is sent again, after a kill, changes nothing.
+    What was sent before and is sent again, after a kill, changes nothing. One file that cannot be delivered holds up no
+    other.
 
     Args:
         dry_run: Only say what lies there.
 
     Raises:
-        InputError: A file is broken, or MLflow does not answer.
+        InputError: MLflow does not answer.
     """
-    kept = [(file, _read(file)) for file in FOLDER.glob("*.json")]
+    kept: list[tuple[Path, _Kept]] = []
+    for file in sorted(FOLDER.glob("[!.]*.json")):
+        try:
+            kept.append((file, _KEPT.validate_json(file.read_bytes(), strict=True)))
+        except (ValidationError, OSError) as error:
+            yield _set_aside(file, error, dry_run)
     uri = tracking_uri()
     for file, content in sorted(kept, key=lambda item: (item[1]["since"], item[0])):
-        records, said = content["records"], (file, content["stage"], len(content["records"]))
+        records, origin = content["records"], content["origin"]
+        said = {"stage": content["stage"], "records": len(records)}
         finished = records[-1]["kind"] == "finish"
         if dry_run:
-            yield Synced(*said, content["run_id"], "waits")
-        elif not finished and not is_gone(content["origin"], records[-1]["time"] / 1000):
-            yield Synced(*said, content["run_id"], "in use")
+            yield Synced(file, "waits", **said, run_id=content["run_id"])
+        elif not finished and not is_gone(origin, records[-1]["time"] / 1000):
+            yield Synced(file, "in use", **said, run_id=content["run_id"])
         else:
             end = [] if finished else [_end_of_killed(records)]
-            run_id, refused = _deliver(uri, content["run_id"], [*records, *end])
-            file.unlink()
-            shutil.rmtree(file.with_suffix(""), ignore_errors=True)
-            yield Synced(*said, run_id, "delivered", tuple(refused))
+            yield _deliver(file, Delivery(uri, content["run_id"]), [*records, *end], said)
 
 
-def _deliver(uri: str, run_id: str | None, records: Sequence[Record]) -> tuple[str | None, list[str]]:
-    delivery = Delivery(uri, run_id)
+def _set_aside(file: Path, error: Exception, dry_run: bool) -> Synced:
+    where = error.errors()[0] if isinstance(error, ValidationError) else {"msg": str(error), "loc": ()}
+    key = ".".join(map(str, where["loc"])) or None
+    aside = file.with_suffix(".broken")
+    if not dry_run:
+        file.replace(aside)
+    problem = f"not a record of a stage ({where['msg']}), so it is set aside as {aside.name}"
+    broken = InputError(problem, file=file, key=key, mend="mend it and give it its name back, or delete it")
+    return Synced(file, "set aside", error=broken)
+
+
+def _deliver(file: Path, delivery: Delivery, records: Sequence[Record], said: dict[str, Any]) -> Synced:
     try:
-        require_answer(uri)
-        refused = [refusal for record in records if (refusal := delivery.send(record))]
-    except delivery_errors() as error:
-        problem = " ".join(str(error).split())[:300]
+        require_answer(delivery.uri)
+    except OSError as error:
+        problem = f"MLflow does not take the records ({' '.join(str(error).split())[:300]})"
         mend = "start the server, or set MLFLOW_TRACKING_URI to the one that is to have the runs"
-        raise InputError(f"MLflow does not take the records ({problem})", file=uri, mend=mend) from None
-    return delivery.run_id, refused
-
-
-def _read(file: Path) -> dict[str, Any]:
-    content = read_json(file)
-    for key in _KEYS:
-        if not isinstance(content, dict) or key not in content:
-            mend = "remove the file; its records are lost"
-            raise InputError("the key is missing", file=file, key=key, mend=mend)
-    return content
+        raise InputError(problem, file=delivery.uri, mend=mend) from None
+    try:
+        refused = tuple(refusal for record in records if (refusal := delivery.send(record)))
+    except delivery_errors() as error:
+        if not isinstance(error, InputError):
+            problem = f"MLflow does not take the records ({' '.join(str(error).split())[:300]})"
+            error = InputError(problem, file=file, mend="look after MLflow and run it again, or delete the file")
+        return Synced(file, "waits", **said, run_id=delivery.run_id, error=error)
+    file.unlink()
+    shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+    return Synced(file, "delivered", **said, run_id=delivery.run_id, refused=refused)
 
 
 def _end_of_killed(records: Sequence[Record]) -> Record:
