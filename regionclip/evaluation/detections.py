@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from regionclip.data.annotations.truth import Truth
 from regionclip.errors import InputError
-from regionclip.evaluation.masks import checked_rle, encode_masks
+from regionclip.evaluation.masks import checked_rle, encode_masks, mask_area, mask_box
 from regionclip.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -95,17 +95,18 @@ def read_detections(detections: Detections, truth: Truth, *, masks: bool = False
     """Read detections and refuse those that do not belong to a ground truth.
 
     Args:
-        detections: COCO result dicts; or a JSON file of them; or an array (N, 7) with columns image id, x, y, width,
-            height, score, category id (pycocotools' order).
+        detections: COCO result dicts, in which a mask may stand without its box; or a JSON file of them; or an array
+            (N, 7) with columns image id, x, y, width, height, score, category id (pycocotools' order).
         truth: What ``load_truth`` returns.
         masks: Whether every detection must have a mask.
 
     Returns:
-        New dicts with image_id, category_id, bbox, score and, where given, segmentation (RLE), in the order given.
+        New dicts with image_id, category_id, bbox, score and, where given, segmentation (RLE), in the order given;
+        where the box is that of the mask, also area (pixels of the mask).
 
     Raises:
-        InputError: A key is missing, an image or category is not in the ground truth, a number is not finite, or a
-            mask is no RLE of its picture's size.
+        InputError: A key is missing, a value has another type, an image or category is not in the ground truth, a
+            number is not finite, or a mask is no RLE of its picture's size.
     """
     file = detections if isinstance(detections, str | Path) else None
     rows: Any = read_json(file) if file is not None else detections
@@ -115,11 +116,14 @@ def read_detections(detections: Detections, truth: Truth, *, masks: bool = False
         raise InputError("not a list of detections", file=file, mend="give a COCO results file")
     sizes = {image["id"]: _size(image) for image in truth["images"]}
     category_ids = {category["id"] for category in truth["categories"]}
-    keys = (*_KEYS, "segmentation") if masks else _KEYS
-    return [
-        _checked(row, keys, sizes, category_ids, {"file": file, "record": f"detection {index}"})
-        for index, row in enumerate(rows)
-    ]
+    needed, found = [*_KEYS, "segmentation"] if masks else [*_KEYS], list[Detection]()
+    for index, row in enumerate(rows):
+        where = {"file": file, "record": f"detection {index}"}
+        try:
+            found.append(_checked(row, needed, sizes, category_ids, where))
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"not a detection ({error})", **where, mend="write the detections again") from None
+    return found
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -144,8 +148,10 @@ def _checked(
     category_ids: set[int],
     where: dict[str, Any],
 ) -> Detection:
+    # COCO's form of a mask's result has no box; a tool that leaves it empty means the same.
+    without_box = "segmentation" in row and not row.get("bbox")
     for key in keys:
-        if key not in row:
+        if key not in row and not (key == "bbox" and without_box):
             raise InputError("the key is missing", **where, key=key, mend="write the detections again")
     if row["image_id"] not in sizes:
         raise InputError(
@@ -157,13 +163,16 @@ def _checked(
             **where,
             mend="detect the classes that are evaluated",
         )
-    box, score = [float(value) for value in row["bbox"]], float(row["score"])
+    image_id = int(row["image_id"])
+    mask = checked_rle(row["segmentation"], sizes[image_id], where) if "segmentation" in row else None
+    box = mask_box(mask) if without_box else [float(value) for value in row["bbox"]]
+    score = float(row["score"])
     if len(box) != 4 or not np.isfinite([*box, score]).all() or min(box[2:]) < 0:
         raise InputError(
             "the box or score is not finite, or the box has no size", **where, mend="write the detections again"
         )
-    image_id = int(row["image_id"])
     result = {"image_id": image_id, "category_id": int(row["category_id"]), "bbox": box, "score": score}
-    if "segmentation" in row:
-        result["segmentation"] = checked_rle(row["segmentation"], sizes[image_id], where)
-    return result
+    if mask is None:
+        return result
+    # As COCO's and LVIS's loaders have it: the size of an object is that of its box, where it comes with one.
+    return {**result, "segmentation": mask, **({"area": mask_area(mask)} if without_box else {})}

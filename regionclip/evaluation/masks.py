@@ -65,5 +65,10 @@ def mask_area(rle: Rle) -> int:
     return int(checked_mask.area(rle))
 
 
+def mask_box(rle: Rle) -> list[float]:
+    """Return the box around the pixels of a checked mask: x, y, width, height in pixels; zeros where there are none."""
+    return checked_mask.toBbox(rle).tolist()
+
+
 def _text(counts: str | bytes) -> str:
     return counts.decode("ascii") if isinstance(counts, bytes) else counts

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from regionclip.errors import InputError, logger
 from regionclip.tracking.logged_models import send_model
 from regionclip.tracking.processes import close_left_open
-from regionclip.tracking.store import connect, delivery_errors, experiment_id, require_active
+from regionclip.tracking.store import connect, delivery_errors, experiment_id, one_line, require_active
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -120,7 +120,7 @@ class Delivery:
             if record["kind"] == "start" or not _is_refusal(error):
                 raise
             self._require_run()
-            return f"{record['kind']}: {' '.join(str(error).split())[:300]}"
+            return f"{record['kind']}: {one_line(error)}"
         return None
 
     def _require_run(self) -> None:

@@ -20,6 +20,7 @@ from regionclip.tracking.store import (
     connect,
     delivery_errors,
     experiment_id,
+    one_line,
     require_answer,
     tracking_uri,
 )
@@ -157,5 +158,5 @@ def _unless_away(what: str, act: Callable[[MlflowClient, str], _Result]) -> _Res
         require_answer(uri)
         return act(connect(uri), uri)
     except delivery_errors() as error:
-        _log.warning("MLflow did not %s the pipeline's run. %s", what, " ".join(str(error).split())[:500])
+        _log.warning("MLflow did not %s the pipeline's run. %s", what, one_line(error))
         return None

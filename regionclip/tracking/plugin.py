@@ -1,7 +1,7 @@
 """What MLflow loads wherever this package is installed, so that a workspace's state has no address of its own.
 
-Files of runs and models are ``mlflow-artifacts:/...`` in the store, as a server calls what it keeps itself. A server has
-them in its ``--artifacts-destination``. Without one MLflow refuses such names; here they are beside the SQLite file.
+A store calls the files of runs and models ``mlflow-artifacts:/...``, wherever they are. A server has them in its
+``--artifacts-destination``; without a server MLflow refuses such names, and here they lie beside the SQLite file.
 """
 
 from __future__ import annotations

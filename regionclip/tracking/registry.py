@@ -23,6 +23,7 @@ from regionclip.tracking.store import (
     connect,
     delivery_errors,
     experiment_id,
+    one_line,
     process_wide,
     tracking_uri,
 )
@@ -70,7 +71,7 @@ def register(dataset: Dataset, root: Path, run_id: str | None) -> ModelVersion:
     except InputError:
         raise
     except delivery_errors() as error:
-        problem = f"MLflow does not take the model ({' '.join(str(error).split())[:300]})"
+        problem = f"MLflow does not take the model ({one_line(error)})"
         raise InputError(problem, file=uri, mend="look after the server, and run it again") from None
 
 

@@ -80,7 +80,7 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
         # SQLAlchemy, alembic and each of MLflow's migrations fail in their own ways, and a stage is to go on.
-        problem = f"MLflow cannot use this store ({' '.join(str(error).split())[:200]})"
+        problem = f"MLflow cannot use this store ({one_line(error)})"
         raise InputError(problem, file=file, mend=mend) from error
 
 
@@ -177,3 +177,10 @@ def delivery_errors() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return InputError, MlflowException, SQLAlchemyError, OSError
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, in one line; the pages that SQLAlchemy and servers add to theirs are cut."""
+    if isinstance(error, InputError):
+        return str(error)
+    return " ".join(str(error).split()).split(" [SQL: ")[0][:300]

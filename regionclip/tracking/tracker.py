@@ -12,7 +12,7 @@ from regionclip.errors import logger
 from regionclip.tracking.delivery import ID, PARENT, Delivery, Record
 from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
-from regionclip.tracking.store import delivery_errors, require_answer
+from regionclip.tracking.store import delivery_errors, one_line, require_answer
 from regionclip.tracking.system_metrics import SystemMetrics
 from regionclip.tracking.undelivered import Undelivered
 
@@ -137,8 +137,7 @@ class Tracker:
                 tracker._send_own()
         except delivery_errors() as error:
             if not self._away:
-                reason = " ".join(str(error).split())[:500]
-                _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, reason)
+                _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, one_line(error))
             self._away = True
         else:
             if self._away:

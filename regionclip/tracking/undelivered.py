@@ -17,7 +17,7 @@ from regionclip.errors import InputError, logger
 from regionclip.files import write_json
 from regionclip.tracking.delivery import ID, AnyRecord, Delivery, Record, Whole
 from regionclip.tracking.processes import is_gone, process_tags
-from regionclip.tracking.store import STATE, delivery_errors, require_answer, tracking_uri
+from regionclip.tracking.store import STATE, delivery_errors, one_line, require_answer, tracking_uri
 
 _log = logger(__name__)
 FOLDER = STATE / "undelivered"
@@ -152,14 +152,14 @@ def _deliver(file: Path, delivery: Delivery, records: Sequence[Record], said: di
     try:
         require_answer(delivery.uri)
     except OSError as error:
-        problem = f"MLflow does not take the records ({' '.join(str(error).split())[:300]})"
+        problem = f"MLflow does not take the records ({one_line(error)})"
         mend = "start the server, or set MLFLOW_TRACKING_URI to the one that is to have the runs"
         raise InputError(problem, file=delivery.uri, mend=mend) from None
     try:
         refused = tuple(refusal for record in records if (refusal := delivery.send(record)))
     except delivery_errors() as error:
         if not isinstance(error, InputError):
-            problem = f"MLflow does not take the records ({' '.join(str(error).split())[:300]})"
+            problem = f"MLflow does not take the records ({one_line(error)})"
             error = InputError(problem, file=file, mend="look after MLflow and run it again, or delete the file")
         return Synced(file, "waits", **said, run_id=delivery.run_id, error=error)
     file.unlink()

@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from mmengine.structures import BaseDataElement, InstanceData
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
 
 from regionclip.data.annotations.truth import boxes_by_image, cut_to_classes, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import detections_from_samples, read_detections, results_of_image, save_detections
+from regionclip.evaluation.masks import encode_masks
 
 TRUTH: dict[str, Any] = {
     "images": [{"id": 5}, {"id": 6}],
@@ -96,6 +101,38 @@ def test_a_detection_without_a_key_is_refused_with_file_and_key(tmp_path: Path) 
     (tmp_path / "found.json").write_text('[{"image_id": 5, "category_id": 11, "bbox": [0, 0, 1, 1]}]')
     with pytest.raises(InputError, match=r"found\.json, record detection 0, key 'score'"):
         read_detections(tmp_path / "found.json", TRUTH)
+
+
+@given(arrays.arrays(bool, (20, 30)), st.sampled_from([{}, {"bbox": []}, {"bbox": None}]))
+def test_a_mask_without_its_box_is_read_as_coco_reads_it(pixels: np.ndarray, empty: dict[str, Any]) -> None:
+    """Results of masks have no box in COCO's form: box and size are those of the mask, as in pycocotools' loader."""
+    images = [{"id": 5, "height": 20, "width": 30}]
+    result = {"image_id": 5, "category_id": 11, "score": 0.5, "segmentation": encode_masks(pixels[None])[0]}
+    coco = COCO()
+    coco.dataset = {**TRUTH, "images": images}
+    coco.createIndex()
+    (wanted,) = coco.loadRes([dict(result)]).dataset["annotations"]
+    (found,) = read_detections([result | empty], {**TRUTH, "images": images}, masks=True)
+    assert found == result | {"bbox": list(wanted["bbox"]), "area": wanted["area"]}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"bbox": "abcd"}, "could not convert"),
+        ({"bbox": {"x": 1}}, "could not convert"),
+        ({"bbox": [1, 2, None, 4]}, "None"),
+        ({"score": [0.5]}, "list"),
+        ({"image_id": [5]}, "unhashable"),
+        ({"bbox": []}, "the box or score is not finite"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(change: dict[str, Any], message: str) -> None:
+    sound = {"image_id": 5, "category_id": 11, "score": 0.5, "bbox": [1, 2, 3, 4]}
+    for rows in ([sound, sound | change], [sound, 7]):
+        with pytest.raises(InputError, match=message if rows[1] != 7 else "not a detection") as caught:
+            read_detections(rows, TRUTH)
+        assert caught.value.record == "detection 1"
 
 
 def test_an_array_of_another_width_is_refused() -> None:

@@ -44,14 +44,14 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
-        self.uri, self._folder = f"http://127.0.0.1:{self._port}", folder
+        self.uri, self.folder = f"http://127.0.0.1:{self._port}", folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self._port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        command += ["--artifacts-destination", str(self._folder / "artifacts")]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
         # Without the last, eight more processes wait for jobs that nobody gives.
         off = {
             "DO_NOT_TRACK": "true",
@@ -59,17 +59,17 @@ class Server:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        with (self._folder / "server.log").open("ab") as log:
+        with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, env=kept | off, stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+                command, env=kept | off, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
         for _ in range(1200):
-            assert self._process.poll() is None, (self._folder / "server.log").read_text()[-2000:]
+            assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             try:
                 return require_answer(self.uri)
             except OSError:
                 time.sleep(0.1)
-        raise TimeoutError((self._folder / "server.log").read_text()[-2000:])
+        raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
 
     def stop(self) -> None:
         """Kill it with all its processes."""
