@@ -32,11 +32,16 @@ def test_nothing_to_deliver_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "mlruns/undelivered holds nothing.\n" and not Path("mlflow.db").exists()
 
 
-def test_broken_record_is_named() -> None:
-    """A file that is none of ours stops before anything is sent."""
+def test_broken_record_is_named_and_set_aside(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is none of ours is no error of the command, and is not read again; a dry run leaves it."""
     write_json("mlruns/undelivered/rpn-1.json", {"stage": "rpn"})
-    with pytest.raises(InputError, match=r"rpn-1\.json, key 'run_id': the key is missing"):
-        run("mlflow-sync")
+    for arguments in (["--dry-run"], []):
+        run("mlflow-sync", *arguments)
+        said = capsys.readouterr().out
+        assert "rpn-1.json: set aside" in said and "key 'run_id': not a record of a stage (Field required)" in said
+    assert [path.name for path in Path("mlruns/undelivered").iterdir()] == ["rpn-1.broken"]
+    run("mlflow-sync")
+    assert "holds nothing" in capsys.readouterr().out
 
 
 def test_register_outside_a_workspace_says_where_to_run() -> None:

@@ -69,7 +69,7 @@ def register(folder: Path, word: str, experiment: str) -> None:
 
 
 def look(folder: Path) -> list[str]:
-    """The words of the model and the runs that plain MLflow finds in a fresh shell, with nothing said about the store."""
+    """The words of the model and the runs that plain MLflow finds in a fresh shell, with nothing said of the store."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REGIONCLIP_"))}
     command = [sys.executable, "-c", LOOK]
     off = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
