@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -136,7 +137,7 @@ class Delivery:
             raise InputError(f"there is no run {self.run_id}", file=self.uri, mend=mend) from None
         require_active(self.client.get_experiment(run.info.experiment_id), self.uri)
         if run.info.lifecycle_stage == "deleted":
-            mend = f"run `MLFLOW_TRACKING_URI={self.uri} mlflow runs restore --run-id {self.run_id}`"
+            mend = f"run `MLFLOW_TRACKING_URI={quote(self.uri)} mlflow runs restore --run-id {self.run_id}`"
             raise InputError(f"the run {self.run_id} was deleted", file=self.uri, mend=mend)
 
     def _start(self, record: Record) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 
-KEYS = ("stage", "run_id", "seconds", "digest")
+_KEYS = {"stage": str, "run_id": str | None, "seconds": int | float, "digest": str}
 
 
 def write_sidecar(path: str | Path, stage: str, run_id: str | None, seconds: float, digest: str) -> None:
@@ -21,7 +21,7 @@ def write_sidecar(path: str | Path, stage: str, run_id: str | None, seconds: flo
         seconds: How long it took.
         digest: Digest of its params and inputs; see `stage_digest`.
     """
-    write_json(path, dict(zip(KEYS, (stage, run_id, seconds, digest), strict=True)))
+    write_json(path, dict(zip(_KEYS, (stage, run_id, seconds, digest), strict=True)))
 
 
 def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
@@ -31,13 +31,15 @@ def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
         Stage to its sidecar, by stage name.
 
     Raises:
-        InputError: A file is not JSON or lacks a key.
+        InputError: A file is not JSON, or lacks a key or has something else there.
     """
     found = {}
     for path in sorted(Path(folder).glob("[!.]*.json")):
         sidecar = read_json(path)
-        for key in KEYS:
-            if not isinstance(sidecar, dict) or key not in sidecar:
-                raise InputError("the key is missing", file=path, key=key, mend="run the stage again")
+        for key, kind in _KEYS.items():
+            if not isinstance(sidecar, dict) or key not in sidecar or not isinstance(sidecar[key], kind):
+                raise InputError(
+                    "the key is missing or of another type", file=path, key=key, mend="run the stage again"
+                )
         found[sidecar["stage"]] = sidecar
     return dict(sorted(found.items()))

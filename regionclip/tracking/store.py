@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -76,7 +77,7 @@ def connect(uri: str) -> MlflowClient:
         with closing(sqlite3.connect(file, timeout=_LOCKED)) as database:
             mend = "restore it from a copy, or move it away: a new one is made"
             database.execute("SELECT name FROM sqlite_master").fetchall()
-        mend = f"use the MLflow that wrote it, or `mlflow db upgrade {uri}` if that was an older one, or move it away"
+        mend = f"use the MLflow that wrote it, or `mlflow db upgrade {quote(uri)}` if that was older, or move it away"
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
         # SQLAlchemy, alembic and each of MLflow's migrations fail in their own ways, and a stage is to go on.
@@ -144,7 +145,8 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
 def require_active(experiment: Experiment, uri: str) -> None:
     """Refuse an experiment that was deleted: it takes no records until it is restored."""
     if experiment.lifecycle_stage == "deleted":
-        mend = f"run `MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {experiment.experiment_id}`"
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        mend = f"run `MLFLOW_TRACKING_URI={quote(uri)} {restore}`"
         raise InputError(f"the experiment {experiment.name} was deleted", file=uri, mend=mend)
 
 

@@ -52,6 +52,7 @@ def test_this_process_lives():
     )
     assert not is_gone(here, 0), "it lives, however long it was silent"
     assert not is_gone({"host": platform.node()}), "a run of an older version has no process"
+    assert not is_gone(here | {"process.pid": "many"}), "tags can be changed by anyone"
 
 
 def test_retry_closes_what_a_kill_left_open(client):

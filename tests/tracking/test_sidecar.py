@@ -25,3 +25,18 @@ def test_sidecar_without_a_key_is_named(tmp_path):
     with pytest.raises(InputError) as caught:
         read_sidecars(tmp_path)
     assert caught.value.key == "digest" and caught.value.file == tmp_path / "a.json"
+
+
+def test_sidecar_of_other_types_is_named(tmp_path):
+    """Whatever stands there instead."""
+    for broken in ([], {"stage": ["rpn"], "run_id": None, "seconds": 1.0, "digest": "d"}):
+        write_json(tmp_path / "rpn.json", broken)
+        with pytest.raises(InputError, match=r"rpn\.json, key 'stage'"):
+            read_sidecars(tmp_path)
+
+
+def test_what_a_kill_left_is_passed_over(tmp_path):
+    """The temporary of a write that never ended."""
+    write_sidecar(tmp_path / "rpn.json", "rpn", None, 1.0, "d")
+    (tmp_path / ".rpn.json.x1.json").write_text('{"stage": ')
+    assert list(read_sidecars(tmp_path)) == ["rpn"]
