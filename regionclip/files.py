@@ -1,10 +1,12 @@
-"""Files: atomic writing, JSON with readable errors, checksums."""
+"""Files: atomic writing, the one door for JSON and text of others, checksums."""
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,6 +23,20 @@ from regionclip.errors import InputError
 _FULL = re.compile(
     "|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
     + r"|file write failed|unexpected pos \d|iostream error|requested and \d+ written"
+)
+_log = logging.getLogger(__name__)
+_MARKS = {  # UTF-32's begins as UTF-16's does
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_START = 1 << 20  # bytes of a text that tell its encoding
+_LETTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # of UTF-8, above ASCII
+# One that is paired, one that is alone, any other.
+_ESCAPES = re.compile(
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|(\\.)"
 )
 
 
@@ -69,20 +85,110 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file; see `parse_json`.
 
     Raises:
-        InputError: The file is absent or is not JSON.
+        InputError: The file cannot be read or is not JSON.
     """
-    path = Path(path)
+    return parse_json(_content(Path(path)), file=path)
+
+
+def parse_json(text: str | bytes, *, file: str | Path, record: object | None = None) -> Any:
+    """Parse JSON that somebody else may have written, in UTF-8 or UTF-16, with a mark or without.
+
+    Half a surrogate pair becomes U+FFFD, so that every text can be written, compared and printed. Numbers may still be
+    large, and infinite where an exponent is.
+
+    Args:
+        text: The JSON; bytes are decoded.
+        file: Where it comes from, for the error.
+        record: Which record of it, for the error.
+
+    Raises:
+        InputError: It is not JSON, has NaN or Infinity, a number of more than 4300 digits or too many brackets within
+            each other, or gives one key of an object two values.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        if isinstance(text, bytes):
+            # JSON is never in cp1252, and names that were read in a wrong encoding would look right.
+            text = text.decode(text_encoding(text[:_START]).replace("cp1252", "utf-8"))
+        if "\\ud" in text or "\\uD" in text:
+            text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
+        return _DECODER.decode(text)
+    except RecursionError:
+        why = "too many brackets within each other"
+    except MemoryError:
+        why = "it does not fit into the memory"
+    except ValueError as error:
+        why = str(error)
+    mend = "write the file again, as UTF-8" if record is None else "mend or delete it"
+    raise InputError(f"not JSON ({why})", file=file, record=record, mend=mend)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        for key, one in pairs:
+            if value[key] != one:
+                raise ValueError(f"an object has the key {key[:80]!r} twice, with two values")
+    return value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)
+
+
+def read_text(path: str | Path) -> str:
+    """Read a text file in any encoding that Windows writes; see `text_encoding`.
+
+    Raises:
+        InputError: The file cannot be read or is no text.
+    """
+    content = _content(Path(path))
+    encoding = text_encoding(content)
+    if encoding == "cp1252":
+        _log.warning("%s: not UTF-8, so read as Windows' cp1252; save it as UTF-8 to be sure of its letters", path)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"not text ({error})", file=path, mend="save the file as UTF-8") from None
+    if "\0" in text:
+        raise InputError("not text (it has zero bytes)", file=path, mend="save the file as UTF-8")
+    return text
+
+
+def text_encoding(start: bytes) -> str:
+    """Return the encoding of a text by its first bytes (or all of them).
+
+    That is what its mark says; UTF-16 without a mark where every other byte is mostly zero; UTF-8 where it is, or has
+    letters of it beside broken ones; else ``cp1252``, which Windows writes in Europe and America.
+    """
+    for mark, name in _MARKS.items():
+        if start.startswith(mark):
+            return name
+    high, low = start[::2].count(0), start[1::2].count(0)
+    if max(high, low) > len(start) // 8 and min(high, low) <= max(high, low) // 8:
+        return "utf-16-be" if high > low else "utf-16-le"
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return "utf-8" if _LETTER.search(start) else "cp1252"
+    return "utf-8"
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             "the file does not exist", file=path, mend="run the stage that writes it, or mend the path"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"not JSON ({error})", file=path, mend="write the file again") from None
+    except (OSError, ValueError) as error:
+        problem = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
+        raise InputError(problem, file=path, mend="mend the path, or the rights of the file") from None
 
 
 def sha256_file(path: str | Path) -> str:

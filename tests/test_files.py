@@ -1,4 +1,4 @@
-"""Files appear whole or not at all; checksums see names and bytes and nothing else."""
+"""Files appear whole or not at all; JSON and text are read as others write them; checksums see names and bytes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from regionclip.files import (
     atomic_dir,
     atomic_path,
     full_disk_named,
+    parse_json,
     read_json,
+    read_text,
     sha256_file,
     sha256_tree,
     write_json,
 )
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -100,6 +102,84 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
 def test_absent_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.json: the file does not exist\. To mend: "):
         read_json(tmp_path / "a.json")
+
+
+WINDOWS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")
+
+
+@pytest.mark.parametrize("encoding", WINDOWS)
+def test_json_is_read_in_every_encoding_of_windows(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.json").write_bytes('{"name": "caf\xe9 \U0001f600"}'.encode(encoding))
+    assert read_json(tmp_path / "a.json") == {"name": "caf\xe9 \U0001f600"}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[" * 100_000, "brackets within each other"),
+        ('{"n": ' + "9" * 5000 + "}", "4300 digits"),
+        ("[NaN]", "NaN is no number"),
+        ("[-Infinity]", "-Infinity is no number"),
+        ('{"images": [1], "images": [2]}', "the key 'images' twice, with two values"),
+        ('["caf\xe9"]'.encode("cp1252"), "'utf-8' codec"),
+        (b"\xff\xfe[\xd8\x00", "codec"),
+        (b"\0" * 100, "Expecting value"),
+    ],
+)
+def test_json_that_would_end_a_stage_or_lose_data_is_refused(content: str | bytes, why: str) -> None:
+    """What json.loads answers with another error, or with a value that is not what the file says."""
+    with pytest.raises(InputError, match=r"a\.json, record line 3: not JSON \(.*To mend") as caught:
+        parse_json(content, file="a.json", record="line 3")
+    assert why in caught.value.problem
+
+
+def test_a_key_given_twice_with_one_value_is_read() -> None:
+    assert parse_json('[{"area": 5, "area": 5.0}]', file="a.json") == [{"area": 5}]
+
+
+@given(st.lists(st.sampled_from([r"\ud83d", r"\ude00", r"\uD83D\uDE00", r"\\ud83d", r"\\", r"\n", "a", r"\u00e9"])))
+def test_half_a_surrogate_pair_becomes_the_mark_of_a_lost_letter(parts: list[str]) -> None:
+    """All else comes out as json.loads reads it."""
+    text = f'"{"".join(parts)}"'
+    wanted = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in json.loads(text))
+    assert parse_json(text, file="a.json") == wanted
+
+
+@given(st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()), st.data())
+def test_parsing_gives_a_value_or_the_error_of_the_input(content: bytes, data: st.DataObject) -> None:
+    """Whatever bytes: nothing but InputError leaves."""
+    cut = data.draw(st.integers(0, len(content)))
+    changed = content[:cut] + data.draw(st.binary(max_size=3)) + content[cut:]
+    for encoded in (changed, changed.decode("latin-1").encode("utf-16")):
+        try:
+            parse_json(encoded, file="a.json")
+        except InputError as error:
+            assert error.mend
+
+
+@pytest.mark.parametrize("encoding", [*WINDOWS, "cp1252"])
+@pytest.mark.parametrize("names", ["heart\r\n", "caf\xe9\r\nna\xefve", "\u010desk\xe1 \u0161kola\r\n", "h"])
+def test_text_is_read_in_every_encoding_of_windows(tmp_path: Path, encoding: str, names: str) -> None:
+    try:
+        content = names.encode(encoding)
+    except UnicodeEncodeError:
+        pytest.skip("cp1252 has no such letter")
+    (tmp_path / "names.txt").write_bytes(content)
+    assert read_text(tmp_path / "names.txt") == names
+
+
+@pytest.mark.parametrize("content", [b"caf\xc3\xa9 caf\xe9", b"a\x81b", b"a" * 50 + b"\0", b"\xff\xfea"])
+def test_what_is_no_text_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    with pytest.raises(InputError, match=r"names\.txt: not text \(.*save the file as UTF-8"):
+        read_text(tmp_path / "names.txt")
+
+
+@pytest.mark.parametrize("name", [".", "a" * 300, "a\0b"])
+@pytest.mark.parametrize("read", [read_json, read_text])
+def test_paths_that_cannot_be_read_are_named(tmp_path: Path, read: Callable[[Path], object], name: str) -> None:
+    with pytest.raises(InputError, match="the file cannot be read"):
+        read(tmp_path / name)
 
 
 def test_unwritable_value_leaves_nothing(tmp_path: Path) -> None:
