@@ -96,8 +96,8 @@ def read_json(path: str | Path) -> Any:
 def parse_json(text: str | bytes, *, file: str | Path, record: object | None = None) -> Any:
     """Parse JSON that somebody else may have written, in UTF-8 or UTF-16, with a mark or without.
 
-    Half a surrogate pair becomes U+FFFD, so that every text can be written, compared and printed. Numbers may still be
-    large, and infinite where an exponent is.
+    Half a surrogate pair becomes U+FFFD, so that every text can be written, compared and printed. Numbers may be of any
+    size and NaN or Infinity, as Python's tools write them: whoever reads a record sets aside that one, not the file.
 
     Args:
         text: The JSON; bytes are decoded.
@@ -105,8 +105,8 @@ def parse_json(text: str | bytes, *, file: str | Path, record: object | None = N
         record: Which record of it, for the error.
 
     Raises:
-        InputError: It is not JSON, has NaN or Infinity, a number of more than 4300 digits or too many brackets within
-            each other, or gives one key of an object two values.
+        InputError: It is not JSON, has a number of more than 4300 digits or too many brackets within each other, or
+            gives one key of an object two values.
     """
     try:
         if isinstance(text, bytes):
@@ -134,11 +134,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_number)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_text(path: str | Path) -> str:

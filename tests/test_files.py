@@ -118,8 +118,6 @@ def test_json_is_read_in_every_encoding_of_windows(tmp_path: Path, encoding: str
     [
         ("[" * 100_000, "brackets within each other"),
         ('{"n": ' + "9" * 5000 + "}", "4300 digits"),
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
         ('{"images": [1], "images": [2]}', "the key 'images' twice, with two values"),
         ('["caf\xe9"]'.encode("cp1252"), "'utf-8' codec"),
         (b"\xff\xfe[\xd8\x00", "codec"),
