@@ -111,10 +111,10 @@ def parse_json(text: str | bytes, *, file: str | Path, record: object | None = N
     try:
         if isinstance(text, bytes):
             # JSON is never in cp1252, and names that were read in a wrong encoding would look right.
-            text = text.decode(text_encoding(text[:_START]).replace("cp1252", "utf-8"))
+            text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        return _DECODER.decode(text)
+        return _DECODER.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
     except MemoryError:
@@ -144,11 +144,8 @@ def read_text(path: str | Path) -> str:
         InputError: The file cannot be read or is no text.
     """
     content = _content(Path(path))
-    encoding = text_encoding(content)
-    if encoding == "cp1252":
-        _log.warning("%s: not UTF-8, so read as Windows' cp1252; save it as UTF-8 to be sure of its letters", path)
     try:
-        text = content.decode(encoding)
+        text = content.decode(text_encoding(path))
     except UnicodeDecodeError as error:
         raise InputError(f"not text ({error})", file=path, mend="save the file as UTF-8") from None
     if "\0" in text:
@@ -156,12 +153,21 @@ def read_text(path: str | Path) -> str:
     return text
 
 
-def text_encoding(start: bytes) -> str:
-    """Return the encoding of a text by its first bytes (or all of them).
+def text_encoding(path: str | Path) -> str:
+    """Return the encoding of a text file by its first MiB.
 
     That is what its mark says; UTF-16 without a mark where every other byte is mostly zero; UTF-8 where it is, or has
-    letters of it beside broken ones; else ``cp1252``, which Windows writes in Europe and America.
+    letters of it beside broken ones; else ``cp1252``, which Windows writes in Europe and America: that is a guess, so
+    the log names the file.
     """
+    with Path(path).open("rb") as file:
+        encoding = _encoding(file.read(_START))
+    if encoding == "cp1252":
+        _log.warning("%s: not UTF-8, so read as Windows' cp1252; save it as UTF-8 to be sure of its letters", path)
+    return encoding
+
+
+def _encoding(start: bytes) -> str:
     for mark, name in _MARKS.items():
         if start.startswith(mark):
             return name

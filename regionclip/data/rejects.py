@@ -53,9 +53,13 @@ class Rejects:
 
     def add(self, error: InputError) -> None:
         """Set aside the record that an error names."""
-        file, record = (None if value is None else str(value) for value in (error.file, error.record))
-        line = {"file": file, "record": record, "key": error.key, "reason": error.problem, "mend": error.mend}
-        self._errors.setdefault(json.dumps(line, ensure_ascii=False), error)
+        line = {"file": error.file, "record": error.record, "key": error.key, "reason": error.problem}
+        # Names in archives and folders may be no Unicode, which no page could show.
+        texts = {
+            key: None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+            for key, value in {**line, "mend": error.mend}.items()
+        }
+        self._errors.setdefault(json.dumps(texts, ensure_ascii=False), error)
 
     def counts(self) -> dict[str, int]:
         """How many records were set aside, by kind of reason, the most frequent first."""

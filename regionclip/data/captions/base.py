@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import stat
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
-
-from PIL import Image
 
 from regionclip.data.captions.faults import caption_fault
 from regionclip.data.captions.record import CaptionedImage
 from regionclip.data.captions.table import CaptionTable
-from regionclip.data.pictures import ImageSpan, decode_image
+from regionclip.data.pictures import inside
 from regionclip.data.rejects import Rejects, reason
 from regionclip.errors import InputError
 
-_T = TypeVar("_T")
+_MEND = "mend the caption, or take it out"
 
 
 class CaptionedImages(ABC):
@@ -43,25 +41,22 @@ class CaptionedImages(ABC):
         self.rejected: list[InputError] = []
 
     def __iter__(self) -> Iterator[CaptionedImage]:
-        """Yield the images that have a caption.
+        """Yield the records that have image and caption, as they stand: a file may have several of one image.
 
         Raises:
             InputError: A record is broken, or too many were set aside.
         """
-        return self._limited(self._read())
-
-    def decoded(self) -> Iterator[tuple[CaptionedImage, Image.Image]]:
-        """Yield the images that have a caption, with their pixels in RGB.
-
-        Raises:
-            InputError: A record is broken or an image cannot be decoded, or too many were set aside.
-        """
-        return self._limited(self._decode())
+        self.skipped.clear()
+        self.rejected.clear()
+        count = 0
+        for record in self._read():
+            count += 1
+            yield record
+        self.check_limit(count)
 
     def iter_captions(self) -> Iterator[str]:
         """Yield every caption that is not empty; no image is decoded."""
-        for record in self:
-            yield from record.captions
+        return self.table().iter_captions()
 
     @property
     def listed(self) -> dict[str, int]:
@@ -70,31 +65,27 @@ class CaptionedImages(ABC):
         return {"images": len(table) + len(self.rejected), "captions": len(table.captions)}
 
     def table(self) -> CaptionTable:
-        """Read the source into a table for access by number, in the order of the records; no image is in it."""
-        return CaptionTable.of(self)
+        """Read the source into a table for access by number, each image once with all its captions.
+
+        The images are in the order of their first records; none is in the table.
+
+        Raises:
+            InputError: As in a reading; without ``rejects`` also where two images have one id.
+        """
+        return self.distinct(CaptionTable.of(self))
+
+    def distinct(self, table: CaptionTable) -> CaptionTable:
+        """Join the captions of one image, and set aside images whose id an earlier one has; see `CaptionTable`."""
+        joined, others = table.distinct()
+        for key in others:
+            problem, mend = "the key is there twice", "give each image a key of its own"
+            self._set_aside(InputError(problem, file=self.path, record=key, mend=mend))
+        if others:
+            self.check_limit(len(table) - len(others))
+        return joined
 
     @abstractmethod
     def _read(self) -> Iterator[CaptionedImage]: ...
-
-    def _decode(self) -> Iterator[tuple[CaptionedImage, Image.Image]]:
-        for record in self._read():
-            name = f"{record.image.file}, {record.key}" if isinstance(record.image, ImageSpan) else record.image
-            try:
-                image = decode_image(record.image, name)
-            except InputError as error:
-                self._set_aside(InputError(error.problem, file=self.path, record=record.key, mend=error.mend))
-            else:
-                yield record, image
-
-    def _limited(self, values: Iterator[_T]) -> Iterator[_T]:
-        """Yield the values of one reading and check at its end how much was set aside."""
-        self.skipped.clear()
-        self.rejected.clear()
-        count = 0
-        for value in values:
-            count += 1
-            yield value
-        self.check_limit(count)
 
     def check_limit(self, read: int) -> None:
         """Stop when too many records were set aside beside ``read`` good ones; see `Rejects.check`."""
@@ -118,35 +109,57 @@ class CaptionedImages(ABC):
         self.rejects.add(error)
         self.rejected.append(error)
 
+    def _placed(self, error: InputError, record: object, key: str | None = None) -> InputError:
+        """Return the error of a value with the place that whoever looked at the value did not know."""
+        return InputError(error.problem, file=self.path, record=record, key=error.key or key, mend=error.mend)
+
     def _clean(self, captions: Iterable[object], file: Path, record: object, key: str) -> tuple[str, ...]:
-        """Strip captions and drop the empty ones, counting them; count the record where none is left."""
-        kept, empty = [], 0
+        """Strip captions and drop the empty ones, counting them; count the record where there are no others."""
+        kept, empty, bad = [], 0, 0
         for caption in captions:
-            if not isinstance(caption, str):
-                error = InputError("a caption is not text", file=file, record=record, key=key, mend="write a string")
-                self._set_aside(error)
-            elif caption.strip() and (problem := caption_fault(caption)):
-                mend = "mend the caption, or take it out"
-                self._set_aside(InputError(problem, file=file, record=record, key=key, mend=mend))
-            elif caption.strip():
-                kept.append(caption.strip())
-            else:
+            text = caption.strip() if isinstance(caption, str) else None
+            if text == "":
                 empty += 1
-        self.skipped.update({"empty caption": empty} if empty else {})
-        if not kept:
+            elif text is None or (problem := caption_fault(text)):
+                bad += 1
+                problem, mend = ("a caption is not text", "write a string") if text is None else (problem, _MEND)
+                self._set_aside(InputError(problem, file=file, record=record, key=key, mend=mend))
+            else:
+                kept.append(text)
+        if empty:
+            self.skipped["empty caption"] += empty
+        if not kept and not bad:
             self._leave_out("image without caption", file, record, key, "caption the image, or take it out")
         elif empty and self.rejects is not None:
             self._reject(InputError("empty caption", file=file, record=record, key=key, mend="take it out"))
         return tuple(kept)
 
-    def _is_there(self, image: Path, file: Path, record: object, key: str) -> bool:
-        """Whether an image file has bytes; looked at only where bad records are set aside."""
-        if self.rejects is None:
-            return True
-        problem = None if image.is_file() else "the image does not exist"
-        if problem is None and not image.stat().st_size:
+    def _image(self, folder: Path, name: str, record: object, key: str) -> Path | None:
+        """Return the file of an image; None where it was set aside.
+
+        Whether it has bytes is looked at only where bad records are set aside.
+        """
+        try:
+            image = inside(folder, name)
+            if self.rejects is not None:
+                _look(image)
+        except InputError as error:
+            self._set_aside(self._placed(error, record, key))
+            return None
+        return image
+
+
+def _look(image: Path) -> None:
+    problem = None
+    try:
+        about = image.stat()
+        if not stat.S_ISREG(about.st_mode):
+            problem = "the image does not exist"
+        elif not about.st_size:
             problem = "the image has no bytes"
-        if problem:
-            mend = f"put {image} there, or take its record out"
-            self._set_aside(InputError(problem, file=file, record=record, key=key, mend=mend))
-        return problem is None
+    except (FileNotFoundError, NotADirectoryError):
+        problem = "the image does not exist"
+    except OSError as error:
+        problem = f"the image cannot be read ({error.strerror})"
+    if problem:
+        raise InputError(problem, mend=f"put {image} there, or take its record out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _log = logger(__name__)
 _STAMP, _LEFT_OUT = "regionclip_index_of", "left_out"
-_VERSION = 1
+_VERSION = 2
 
 
 class MappedCaptionTable(CaptionTable):
@@ -52,7 +52,7 @@ def indexed(source: CaptionedImages, files: Sequence[Path]) -> CaptionTable:
         files: The shards; an index is of files with these names, sizes and times of change.
 
     Raises:
-        InputError: A record is broken, a key is there twice, or too much was set aside.
+        InputError: A record is broken, or too much was set aside.
     """
     root = source.path if source.path.is_dir() else source.path.parent
     file, stamp = index_file(source.path), _stamp(source, files)
@@ -64,14 +64,17 @@ def indexed(source: CaptionedImages, files: Sequence[Path]) -> CaptionTable:
     _log.info("%s: indexing %d shards", source.path, len(files))
     try:
         with atomic_path(file) as beside:
-            _write(source, beside, stamp, root)
-            CaptionTable(MappedCaptionTable(beside, root).columns, root).check_unique(source.path)
+            _write(source, record_batches(source, root), beside, stamp)
+            table = CaptionTable(MappedCaptionTable(beside, root).columns, root)
+            distinct = source.distinct(table)
+            if distinct is not table:
+                # The first file is mapped while its rows are copied.
+                with atomic_path(beside) as again:
+                    _write(source, distinct.columns.to_batches(), again, stamp)
         return MappedCaptionTable(file, root)
     except OSError as error:
         _log.warning("%s: no index is kept (%s), so every run reads all shards", source.path, error)
-    table = CaptionTable.of(source)
-    table.check_unique(source.path)
-    return table
+    return source.distinct(CaptionTable.of(source))
 
 
 def _stamp(source: CaptionedImages, files: Sequence[Path]) -> bytes:
@@ -87,10 +90,10 @@ def _is_of(file: Path, stamp: bytes) -> bool:
         return False
 
 
-def _write(source: CaptionedImages, file: Path, stamp: bytes, root: Path) -> None:
+def _write(source: CaptionedImages, batches: Iterable[pa.RecordBatch], file: Path, stamp: bytes) -> None:
     schema = SCHEMA.with_metadata({_STAMP: stamp})
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for batch in record_batches(source, root):
+        for batch in batches:
             writer.write_batch(batch)
         # What was left out is known at the end only, so it is told with a last batch that is empty.
         rejected = [[e.problem, str(e.file), str(e.record), e.key, e.mend] for e in source.rejected]

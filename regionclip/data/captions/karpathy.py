@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from regionclip.data.captions.base import CaptionedImages
-from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.record import CaptionedImage, value_of
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json
@@ -28,8 +28,7 @@ class KarpathyCaptions(CaptionedImages):
         rejects: See `CaptionedImages`.
 
     Raises:
-        InputError: The file is no such JSON, an image does not say its split, or none is of these; without ``rejects``
-            also where another key is missing.
+        InputError: The file is no such JSON, or no image is of these splits.
     """
 
     def __init__(
@@ -41,9 +40,8 @@ class KarpathyCaptions(CaptionedImages):
         if not isinstance(records, list):
             raise InputError("the list is missing", file=path, key="images", mend="give a Karpathy JSON")
         self._images = images
-        self._records = [
-            (number, record) for number, record in enumerate(records) if self._value(record, number, "split") in splits
-        ]
+        # What does not say its split is kept for the reading, which sets it aside.
+        self._records = [(number, record) for number, record in enumerate(records) if _split(record) in (None, *splits)]
         if not self._records:
             problem, mend = f"no image is of the split '{' or '.join(splits)}'", "use train, val or test"
             raise InputError(problem, file=path, key="split", mend=mend)
@@ -51,23 +49,26 @@ class KarpathyCaptions(CaptionedImages):
     @property
     def listed(self) -> dict[str, int]:
         """How many images and captions the file lists in these splits, bad ones too."""
-        sentences = [record.get("sentences") for _, record in self._records]
+        sentences = [record.get("sentences") if isinstance(record, dict) else None for _, record in self._records]
         return {"images": len(sentences), "captions": sum(len(s) for s in sentences if isinstance(s, list))}
-
-    def _value(self, record: Any, number: int, key: str) -> Any:
-        if not isinstance(record, dict) or key not in record:
-            raise InputError("the key is missing", file=self.path, record=f"images[{number}]", key=key, mend="add it")
-        return record[key]
 
     def _read(self) -> Iterator[CaptionedImage]:
         for number, record in self._records:
-            name = f"images[{number}]"
+            place = f"images[{number}]"
             try:
-                file = Path(record.get("filepath", "")) / self._value(record, number, "filename")
-                raw = [self._value(sentence, number, "raw") for sentence in self._value(record, number, "sentences")]
+                value_of(record, "split", str)
+                name = value_of(record, "filename", str)
+                if record.get("filepath", "") != "":
+                    name = f"{value_of(record, 'filepath', str)}/{name}"
+                raw = [value_of(sentence, "raw") for sentence in value_of(record, "sentences", list)]
             except InputError as error:
-                self._set_aside(error)
+                self._set_aside(self._placed(error, place))
                 continue
-            captions = self._clean(raw, self.path, name, "sentences")
-            if captions and self._is_there(self._images / file, self.path, name, "filename"):
-                yield CaptionedImage(file.as_posix(), self._images / file, captions)
+            captions = self._clean(raw, self.path, place, "sentences")
+            if captions and (file := self._image(self._images, name, place, "filename")) is not None:
+                yield CaptionedImage(str(PurePosixPath(name)), file, captions)
+
+
+def _split(record: Any) -> str | None:
+    split = record.get("split") if isinstance(record, dict) else None
+    return split if isinstance(split, str) else None

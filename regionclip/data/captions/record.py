@@ -1,11 +1,18 @@
-"""CaptionedImage: one record of a source of captioned images."""
+"""CaptionedImage, one record of a source of captioned images, and what the values that it is made from must be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from regionclip.data.pictures import ImageSpan
+from regionclip.errors import InputError
+
+LONGEST_KEY = 255
+"""Bytes of an image's id, or of its key in a shard or TSV."""
+
+_KINDS = {str: "text", list: "a list"}
 
 
 @dataclass(frozen=True)
@@ -13,7 +20,7 @@ class CaptionedImage:
     """An image that is not decoded yet, and its captions.
 
     Attributes:
-        key: Unique in the source: the COCO image id, the image's name in JSON Lines, the key in a shard or TSV.
+        key: The COCO image id, the image's name in JSON Lines, the key in a shard or TSV.
         image: The image's file, or its place in a shard or TSV; for ``decode_image``.
         captions: At least one, none of them empty.
     """
@@ -21,3 +28,35 @@ class CaptionedImage:
     key: str
     image: Path | ImageSpan
     captions: tuple[str, ...]
+
+
+def value_of(record: object, key: str, kind: type = object) -> Any:
+    """Return a value of a record of JSON.
+
+    Raises:
+        InputError: The record is no object, lacks the key or has another kind there; without file and record, which
+            the caller knows.
+    """
+    if not isinstance(record, dict) or key not in record:
+        raise InputError("the key is missing", key=key, mend="add it")
+    if not isinstance(record[key], kind):
+        raise InputError(f"the value is not {_KINDS[kind]}", key=key, mend=f"write {_KINDS[kind]}")
+    return record[key]
+
+
+def image_key(value: object) -> str:
+    """Return an id as the key of an image, so that 1 and "1" are one.
+
+    Raises:
+        InputError: It is no integer of 64 bits and no text of 1 to `LONGEST_KEY` bytes of UTF-8.
+    """
+    if type(value) is int and -(2**63) <= value < 2**63:
+        return str(value)
+    if isinstance(value, str):
+        try:
+            if 0 < len(value.encode()) <= LONGEST_KEY:
+                return value
+        except UnicodeEncodeError:
+            pass
+    mend = f"give the image an integer of 64 bits, or a text of at most {LONGEST_KEY} bytes"
+    raise InputError("the id is neither an integer nor a short text", mend=mend)

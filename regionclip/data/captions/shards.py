@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,14 +11,16 @@ from webdataset.tariterators import base_plus_ext
 
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.index import indexed
-from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.record import CaptionedImage, image_key, value_of
 from regionclip.data.captions.table import CaptionTable
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
+from regionclip.files import parse_json
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TEXTS = ("txt", "json")
+_LARGEST_TEXT = 1 << 20  # bytes
 
 
 class ShardedCaptions(CaptionedImages):
@@ -31,19 +32,21 @@ class ShardedCaptions(CaptionedImages):
     Args:
         path: A shard, or the folder that holds them.
         rejects: See `CaptionedImages`; of a shard that is cut, the whole samples before the cut are kept.
+
+    Raises:
+        InputError: A shard is no file.
     """
 
     def __init__(self, path: Path, rejects: Rejects | None = None) -> None:
         super().__init__(path, rejects)
         self.shards = sorted(path.glob("*.tar")) if path.is_dir() else [path]
+        for shard in self.shards:
+            if not shard.is_file():
+                raise InputError("the shard is no file", file=shard, mend="fetch it again, or take it out")
 
     def table(self) -> CaptionTable:
         """Return the table of the index beside the shards, which the first call writes."""
         return indexed(self, self.shards)
-
-    def iter_captions(self) -> Iterator[str]:
-        """Yield every caption, from the index: the images' bytes are passed over once, when it is made."""
-        return self.table().iter_captions()
 
     def _read(self) -> Iterator[CaptionedImage]:
         for shard in self.shards:
@@ -53,10 +56,15 @@ class ShardedCaptions(CaptionedImages):
                     if image is None:
                         self._leave_out("no image", shard, key, None, "write the sample again, or take it out")
                         continue
-                    texts = {name: _part(content, parts[name]) for name in _TEXTS if name in parts}
-                    captions = self._captions(shard, key, texts)
-                    if captions:
-                        yield CaptionedImage(key, ImageSpan(shard, image.offset_data, image.size), captions)
+                    name = next((name for name in _TEXTS if name in parts), "txt")
+                    try:
+                        image_key(key)
+                        captions = _captions(content, parts.get(name), shard)
+                    except InputError as error:
+                        self._set_aside(InputError(error.problem, file=shard, record=key, key=name, mend=error.mend))
+                        continue
+                    if kept := self._clean(captions, shard, key, name):
+                        yield CaptionedImage(key, ImageSpan(shard, image.offset_data, image.size), kept)
 
     def _samples(self, shard: Path) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
         """Yield the key of each sample and its parts by suffix; members of one key stand behind each other."""
@@ -80,11 +88,12 @@ class ShardedCaptions(CaptionedImages):
 
     def _members(self, shard: Path) -> Iterator[tarfile.TarInfo]:
         """Yield the whole members of a shard; a cut or another damage is an error of the shard."""
-        end, name = shard.stat().st_size, None
+        name = None
         try:
+            end = shard.stat().st_size
             with tarfile.open(shard, "r:") as tar:
                 for member in tar:
-                    if member.offset_data + member.size > end:
+                    if not 0 <= member.size <= end - member.offset_data:
                         raise tarfile.ReadError("unexpected end of data")
                     name = member.name
                     yield member
@@ -92,30 +101,29 @@ class ShardedCaptions(CaptionedImages):
                 tar.fileobj.seek(tar.offset)
                 if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                     raise tarfile.ReadError("unexpected end of data")
-        except (tarfile.TarError, OSError) as error:
-            problem = f"the shard cannot be read ({error.args[0]})"
+        except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
+            problem = f"the shard cannot be read ({error})"
             record = name and f"after {name}"
             self._set_aside(InputError(problem, file=shard, record=record, mend="fetch it again"))
 
-    def _captions(self, shard: Path, key: str, texts: dict[str, bytes]) -> tuple[str, ...]:
-        """Return the clean captions of a sample; none where it was left out."""
-        name = next(iter(texts), "txt")
-        try:
-            if "txt" in texts:
-                captions = [texts["txt"].decode()]
-            else:
-                about = json.loads(texts.get("json", b"{}"))
-                captions = about.get("captions", [about["caption"]] if "caption" in about else [])
-                if not isinstance(captions, list):
-                    raise ValueError("captions is no list")
-        except (ValueError, AttributeError, TypeError) as error:
-            problem = f"the caption cannot be read ({error})"
-            mend = "write it as UTF-8 text or JSON"
-            self._set_aside(InputError(problem, file=shard, record=key, key=name, mend=mend))
-            return ()
-        return self._clean(captions, shard, key, name)
 
+def _captions(content: BinaryIO, member: tarfile.TarInfo | None, shard: Path) -> list[object]:
+    """Return the captions in a sample's text, none where it has no text.
 
-def _part(content: BinaryIO, member: tarfile.TarInfo) -> bytes:
+    Raises:
+        InputError: The text is too large, or is no JSON with captions.
+    """
+    if member is None:
+        return []
+    if member.size > _LARGEST_TEXT:
+        raise InputError(f"the text has {member.size} bytes (at most {_LARGEST_TEXT})", mend="write the sample again")
     content.seek(member.offset_data)
-    return content.read(member.size)
+    text = content.read(member.size)
+    if not member.name.lower().endswith("json"):
+        return [text.decode("utf-8-sig", "replace")]
+    about = parse_json(text, file=shard, record=member.name)
+    if not isinstance(about, dict):
+        raise InputError("the JSON is no object", mend="write caption or captions")
+    if "captions" in about:
+        return value_of(about, "captions", list)
+    return [about["caption"]] if "caption" in about else []

@@ -41,10 +41,10 @@ def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Reject
             sizes = {shard.name: shard.stat().st_size for shard in source.shards}
             counts, about = {"shards": len(sizes), "bytes": sum(sizes.values())}, {"bytes": sizes}
         else:
-            records = [len(record.captions) for record in source]
+            table = source.table()
             left_out = {f"left_out_{reason.replace(' ', '_')}": count for reason, count in source.skipped.items()}
             aside = {} if rejects is None else {"rejected": len(source.rejected)}
-            counts = {"images": len(records), "captions": sum(records), **left_out, **aside}
+            counts = {"images": len(table), "captions": len(table.captions), **left_out, **aside}
             about = {"sha256": {path.name: sha256_file(path)}}
         write_json(folder / CAPTION_SOURCE, {"captions": path.as_posix(), "images": files.images})
         write_json(folder / "manifest.json", {"source": "files", "counts": counts, **about})

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from regionclip.data.captions.record import CaptionedImage
 from regionclip.data.pictures import ImageSpan
-from regionclip.errors import InputError
 
 _BATCH = 8192
 INTEGER = r"^-?\d{1,18}$"  # keys that fit 64 bits
@@ -74,29 +75,47 @@ class CaptionTable:
         whole = pc.all(pc.match_substring_regex(keys, INTEGER), min_count=0).as_py()
         return keys.cast(pa.int64()) if whole else keys
 
-    def check_unique(self, file: Path) -> None:
-        """Refuse keys that occur twice: regions and images would be mixed up.
+    def distinct(self) -> tuple[CaptionTable, list[str]]:
+        """Return each image once, with the captions of all its rows, and the keys of rows that name another image.
 
-        Raises:
-            InputError: It names the first such key.
+        Images are the same whose ids and places are, ids in the type of `ids`: that is the store's. Of several images
+        with one id the first stays.
         """
-        if pc.count_distinct(self.keys).as_py() == len(self):
-            return
-        counts = pc.value_counts(self.keys)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
-        raise InputError("the key is there twice", file=file, record=twice, mend="give each image a key of its own")
+        encoded = self.ids.dictionary_encode()
+        if len(encoded.dictionary) == len(self):
+            return self, []
+        codes = encoded.indices.to_numpy()
+        # Codes count ids in the order that they come in.
+        _, first = np.unique(codes, return_index=True)
+        same = np.ones(len(self), bool)
+        for name in ("file", "offset"):
+            column = self.columns.column(name)
+            same &= pc.equal(column, column.take(first[codes])).to_numpy()
+        order = np.flatnonzero(same)
+        order = order[np.argsort(codes[order], kind="stable")]
+        captions = self.columns.column("captions").combine_chunks()
+        counts = np.bincount(codes[order], pc.list_value_length(captions).to_numpy()[order]).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        joined = pa.ListArray.from_arrays(offsets, captions.take(order).flatten())
+        place = SCHEMA.get_field_index("captions")
+        columns = self.columns.take(first).set_column(place, SCHEMA.field(place), joined)
+        return CaptionTable(columns, self.root), self.keys.filter(~same).to_pylist()
 
 
 def record_batches(records: Iterable[CaptionedImage], root: Path) -> Iterator[pa.RecordBatch]:
     """Yield batches of `SCHEMA`, files relative to ``root`` where they are below it."""
-    rows = (_row(record, root) for record in records)
-    while chunk := list(itertools.islice(rows, _BATCH)):
-        yield pa.RecordBatch.from_pylist(chunk, SCHEMA)
+    # Shards hold thousands of images each.
+    relative = functools.lru_cache(lambda file: str(file.relative_to(root) if file.is_relative_to(root) else file))
+    named = relative if root.parts else str
+    iterator = iter(records)
+    while chunk := list(itertools.islice(iterator, _BATCH)):
+        rows = (_row(record, named) for record in chunk)
+        columns = [pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), SCHEMA, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
 
 
-def _row(record: CaptionedImage, root: Path) -> dict[str, object]:
+def _row(record: CaptionedImage, named: Callable[[Path], str]) -> tuple[object, ...]:
     image = record.image
-    span = image if isinstance(image, ImageSpan) else ImageSpan(image, -1, 0)
-    file = span.file.relative_to(root) if root.parts and span.file.is_relative_to(root) else span.file
-    place = {"file": str(file), "offset": span.offset, "size": span.size, "base64": span.base64}
-    return {"key": record.key, **place, "captions": record.captions}
+    if isinstance(image, ImageSpan):
+        return record.key, named(image.file), image.offset, image.size, image.base64, record.captions
+    return record.key, named(image), -1, 0, False, record.captions

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -12,15 +11,16 @@ import numpy as np
 
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.index import indexed
-from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.record import CaptionedImage, image_key, value_of
 from regionclip.data.captions.table import CaptionTable
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
+from regionclip.files import parse_json, read_text, text_encoding
 
 # Official data/clip_datasets/clip_img_txt_pair_tsv.py: which part of an image file's name makes the text file's.
 _TEXT_NAMES = (("images", "text"), ("image", "text"), ("img", "caption"))
-_LONGEST_KEY = 4096
+_HEAD = 512  # bytes of a row that hold its key
 
 
 class TsvCaptions(CaptionedImages):
@@ -47,7 +47,7 @@ class TsvCaptions(CaptionedImages):
             mend = "name image files images*.tsv, and their texts text*.tsv"
             raise InputError("there is no TSV of images", file=path, mend=mend)
         for _, text in self._pairs:
-            if not text.exists():
+            if not text.is_file():
                 raise InputError("the file of texts does not exist", file=text, mend="put it beside the images")
 
     @property
@@ -60,12 +60,9 @@ class TsvCaptions(CaptionedImages):
         line_indexes = [file for tsv in self.shards if (file := tsv.with_suffix(".lineidx")).exists()]
         return indexed(self, [*self.shards, *line_indexes])
 
-    def iter_captions(self) -> Iterator[str]:
-        """Yield every caption, from the index: the images' bytes are passed over once, when it is made."""
-        return self.table().iter_captions()
-
     def _read(self) -> Iterator[CaptionedImage]:
         for images, texts in self._pairs:
+            encodings = _encoding(images), _encoding(texts)
             with images.open("rb") as image_rows, texts.open("rb") as text_rows:
                 pairs = zip_longest(_rows(image_rows, images), _rows(text_rows, texts))
                 for number, (image, text) in enumerate(pairs, 1):
@@ -74,30 +71,38 @@ class TsvCaptions(CaptionedImages):
                         self._set_aside(
                             InputError(problem, file=images, record=f"row {number}", mend="write both again")
                         )
-                        break
-                    record = self._record(images, number, image_rows, image, text_rows, text)
+                        continue
+                    record = self._record(images, number, image_rows, image, text_rows, text, encodings)
                     if record is not None:
                         yield record
 
     def _record(
-        self, file: Path, number: int, images: BinaryIO, image: tuple[int, int], texts: BinaryIO, text: tuple[int, int]
+        self,
+        file: Path,
+        number: int,
+        images: BinaryIO,
+        image: tuple[int, int],
+        texts: BinaryIO,
+        text: tuple[int, int],
+        encodings: tuple[str, str],
     ) -> CaptionedImage | None:
         """Return the record of two rows, each given by first byte and size; None where it was set aside."""
-        name = f"row {number}"
+        name, text_file = f"row {number}", _text_file(file)
         try:
-            key, start = _key(images, *image, file, name)
-            text_key, text_start = _key(texts, *text, _text_file(file), name)
+            key, start = _key(images, *image, encodings[0])
+            text_key, text_start = _key(texts, *text, encodings[1])
             if key != text_key:
                 problem = f"the keys differ (image {key!r}, text {text_key!r})"
-                raise InputError(problem, file=file, record=name, mend="write both files in one order")
+                raise InputError(problem, mend="write both files in one order")
             texts.seek(text_start)
             cell = texts.read(text[1] - (text_start - text[0])).split(b"\n", 1)[0]
-            captions = self._clean(_captions(cell, _text_file(file), name), _text_file(file), name, "captions")
+            captions = _captions(cell.decode(encodings[1], "replace"))
         except InputError as error:
-            self._set_aside(error)
+            self._set_aside(InputError(error.problem, file=file, record=name, key=error.key, mend=error.mend))
             return None
+        kept = self._clean(captions, text_file, name, "captions")
         size = image[1] - (start - image[0])
-        return CaptionedImage(key, ImageSpan(file, start, size, base64=True), captions) if captions else None
+        return CaptionedImage(key, ImageSpan(file, start, size, base64=True), kept) if kept else None
 
 
 def _text_file(images: Path) -> Path | None:
@@ -106,6 +111,15 @@ def _text_file(images: Path) -> Path | None:
         if part in images.name:
             return images.with_name(images.name.replace(part, other))
     return None
+
+
+def _encoding(file: Path) -> str:
+    encoding = text_encoding(file)
+    if encoding.startswith(("utf-16", "utf-32")):
+        # Rows are found, and indexes written, by bytes.
+        raise InputError(f"its rows are in {encoding}", file=file, mend="save the file as UTF-8")
+    # A mark is a part of the first row's bytes.
+    return encoding.removesuffix("-sig")
 
 
 def _rows(content: BinaryIO, file: Path) -> Iterator[tuple[int, int]]:
@@ -119,45 +133,42 @@ def _rows(content: BinaryIO, file: Path) -> Iterator[tuple[int, int]]:
             # Reading a record moves the file.
             content.seek(start)
         return
-    try:
-        starts = np.array(index.read_text().split(), np.int64)
-    except ValueError:
-        raise InputError("not one number a line", file=index, mend="delete it, then the rows are found") from None
+    starts = _numbers(index, "delete it, then the rows are found")
     if len(starts) and (starts[0] < 0 or (np.diff(starts) <= 0).any() or starts[-1] >= end):
         raise InputError(f"not of {file.name} as it is", file=index, mend="delete it, then the rows are found")
     rows = np.stack([starts, np.diff(starts, append=end)], axis=1)
     if (chosen := file.with_suffix(".linelist")).exists():
-        rows = rows[np.array(chosen.read_text().split(), np.int64)]
+        numbers = _numbers(chosen, "delete it, then all rows are read")
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(rows):
+            raise InputError(f"not of {index.name} as it is", file=chosen, mend="delete it, then all rows are read")
+        rows = rows[numbers]
     yield from map(tuple, rows.tolist())
 
 
-def _key(content: BinaryIO, start: int, size: int, file: Path, record: str) -> tuple[str, int]:
+def _numbers(file: Path, mend: str) -> np.ndarray:
+    try:
+        return np.array(read_text(file).split(), np.int64)
+    except (ValueError, OverflowError):
+        raise InputError("not one number a line", file=file, mend=mend) from None
+
+
+def _key(content: BinaryIO, start: int, size: int, encoding: str) -> tuple[str, int]:
     """Return a row's key and the first byte behind its TAB."""
     content.seek(max(start - 1, 0))
     before = content.read(1) if start else b"\n"
-    head = content.read(min(size, _LONGEST_KEY))
+    head = content.read(min(size, _HEAD))
     key, tab, _ = head.partition(b"\t")
     if before != b"\n" or not tab or b"\n" in key:
-        raise InputError("no row of key, TAB and value starts here", file=file, record=record, mend="write it again")
+        raise InputError("no row of key, TAB and value starts here", mend="write it again")
     try:
-        return key.decode(), start + len(key) + 1
+        return image_key(key.decode(encoding).removeprefix("\ufeff")), start + len(key) + 1
     except UnicodeDecodeError:
-        raise InputError("the key is not UTF-8", file=file, record=record, mend="write it again") from None
+        raise InputError("the key is not UTF-8", mend="write it again") from None
 
 
-def _captions(cell: bytes, file: Path, record: str) -> list[object]:
+def _captions(text: str) -> list[object]:
     try:
-        text = cell.decode()
-    except UnicodeDecodeError as error:
-        problem = f"not UTF-8 ({error.reason} at byte {error.start})"
-        raise InputError(problem, file=file, record=record, mend="write the file as UTF-8") from None
-    try:
-        content = json.loads(text)
-    except ValueError:
+        content = parse_json(text, file="the text")
+    except InputError:
         return [text]
-    if not isinstance(content, dict):
-        return [text]
-    if not isinstance(content.get("captions"), list):
-        mend = "write a list of captions"
-        raise InputError("the JSON has no captions", file=file, record=record, key="captions", mend=mend)
-    return content["captions"]
+    return value_of(content, "captions", list) if isinstance(content, dict) else [text]

@@ -52,7 +52,7 @@ def test_rows_are_read_in_order(tmp_path, rows, names, line_index):
             ]  # fmt: skip
             assert [decode_image(record.image).size[0] for record in records] == [8, 9, 10, 12]
     assert json.loads((tmp_path / "t_rejected.jsonl").read_text())["record"] == "row 4"
-    with pytest.raises(InputError, match="row 4, key 'captions': the JSON has no captions"):
+    with pytest.raises(InputError, match="row 4, key 'captions': the key is missing"):
         list(open_captioned_images(tmp_path / names[0]))
 
 
@@ -99,13 +99,35 @@ def test_rows_that_do_not_fit_are_named(tmp_path, rows):
 
 
 def test_a_bad_row_does_not_end_the_reading(tmp_path, rows):
-    """Latin-1 text, a row without TAB and an image that is no base64 are set aside, the others read."""
-    images, texts = rows[0][:4], ["k0\ta moon", "k1\tcaf\xe9", "k2\ta star", "k3\ta fish"]
-    images[2], images[3] = "k2 no tab", "k3\t!!!!"
+    """Latin-1 amid UTF-8, a row without TAB and an image without a text are set aside, the others read."""
+    images, texts = rows[0][:5], [b"k0\ta caf\xc3\xa9", b"k1\ta caf\xe9", b"k2\ta star", b"k3\ta fish"]
+    images[2] = "k2 no tab"
     _write(tmp_path / "images.tsv", images, line_index=False)
-    (tmp_path / "text.tsv").write_bytes("\n".join(texts).encode("latin-1"))
+    (tmp_path / "text.tsv").write_bytes(b"\n".join(texts))
     with Rejects(tmp_path / "t_rejected.jsonl", 0.75) as rejects:
-        assert [record.key for record, _ in open_captioned_images(tmp_path, rejects=rejects).decoded()] == ["k0"]
+        assert [record.key for record in open_captioned_images(tmp_path, rejects=rejects)] == ["k0", "k3"]
     lines = [json.loads(line) for line in (tmp_path / "t_rejected.jsonl").read_text().splitlines()]
-    assert [line["record"] for line in lines] == ["row 2", "row 3", "k3"]
-    assert "not UTF-8" in lines[0]["reason"] and "starts here" in lines[1]["reason"] and "image" in lines[2]["reason"]
+    assert [line["record"] for line in lines] == ["row 2", "row 3", "row 5"]
+    reasons = ("not UTF-8", "starts here", "more rows")
+    assert all(words in line["reason"] for words, line in zip(reasons, lines, strict=True))
+
+
+@pytest.mark.parametrize(("encoding", "words"), [("utf-8-sig", None), ("cp1252", None), ("utf-16", "save the file")])
+def test_texts_as_windows_writes_them_are_read_or_refused(tmp_path, rows, encoding, words):
+    """A mark is no part of the first key; rows of UTF-16 cannot be told by their bytes."""
+    _write(tmp_path / "images.tsv", rows[0][:1])
+    (tmp_path / "text.tsv").write_bytes("k0\ta caf\xe9\n".encode(encoding))
+    if words is None:
+        assert [record.captions for record in open_captioned_images(tmp_path)] == [("a caf\xe9",)]
+        return
+    with pytest.raises(InputError, match=rf"text\.tsv: its rows.*{words}"):
+        list(open_captioned_images(tmp_path))
+
+
+def test_a_list_of_rows_that_are_not_there_is_named(tmp_path, rows):
+    for name, part in zip(("images.tsv", "text.tsv"), rows, strict=True):
+        _write(tmp_path / name, part)
+    for numbers in ("7", "-1", "9" * 30, "one"):
+        (tmp_path / "text.linelist").write_text(numbers)
+        with pytest.raises(InputError, match=r"text\.linelist.*delete it"):
+            list(open_captioned_images(tmp_path))
