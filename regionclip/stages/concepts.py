@@ -10,7 +10,7 @@ from regionclip import runtime
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, sha256_tree, write_json
+from regionclip.files import atomic_dir, sha256_file, write_json
 from regionclip.stages.imported import say_not_needed
 from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
@@ -22,7 +22,7 @@ from regionclip.text.spelling import mend_spellings, write_misspellings
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-OUT = Path("artifacts/concepts")
+OUT, MANIFEST = Path("artifacts/concepts"), Path("data/scenes/manifest.json")
 # Starting processes that load the lexicon takes seconds; below this many bytes one process is faster.
 _WORTH_PROCESSES = 50_000_000
 
@@ -42,7 +42,8 @@ def run(context: StageContext) -> dict[str, Any]:
         images = open_captioned_images(captions, pictures, rejects)
         counts = count_concepts(images.iter_captions(), parser, workers)
     misspellings = mend_spellings(counts)
-    source = {str(captions): sha256_tree(captions)}
+    # To sum hundreds of gigabytes of shards takes long; their manifest lists their names and sizes.
+    source = {str(captions): sha256_file(MANIFEST if images.shards else images.path)}
     pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, source)
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
-from regionclip.data.captions import open_captioned_images
+from regionclip.data.captions import CaptionTable, open_captioned_images
 from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import ImageSpan
@@ -37,7 +39,29 @@ TEACHER, RPN, BANK = (
     Path("artifacts/text_bank/concepts.safetensors"),
 )
 OUT = Path("artifacts/pseudo_labels")
-Picture = tuple[int | str, Path | ImageSpan]
+
+
+class _Pictures(Sequence[tuple[int | str, Path | ImageSpan]]):
+    """Id and place of each captioned image that can be read, made when asked for; of millions a list takes gigabytes.
+
+    The gate on data has listed the images that cannot be read.
+    """
+
+    def __init__(self, table: CaptionTable, rows: np.ndarray | None = None) -> None:
+        self.table, self.ids = table, table.ids
+        self.rows = np.arange(len(table)) if rows is None else rows
+
+    @classmethod
+    def read(cls, rejects: Rejects) -> _Pictures:
+        """Read the captions of the scenes."""
+        return cls(open_captioned_images(*captioned_scenes(), rejects).table())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int | str, Path | ImageSpan]:
+        row = int(self.rows[index])
+        return self.ids[row].as_py(), self.table[row].image
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -50,7 +74,7 @@ def run(context: StageContext) -> dict[str, Any]:
             return say_not_needed("pseudo_labels", "pretrain.weights is given")
     params, bank = context.params.pseudo_labels, TextBank.load(BANK)
     with set_aside(context, "pseudo_labels") as rejects:
-        pictures = _pictures(rejects)
+        pictures = _Pictures.read(rejects)
         parts = _label(context, bank, pictures)
         for error in parts.rejected():
             rejects.add(error)
@@ -73,11 +97,11 @@ def label_shard(context: StageContext, number: int, shards: int) -> None:
     # The stage itself reports what is set aside.
     limit = context.params.quarantine.max_fraction
     with Rejects(context.scratch / f"{number}_of_{shards}{SUFFIX}", limit) as rejects:
-        _label(context, TextBank.load(BANK), _pictures(rejects), number, shards)
+        _label(context, TextBank.load(BANK), _Pictures.read(rejects), number, shards)
 
 
 def _label(
-    context: StageContext, bank: TextBank, everything: Sequence[Picture], number: int = 1, shards: int = 1
+    context: StageContext, bank: TextBank, everything: _Pictures, number: int = 1, shards: int = 1
 ) -> StoreParts:
     """Make what is missing of a share of the parts."""
     params, clip, batch = context.params.pseudo_labels, ClipFolder.open(TEACHER), context.params.detection.test_batch
@@ -97,8 +121,11 @@ def _label(
         return parts
     teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
     matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
-    left = [everything[place] for part in missing for place in parts.images_of(part)]
-    pictures, proposer = PicturesDataset(left, context.params.detection), _proposer(context, clip)
+    left = np.concatenate([parts.images_of(part) for part in missing])
+    pictures, proposer = (
+        PicturesDataset(_Pictures(everything.table, left), context.params.detection),
+        _proposer(context, clip),
+    )
     labelled = label_regions(proposer, teacher, matcher, pictures, params.top_k, batch)
     for part in missing:
         with parts.writing(part) as (writer, rejected):
@@ -111,13 +138,6 @@ def _label(
     # Its progress bar ends with it.
     next(labelled, None)
     return parts
-
-
-def _pictures(rejects: Rejects) -> list[Picture]:
-    """Return id and place of each captioned image that can be read; the gate on data has listed the others."""
-    source = open_captioned_images(*captioned_scenes(), rejects)
-    table = source.table()
-    return [(image_id, table[row].image) for row, image_id in enumerate(table.ids.to_pylist())]
 
 
 def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from regionclip.data.captions.faults import caption_fault
@@ -31,9 +31,12 @@ class CaptionedImages(ABC):
 
     Attributes:
         path: The file or folder it reads.
+        shards: Its files where they are large ones with the images in them; else none.
         skipped: How many records the last reading left out, by reason.
         rejected: The records that the last reading set aside.
     """
+
+    shards: Sequence[Path] = ()
 
     def __init__(self, path: Path, rejects: Rejects | None = None) -> None:
         self.path, self.rejects = path, rejects

@@ -37,7 +37,7 @@ def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Reject
             return {}
         path = Path(files.file)
         source = open_captioned_images(path, files.images, rejects)
-        if path.is_dir() or path.suffix == ".tar":
+        if source.shards:
             sizes = {shard.name: shard.stat().st_size for shard in source.shards}
             counts, about = {"shards": len(sizes), "bytes": sum(sizes.values())}, {"bytes": sizes}
         else:
@@ -45,7 +45,7 @@ def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Reject
             left_out = {f"left_out_{reason.replace(' ', '_')}": count for reason, count in source.skipped.items()}
             aside = {} if rejects is None else {"rejected": len(source.rejected)}
             counts = {"images": len(table), "captions": len(table.captions), **left_out, **aside}
-            about = {"sha256": {path.name: sha256_file(path)}}
+            about = {"sha256": {source.path.name: sha256_file(source.path)}}
         write_json(folder / CAPTION_SOURCE, {"captions": path.as_posix(), "images": files.images})
         write_json(folder / "manifest.json", {"source": "files", "counts": counts, **about})
     return counts

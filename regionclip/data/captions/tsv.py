@@ -49,11 +49,7 @@ class TsvCaptions(CaptionedImages):
         for _, text in self._pairs:
             if not text.is_file():
                 raise InputError("the file of texts does not exist", file=text, mend="put it beside the images")
-
-    @property
-    def shards(self) -> list[Path]:
-        """All its files."""
-        return [file for pair in self._pairs for file in pair]
+        self.shards = [file for pair in self._pairs for file in pair]
 
     def table(self) -> CaptionTable:
         """Return the table of the index beside the files, which the first call writes."""

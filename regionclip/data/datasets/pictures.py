@@ -20,12 +20,12 @@ class PicturesDataset(Dataset):
     """Pictures by id and file.
 
     Args:
-        pictures: Pairs of image id and where the image is, a file or a place in a shard.
+        pictures: Pairs of image id and where the image is, a file or a place in a shard, by number.
         sizes: The short side for tests, and the longest side.
     """
 
     def __init__(self, pictures: Sequence[tuple[int | str, Path | ImageSpan]], sizes: Detection) -> None:
-        self.pictures = list(pictures)
+        self.pictures = pictures
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
         steps = [
             test_resize(sizes),
