@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from regionclip.evaluation.pictures import (
     summary_picture,
 )
 from regionclip.evaluation.summary import build_summary, summary_table
-from regionclip.files import atomic_dir, atomic_path, read_json, write_json
+from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
 from regionclip.stages.runner import METRICS, SIDECARS, StageContext
 from regionclip.tracking.sidecar import read_sidecars
 
@@ -81,7 +80,7 @@ def _histories() -> dict[str, list[dict[str, float]]]:
 
 
 def _records(file: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [parse_json(line, file=file) for line in read_text(file).splitlines()]
 
 
 def _sheet(path: Path, dataset: DatasetName, split: str) -> None:

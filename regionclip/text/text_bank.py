@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from regionclip.checkpoints.tensors import save_tensors
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import atomic_path, parse_json
 
 _MEND = "run the stage `text_bank` again"
 
@@ -175,9 +174,10 @@ def _text(metadata: dict[str, str], key: str, path: Path) -> str:
 
 
 def _texts(metadata: dict[str, str], key: str, path: Path) -> tuple[str, ...]:
+    text = _text(metadata, key, path)
     try:
-        value: Any = json.loads(_text(metadata, key, path))
-    except json.JSONDecodeError:
+        value = parse_json(text, file=path)
+    except InputError:
         value = None
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise InputError("not a JSON list of texts", file=path, key=key, mend=_MEND)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from regionclip.checkpoints.containers import read_container
 from regionclip.errors import InputError
-from regionclip.files import read_json, sha256_file
+from regionclip.files import read_json, read_text, sha256_file
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
 from regionclip.text.prompts import clean_lvis_name
 from regionclip.text.text_bank import TextBank
@@ -98,14 +98,10 @@ def _names_of_categories(source: Path, rows: int) -> tuple[str, ...]:
 
 
 def _names_of_lines(source: Path) -> tuple[str, ...]:
-    try:
-        lines = source.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+    if not source.exists():
         mend = f"give a file, or one of {', '.join(BUILT_IN)}"
-        raise InputError("no such file or list of names", file=source, mend=mend) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"no text ({error})", file=source, mend="give one name a line, in UTF-8") from None
-    names = tuple(line.partition(",")[0].strip() for line in lines)
+        raise InputError("no such file or list of names", file=source, mend=mend)
+    names = tuple(line.partition(",")[0].strip() for line in read_text(source).splitlines())
     if not all(names) or not names:
         line = names.index("") + 1 if names else 1
         raise InputError("the line has no name", file=source, record=line, mend="give one name a line")

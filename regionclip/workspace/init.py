@@ -12,7 +12,7 @@ from rich.table import Table
 
 from regionclip.data.captions import open_captioned_images
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import atomic_path, read_text
 from regionclip.params import check_params
 from regionclip.workspace.own_set import OwnSet, read_own_set
 from regionclip.workspace.profile import Captions, Clip, write_profile
@@ -93,11 +93,7 @@ def table(own: OwnSet) -> Table:
 def _names(file: str | None) -> Sequence[str] | None:
     if file is None:
         return None
-    try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError("the file does not exist", file=file, mend="write one class name a line") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     if not names:
         raise InputError("the file holds no name", file=file, mend="write one class name a line")
     return names

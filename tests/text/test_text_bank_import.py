@@ -122,7 +122,7 @@ def test_what_would_be_broadcast_or_is_no_array_is_refused(tmp_path: Path, conte
         ("names.txt", b"man,3\n\nboat,2\n", "record 2: the line has no name"),
         ("names.txt", b"man\n,2\n", "record 2: the line has no name"),
         ("names.txt", b"", "the line has no name"),
-        ("names.txt", b"\xff\xfe", "no text"),
+        ("names.txt", b"\xff\xfea", "not text"),
         ("names.json", b"[]", "no list of categories"),
         ("names.json", b'{"categories": [{"id": 1}]}', "no list of categories"),
         ("names.json", b"{", "not JSON"),
