@@ -70,10 +70,14 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
 def _add_voc_and_yolo(commands: argparse._SubParsersAction) -> None:
     text = "turn a Pascal VOC or YOLO folder into a COCO-style file"
     parser = commands.add_parser(
-        "convert", help=text, description=f"{text.capitalize()}. It needs the extra: pip install 'regionclip[convert]'."
+        "convert",
+        help=text,
+        description=f"{text.capitalize()}. What cannot be used is set aside, listed beside OUT and counted.",
     )
     parser.add_argument("--from", dest="form", choices=["voc", "yolo"], required=True, help="form of the folder")
-    parser.add_argument("folder", metavar="DIR", help="voc: holds JPEGImages and Annotations; yolo: holds data.yaml")
+    parser.add_argument(
+        "folder", metavar="DIR", help="voc: holds JPEGImages and Annotations; yolo: holds data.yaml, or is it"
+    )
     parser.add_argument(
         "--split", metavar="NAME", help="voc: a list in ImageSets/Main (default: all); yolo: train (default), val"
     )

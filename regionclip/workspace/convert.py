@@ -1,153 +1,161 @@
-"""Pascal VOC and YOLO folders to a COCO-style file, read by the supervision library."""
+"""Pascal VOC and YOLO folders to a COCO-style file; what cannot be used is set aside, listed and counted."""
 
 from __future__ import annotations
 
-import tempfile
-import warnings
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import yaml
+from typing import Literal
 
 from regionclip.data.annotations.annotation_files import Json, listed
+from regionclip.data.annotations.quarantine import BORDER
+from regionclip.data.pictures import Looked, inside, look_at_files
+from regionclip.data.rejects import SUFFIX, Rejects, reason
 from regionclip.errors import InputError
-from regionclip.files import read_json, write_json
+from regionclip.files import write_json
+from regionclip.workspace.labelled import Box, Found, Labelled, useless
+from regionclip.workspace.voc import read_voc
+from regionclip.workspace.yolo import read_yolo
 
-if TYPE_CHECKING:
-    from supervision import DetectionDataset
+_SHOWN = 3  # files that a line of the account names
+_CUT = "boxes cut at the border of their picture"
 
 
 def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | None = None) -> str:
-    """Write the boxes of a folder as one COCO-style file; file names start from ``folder``, no picture is copied.
+    """Write the boxes of a folder as one COCO-style file; no picture is copied, the same folder gives the same bytes.
 
-    Pascal VOC's corners count pixels from 1 and include the last one; its flag ``difficult`` is not kept. Of YOLO's
-    polygons and poses the boxes are kept. The same folder gives the same bytes.
+    Polygons become ``segmentation``. What cannot be used is listed in ``NAME_rejected.jsonl`` beside the file: every
+    picture, label file and line is either read, or there, or counted in the answer.
 
     Args:
-        form: ``voc``: ``JPEGImages`` and ``Annotations``; ``yolo``: ``data.yaml`` as Ultralytics and Roboflow write it.
+        form: See `read_voc` and `read_yolo`.
         folder: The folder.
         out: The file to write.
         split: ``voc``: a list in ``ImageSets/Main``, or None for all pictures; ``yolo``: ``train`` (None), ``val`` ...
 
     Returns:
-        What was written, in one line.
+        What was written, what to know of it, and what was set aside by reason.
 
     Raises:
-        InputError: The library is not installed, or the folder does not have its form.
+        InputError: The folder does not have its form, or no box is left of it.
     """
-    try:
-        import supervision
-    except ImportError:
-        raise InputError(
-            "this needs the library supervision", mend="install it: pip install 'regionclip[convert]'"
-        ) from None
-    read = {"voc": _voc, "yolo": _yolo}[form]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            pictures, labels, dataset = read(supervision.DetectionDataset, folder, split)
-            content = _coco(dataset)
-        except (ValueError, OSError, SyntaxError) as error:
-            raise InputError(f"not in the form of {form} ({error})", file=folder, mend="mend the file named") from None
-    unlabelled = [name for name in _names(content) if not (labels / name).with_suffix(_SUFFIX[form]).exists()]
-    content = _sorted(content, pictures.resolve().relative_to(folder.resolve()))
+    found = {"voc": read_voc, "yolo": read_yolo}[form](folder, split)
+    content, unlabelled = _coco(found)
+    rejects = Rejects(out.with_name(out.stem + SUFFIX), limit=1.0)
+    with rejects:
+        for fault in found.faults:
+            rejects.add(fault)
+    account = _lines(_by_reason(found.faults))
+    if not content["annotations"]:
+        mend = f"mend what {rejects.path} lists" if found.faults else "give the folder that holds the label files too"
+        problem = f"no box is left, of {len(found.pictures)} pictures"
+        raise InputError("; ".join([problem, *account]), file=folder, mend=mend)
     write_json(out, content, indent=None)
+    counts = ", ".join(f"{len(content[part])} {part}" for part in ("images", "annotations", "categories"))
     rest = f"; {len(unlabelled)} without annotation file, kept as empty: {listed(unlabelled)}" if unlabelled else ""
-    counts = {part: len(content[part]) for part in ("images", "annotations", "categories")}
-    return f"{out}: {', '.join(f'{count} {part}' for part, count in counts.items())}{rest}"
+    lines = [f"{out}: {counts}{rest}", f"file names start from {found.root}: give it as --images"]
+    lines += [f"to know: {line}" for line in _lines(found.notes)]
+    lines += [f"set aside, listed in {rejects.path}:", *(f"  {line}" for line in account)] if account else []
+    return "\n".join(lines)
 
 
-_SUFFIX = {"voc": ".xml", "yolo": ".txt"}
+def _by_reason(faults: Iterable[InputError]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for fault in faults:
+        name = Path(fault.file).name
+        reasons[reason(fault)].append(f"{name}, {fault.record}" if fault.record else name)
+    return reasons
 
 
-def _voc(kind: type[DetectionDataset], folder: Path, split: str | None) -> tuple[Path, Path, DetectionDataset]:
-    pictures, labels = _folder(folder / "JPEGImages"), _folder(folder / "Annotations")
-    whole = kind.from_pascal_voc(str(pictures), str(labels))
-    if split is None:
-        return pictures, labels, whole
-    file = folder / "ImageSets/Main" / f"{split}.txt"
-    if not file.is_file():
-        raise InputError(
-            "the list does not exist", file=file, mend="name a list of ImageSets/Main, or leave out --split"
-        )
-    # VOC's lists of one class have a second column.
-    stems = {line.split()[0] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
-    chosen = [path for path in whole.image_paths if Path(path).stem in stems]
-    lost = stems - {Path(path).stem for path in chosen}
-    if lost:
-        raise InputError(f"pictures of the list are not there: {listed(sorted(lost))}", file=pictures, mend="add them")
-    # The classes stay those of the whole folder, so that every split has the same ones.
-    return pictures, labels, kind(whole.classes, chosen, {path: whole.annotations[path] for path in chosen})
+def _lines(account: dict[str, list[str]]) -> list[str]:
+    """Return one line for each reason, the most frequent first: how often, and the first few."""
+    ordered = sorted(account.items(), key=lambda entry: (-len(entry[1]), entry[0]))
+    return [f"{len(names)} x {why}: {listed(names, _SHOWN)}" if names else why for why, names in ordered]
 
 
-def _yolo(kind: type[DetectionDataset], folder: Path, split: str | None) -> tuple[Path, Path, DetectionDataset]:
-    about = folder / "data.yaml"
-    if not about.is_file():
-        raise InputError("the file does not exist", file=about, mend="give the folder that holds data.yaml")
-    content, key = yaml.safe_load(about.read_text(encoding="utf-8")), split or "train"
-    value = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(value, str):
-        raise InputError(
-            "there is no such split, or no folder of it", file=about, key=key, mend="name train, val or test"
-        )
-    # Roboflow writes ../train/images for what lies beside data.yaml.
-    tried = [folder / value, folder / value.removeprefix("../"), folder / str(content.get("path", "")) / value]
-    pictures = next((place for place in tried if place.is_dir()), tried[0])
-    parts = list(_folder(pictures).parts)
-    if "images" not in parts:
-        raise InputError("YOLO's pictures lie in a folder 'images'", file=pictures, mend="move them, beside 'labels'")
-    parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    labels = _folder(Path(*parts))
-    return pictures, labels, kind.from_yolo(str(pictures), str(labels), str(about))
+def _coco(found: Found) -> tuple[Json, list[str]]:
+    """Return the file, and the pictures in it that have no label file; adds to the faults and notes."""
+    pictures = sorted(found.pictures, key=lambda labelled: labelled.picture.relative_to(found.root).as_posix())
+    looked = look_at_files([labelled.picture for labelled in pictures], os.cpu_count() or 1)
+    content: Json = {"images": [], "annotations": []}
+    without = []
+    for labelled, seen in zip(pictures, looked, strict=True):
+        name = labelled.picture.relative_to(found.root).as_posix()
+        fault = _picture_fault(labelled, seen, name)
+        if fault and labelled.boxes:
+            found.notes["boxes set aside with their picture"] += [labelled.picture.name] * len(labelled.boxes)
+        boxes = [] if fault else _boxes(found, labelled, (seen.width, seen.height))
+        if fault or (labelled.boxes and not boxes):
+            found.faults.append(fault or useless(labelled.picture))
+            continue
+        image, first = len(content["images"]) + 1, len(content["annotations"]) + 1
+        content["images"].append({"id": image, "file_name": name, "width": seen.width, "height": seen.height})
+        content["annotations"] += [{"id": i, "image_id": image} | box for i, box in enumerate(boxes, first)]
+        without += [labelled.picture.name] if labelled.file is None else []
+    categories = sorted(found.categories.items(), key=lambda entry: entry[1])
+    return content | {"categories": [{"id": i, "name": name} for name, i in categories]}, without
 
 
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise InputError("the folder does not exist", file=path, mend="give a folder of that form")
-    return path
+def _picture_fault(labelled: Labelled, seen: Looked, name: str) -> InputError | None:
+    picture, size = labelled.picture, labelled.size
+    try:
+        inside(picture.parent, name)
+    except InputError as error:
+        mend = "give it a name in UTF-8, without backslash"
+        return InputError(error.problem, file=ascii(str(picture))[1:-1], mend=mend)
+    if seen.error or seen.sha256 is None:
+        problem = f"the picture does not decode ({seen.error})" if seen.error else "the picture cannot be read"
+        return InputError(problem, file=picture, mend="mend it, or take it out with its label file")
+    if size and size != (seen.width, seen.height):
+        problem = f"its label file is of another size ({size[0]:g} x {size[1]:g}, not {seen.width} x {seen.height})"
+        mend = "give the picture that was labelled, and of one that an EXIF tag turns the size as it is seen"
+        return InputError(problem, file=picture, mend=mend)
+    return None
 
 
-def _coco(dataset: DetectionDataset) -> Json:
-    if not len(dataset):
-        raise ValueError("no picture in it")
-    with tempfile.TemporaryDirectory() as beside:
-        file = Path(beside) / "boxes.json"
-        dataset.as_coco(annotations_path=str(file))
-        return read_json(file)
+def _boxes(found: Found, labelled: Labelled, size: tuple[int, int]) -> list[Json]:
+    """Return the boxes of a picture in COCO's form, without ids; sets aside what is none."""
+    boxes: list[Json] = []
+    for box in labelled.boxes:
+        try:
+            fitted, moved = _fitted(box, size, found.relative)
+            fitted = {"category_id": found.categories[box.category]} | fitted
+            if fitted in boxes:
+                raise InputError("the box is there twice", mend="keep one of them")
+        except InputError as error:
+            mend = error.mend or "mend the box, or take it out"
+            found.faults.append(InputError(error.problem, file=labelled.file, record=box.record, mend=mend))
+            continue
+        boxes.append(fitted)
+        if moved > BORDER:
+            found.notes[_CUT].append(f"{labelled.picture.name}, {box.record}")
+    return boxes
 
 
-def _names(content: Json) -> list[str]:
-    return sorted(image["file_name"] for image in content["images"])
+def _fitted(box: Box, size: tuple[int, int], relative: bool) -> tuple[Json, float]:
+    """Return a box cut to its picture, to COCO's precision of 1/100 pixel, and by how many pixels it was cut.
+
+    Raises:
+        InputError: It is empty, or leaves a picture whose pixels it counts by more than a rounding.
+    """
+    values = [*box.corners, *(box.polygon or ())]
+    pixels = [value * size[i % 2] if relative else value for i, value in enumerate(values)]
+    cut = [min(max(value, 0.0), float(size[i % 2])) for i, value in enumerate(pixels)]
+    if not relative and max(abs(a - b) for a, b in zip(pixels[:4], cut[:4], strict=True)) > BORDER:
+        raise InputError(f"the box leaves its picture ({', '.join(f'{value:g}' for value in pixels[:4])})")
+    left, top, right, bottom = cut[:4]
+    sides = [round(right - left, 2), round(bottom - top, 2)]
+    polygon = [round(value, 2) for value in cut[4:]]
+    area = round(_area(polygon) if polygon else sides[0] * sides[1], 2)
+    if min(sides) <= 0 or area <= 0:
+        raise InputError(f"the {'polygon' if polygon else 'box'} is empty")
+    fitted = {"bbox": [round(left, 2), round(top, 2), *sides], "area": area, "iscrowd": 0}
+    moved = max(abs(a - b) for a, b in zip(pixels, cut, strict=True))
+    return fitted | ({"segmentation": [polygon]} if polygon else {}), moved
 
 
-def _sorted(content: Json, pictures: Path) -> Json:
-    """Number images and boxes by file name, and leave out what is not known: licence and date."""
-    images = sorted(content["images"], key=lambda image: image["file_name"])
-    number = {image["id"]: i for i, image in enumerate(images, 1)}
-    boxes = sorted(content["annotations"], key=lambda box: (number[box["image_id"]], box["id"]))
-    return {
-        "images": [
-            {
-                "id": number[image["id"]],
-                "file_name": (pictures / image["file_name"]).as_posix(),
-                "width": image["width"],
-                "height": image["height"],
-            }
-            for image in images
-        ],
-        "annotations": [_box(i, number[box["image_id"]], box) for i, box in enumerate(boxes, 1)],
-        "categories": [{"id": category["id"], "name": category["name"]} for category in content["categories"]],
-    }
-
-
-def _box(identity: int, image: int, box: dict[str, Any]) -> dict[str, Any]:
-    # Relative single-precision numbers leave noise behind the second decimal, COCO's own precision.
-    corners = [round(value, 2) for value in box["bbox"]]
-    return {
-        "id": identity,
-        "image_id": image,
-        "category_id": box["category_id"],
-        "bbox": corners,
-        "area": round(corners[2] * corners[3], 2),
-        "iscrowd": 0,
-    }
+def _area(polygon: list[float]) -> float:
+    """Return the area within a polygon (x, y of each point in turn), by the shoelace formula."""
+    x, y = polygon[::2], polygon[1::2]
+    return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))) / 2

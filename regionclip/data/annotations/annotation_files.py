@@ -63,11 +63,11 @@ def _require_unique(values: Iterable[Any], path: Path, key: str) -> None:
         )
 
 
-def listed(names: Iterable[Any]) -> str:
-    """Return names as a message shows them: the first twelve, and how many there are more."""
+def listed(names: Iterable[Any], most: int = _LISTED) -> str:
+    """Return names as a message shows them: the first twelve, or ``most``, and how many there are more."""
     names = [f"'{name}'" for name in names]
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def names_with_boxes(content: Json) -> set[str]:
