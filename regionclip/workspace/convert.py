@@ -42,13 +42,14 @@ def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | 
     """
     found = {"voc": read_voc, "yolo": read_yolo}[form](folder, split)
     content, unlabelled = _coco(found)
-    rejects = Rejects(out.with_name(out.stem + SUFFIX), limit=1.0)
-    with rejects:
-        for fault in found.faults:
+    # Pictures that share a label file share its faults.
+    faults = {str(fault): fault for fault in found.faults}.values()
+    with Rejects(out.with_name(out.stem + SUFFIX), limit=1.0) as rejects:
+        for fault in faults:
             rejects.add(fault)
-    account = _lines(_by_reason(found.faults))
+    account = _lines(_by_reason(faults))
     if not content["annotations"]:
-        mend = f"mend what {rejects.path} lists" if found.faults else "give the folder that holds the label files too"
+        mend = f"mend what {rejects.path} lists" if faults else "give the folder that holds the label files too"
         problem = f"no box is left, of {len(found.pictures)} pictures"
         raise InputError("; ".join([problem, *account]), file=folder, mend=mend)
     write_json(out, content, indent=None)

@@ -47,7 +47,7 @@ def read_voc(folder: Path, split: str | None) -> Found:
     files = [file for file in files_below(annotations) if file.suffix.lower() == ".xml" and file.name[0] != "."]
     taken: set[Path] = set()
     # Those whose name names a picture come first: a `filename` that was copied must not take it from them.
-    for file in sorted(files, key=lambda file: not index.named(file.relative_to(annotations))):
+    for file in sorted(files, key=lambda file: index.closeness(file.relative_to(annotations)), reverse=True):
         read = _read(file)
         if isinstance(read, _Annotation):
             found.categories |= {box.category: 0 for box in read.boxes}
@@ -66,25 +66,24 @@ def read_voc(folder: Path, split: str | None) -> Found:
 
 def _add(found: Found, file: Path, read: _Annotation | InputError, fitting: list[Path], taken: set[Path]) -> None:
     """Take an annotation file with its picture, or set it aside with the pictures that it may be of."""
-    if isinstance(read, _Annotation) and len(fitting) == 1 and fitting[0] not in taken:
-        taken.add(fitting[0])
+    free = [picture for picture in fitting if picture not in taken]
+    taken.update(fitting)
+    if isinstance(read, _Annotation) and len(fitting) == len(free) == 1:
         found.add_read(Labelled(fitting[0], file, read.boxes, read.size), read.faults)
         for note, record in read.notes:
             found.notes[note].append(f"{file.name}, {record}")
         return
     if isinstance(read, InputError):
-        found.faults.append(read)
+        fault = read
     elif not fitting:
-        found.faults.append(InputError("there is no picture of the file", file=file, mend="add the picture"))
-    elif len(fitting) > 1:
+        fault = InputError("there is no picture of the file", file=file, mend="add the picture")
+    elif not free:
+        fault = InputError("another file is of the same picture", file=file, mend="keep one of them")
+    else:
         names = ", ".join(picture.name for picture in fitting[:3])
         mend = "give each picture a name of its own, and its file the same"
-        found.faults.append(InputError(f"several pictures fit the file ({names})", file=file, mend=mend))
-    else:
-        found.faults.append(InputError("another file is of the same picture", file=file, mend="keep one of them"))
-        return
-    found.faults += [useless(picture) for picture in fitting if picture not in taken]
-    taken.update(fitting)
+        fault = InputError(f"several pictures fit the file ({names})", file=file, mend=mend)
+    found.faults += [fault, *map(useless, free)]
 
 
 def _places(folder: Path) -> tuple[Path, Path]:
@@ -113,6 +112,10 @@ class _Index:
         for picture in self.pictures:
             self._beside[picture.relative_to(folder).parent, stem(picture.name)].append(picture)
             self._anywhere[stem(picture.name)].append(picture)
+
+    def closeness(self, file: Path) -> int:
+        """Return 2 where a picture of the same name lies in the same subfolder, 1 where one lies anywhere, else 0."""
+        return 2 if (file.parent, stem(file.stem)) in self._beside else int(stem(file.stem) in self._anywhere)
 
     def named(self, file: Path) -> list[Path]:
         """Return the pictures of the same name in the same subfolder, else anywhere."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from regionclip.workspace.labelled import (
 
 _SLACK = 0.01  # of the picture's side; as Ultralytics allows
 _TWINS = {"val": "valid", "valid": "val"}
+_LONGEST = 1_000_000  # letters of data.yaml, which PyYAML reads at 20 kB a second where they are one list
 _MEND = "mend the line, or take it out"
 
 
@@ -71,9 +71,13 @@ def read_yolo(folder: Path, split: str | None) -> Found:
     labels = _Labels()
     points = _key_points(content.get("kpt_shape"), about)
     for picture in pictures:
-        _add(found, picture, labels.of(picture), names, points)
+        file = labels.of(picture)
+        if file and _key(file) in labels.read:
+            found.notes["pictures that share a label file with another"].append(picture.name)
+        labels.read |= {_key(file)} if file else set()
+        _add(found, picture, file, names, points)
     _tell_others(found, places, labels)
-    found.root = next((root for root in roots if all(p.is_relative_to(root) for p in pictures)), None)
+    found.root = next((root for root in [about.parent, *roots] if all(p.is_relative_to(root) for p in pictures)), None)
     if found.root is None:
         found.root = Path(os.path.commonpath([_plain(picture.parent.absolute()) for picture in pictures]))
         for labelled in found.pictures:
@@ -97,9 +101,11 @@ def _about(folder: Path) -> tuple[Path, Json]:
     if file.suffix == ".data":
         pairs = dict(map(str.strip, line.split("=", 1)) for line in text.splitlines() if "=" in line)
         return file, pairs | {"nc": pairs.get("classes", "")} if "classes" in pairs else pairs
-    if file.suffix not in {".yaml", ".yml"}:
+    if file.suffix.lower() not in {".yaml", ".yml"}:
         return file, {"names": text.splitlines(), "train": "images" if (file.parent / "images").is_dir() else "."}
     try:
+        if len(text) > _LONGEST:
+            raise ValueError(f"more than {_LONGEST:,} letters")
         content = yaml.load(text, Loader=_AsWritten)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"not YAML ({' '.join(str(error).split())})", file=file, mend="mend that line") from None
@@ -186,19 +192,17 @@ def _find(name: str, roots: list[Path]) -> Path | None:
     that was moved keeps absolute paths, of Windows too: the end of such a path is looked for in the set.
     """
     name = name.strip().replace("\\", "/")
-    tried = [re.sub(r"^(\.\./)+", "", name), name] if name.startswith("../") else [name]
-    if name.startswith(("/", "data/")) or re.match("[A-Za-z]:", name):
+    inner = re.sub(r"^((\.\./)+|data/)", "", name)
+    tried = [inner, name] if name.startswith("../") else [name, inner]
+    if name.startswith("/") or re.match("[A-Za-z]:", name):
         parts = PurePosixPath(name).parts
         tried += ["/".join(parts[i:]) for i in range(1, len(parts) - 1)]
     return next((place for end in tried for root in roots if _exists(place := _plain(root / end))), None)
 
 
-_real = functools.cache(Path.resolve)
-
-
 def _key(file: Path) -> tuple[Path, str]:
     """Return a file's folder without links, and its name: one file may be reached in several ways."""
-    return _real(file.parent), file.name
+    return file.parent.resolve(), file.name
 
 
 def _plain(path: Path) -> Path:
@@ -206,10 +210,7 @@ def _plain(path: Path) -> Path:
 
 
 def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name of more than 255 bytes, a folder without rights
-        return False
+    return os.path.exists(path)  # noqa: PTH110  (`Path.exists` raises where a name is too long)
 
 
 class _Labels:
@@ -228,7 +229,6 @@ class _Labels:
             names = self._folders[place]
             file = names.get(stem(picture.name)) or names.get(spelled(picture.name))
             if file is not None:
-                self.read.add(_key(file))
                 return file
         return None
 
@@ -236,7 +236,7 @@ class _Labels:
     def places(pictures: Path) -> list[Path]:
         """Return where the label files of a folder of pictures may be, the likeliest first."""
         places = []
-        for path in (pictures, _real(pictures)):
+        for path in (pictures, pictures.resolve()):
             parts = path.parts
             if "images" in parts:
                 last = len(parts) - 1 - parts[::-1].index("images")
@@ -303,10 +303,9 @@ def _columns(line: str) -> list[str]:
 
 def _tell_others(found: Found, places: list[Path], labels: _Labels) -> None:
     """Set label files aside that no picture was found for, and tell of other files."""
-    below = {
-        file for place in places for where in labels.places(place) if where.is_dir() for file in files_below(where)
-    }
-    for file in sorted(below - labels.read):
+    folders = {folder for place in places for folder in labels.places(place) if folder.is_dir()}
+    files = {_key(file): file for folder in sorted(folders, reverse=True) for file in files_below(folder)}
+    for file in sorted(file for key, file in files.items() if key not in labels.read):
         if _is_text(file) and _is_label_file(file):
             found.faults.append(InputError("no picture belongs to the label file", file=file, mend="add the picture"))
         elif not is_picture(file):
