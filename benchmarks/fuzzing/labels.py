@@ -42,7 +42,10 @@ def pictures(folder: Path, rng: random.Random) -> list[str]:
     Beside them lies a sound one, ``sound.png``, so that something is left of most sets.
     """
     write(folder / "sound.png", _SOUND["PNG"])
-    stems = [rng.choice(["{}", "my {}", "cam/{}", "{}.a", "é{}"]).format(i) for i in range(rng.randint(1, 4))]
+    stems = [
+        rng.choice(["{}", "my {}", "cam/{}", "{}.a", "é{}", "\x1b[31m{}", "\udcff{}", "back\\{}"]).format(i)
+        for i in range(rng.randint(1, 4))
+    ]
     for stem in stems:
         kind = rng.choice(list(_SOUND))
         suffix = rng.choice([".jpg", ".jpg", ".JPG", ".jfif", ".tif", ".png", ".webp", ".xyz"])
@@ -85,8 +88,9 @@ def check(form: str, root: Path, split: str | None, records: Callable[[Path], in
     kept = {(start / image["file_name"]).resolve(): image["id"] for image in content["images"]}
     named = {Path(line["file"]).resolve() for line in aside}
     counted = Counter(annotation["image_id"] for annotation in content["annotations"])
-    odd = Counter(Path(line["file"]).resolve() for line in aside if line["record"])
+    odd = Counter(Path(line["file"]) for line in aside if line["record"])
     files = [file.resolve() for file in root.rglob("*") if file.is_file()]
+    files = [Path(str(file).encode("utf-8", "backslashreplace").decode()) for file in files]
     for file in files:
         if split is None and is_picture(file):
             assert file in kept or file in named, f"a picture is lost: {file}"

@@ -23,7 +23,7 @@ NAMES = (
     "{x}",
     "\x07",
 )
-ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "latin-1", "cp1252", "utf-32", "gbk", "rot13")
+ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-16", "utf-8-sig", "latin-1", "cp1252", "utf-32", "gbk")
 WHOLE = (
     "", "<annotation/>", "<project/>", "<annotation>", "<a>" * 5000,
     '<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;&a;">]><annotation>&b;</annotation>',
@@ -56,7 +56,7 @@ def run(folder: Path, rng: random.Random) -> str:
         split = "val"
         lines = [rng.choice(["{}", "{}  1", "{} -1", "{}.jpg", "JPEGImages\\{}", "no", "../{}", ""]) for _ in stems]
         text = "\r\n".join(["sound", *(line.format(stem) for line, stem in zip(lines, stems, strict=True))])
-        write(root / "ImageSets/Main/val.txt", mangled(text.encode(), rng, 0.1))
+        write(root / "ImageSets/Main/val.txt", mangled(text.encode("utf-8", "replace"), rng, 0.1))
     return check("voc", root, split, _records)
 
 
@@ -64,16 +64,16 @@ def _content(stem: str, rng: random.Random) -> bytes:
     if rng.random() < 0.06:
         return rng.choice(WHOLE).encode()
     encoding = rng.choice(ENCODINGS)
+    declared = rng.choice([*ENCODINGS, "rot13", "x"])
     name = rng.choice([stem, f"{stem}.jpg", f"C:\\x\\{stem}.png", f"../../{stem}.jpg", "0.jpg", "", "." * 9, "/" * 3])
     size = rng.choice(["", "<size><width>40</width><height>30</height></size>"] * 5 + [
         "<size><width>0</width></size>", "<size><width>30</width><height>40</height></size>", "<size>x</size>",
     ])  # fmt: skip
     space = rng.choice([""] * 9 + [' xmlns="http://example.org/voc"'])
     inner = "".join(_object(rng) for _ in range(rng.randrange(4)))
-    text = f'<?xml version="1.0" encoding="{rng.choice(ENCODINGS)}"?><annotation{space}><filename>{name}</filename>'
+    text = f'<?xml version="1.0" encoding="{declared}"?><annotation{space}><filename>{name}</filename>'
     text = f"{text}{size}<segmented>0</segmented>{inner}</annotation>"
-    text = text.encode("utf-8").decode("utf-8") if encoding == "rot13" else text
-    return mangled(text.encode("utf-8" if encoding == "rot13" else encoding, "replace"), rng, 0.15)
+    return mangled(text.encode(encoding, "replace"), rng, 0.15)
 
 
 def _object(rng: random.Random) -> str:

@@ -77,7 +77,7 @@ def run(folder: Path, rng: random.Random) -> str:
         name = rng.choice(["classes.txt", "notes.json", "0.txt~", ".0.txt", "lost.txt", "train.cache", "0.TXT"])
         write(root / labels / name, _content(rng))
     lines = [rng.choice(LINES).format(stem) for stem in [*stems, *stems]]
-    write(root / "list.txt", mangled("\r\n".join(lines).encode(), rng, 0.1))
+    write(root / "list.txt", mangled("\r\n".join(lines).encode("utf-8", "replace"), rng, 0.1))
     write(root / rng.choice(["classes.txt", "obj.names"]), b"cat\ndog\n")
     plain = rng.random() < 0.6
     names, place = ("[cat, dog]", "images") if plain else (rng.choice(NAMES), rng.choice(PLACES))

@@ -12,7 +12,7 @@ from regionclip.data.annotations.annotation_files import Json, listed
 from regionclip.data.annotations.quarantine import BORDER
 from regionclip.data.pictures import Looked, inside, look_at_files
 from regionclip.data.rejects import SUFFIX, Rejects, reason
-from regionclip.errors import InputError
+from regionclip.errors import InputError, printable
 from regionclip.files import write_json
 from regionclip.workspace.labelled import Box, Found, Labelled, useless
 from regionclip.workspace.voc import read_voc
@@ -40,6 +40,8 @@ def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | 
     Raises:
         InputError: The folder does not have its form, or no box is left of it.
     """
+    if out.is_dir():
+        raise InputError("the output is a folder", file=out, mend="name a JSON file")
     found = {"voc": read_voc, "yolo": read_yolo}[form](folder, split)
     content, unlabelled = _coco(found)
     # Pictures that share a label file share its faults.
@@ -58,7 +60,7 @@ def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | 
     lines = [f"{out}: {counts}{rest}", f"file names start from {found.root}: give it as --images"]
     lines += [f"to know: {line}" for line in _lines(found.notes)]
     lines += [f"set aside, listed in {rejects.path}:", *(f"  {line}" for line in account)] if account else []
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def _by_reason(faults: Iterable[InputError]) -> dict[str, list[str]]:
@@ -103,8 +105,7 @@ def _picture_fault(labelled: Labelled, seen: Looked, name: str) -> InputError | 
     try:
         inside(picture.parent, name)
     except InputError as error:
-        mend = "give it a name in UTF-8, without backslash"
-        return InputError(error.problem, file=ascii(str(picture))[1:-1], mend=mend)
+        return InputError(error.problem, file=picture, mend="give it a name in UTF-8, without backslash")
     if seen.error or seen.sha256 is None:
         problem = f"the picture does not decode ({seen.error})" if seen.error else "the picture cannot be read"
         return InputError(problem, file=picture, mend="mend it, or take it out with its label file")

@@ -14,7 +14,7 @@ from regionclip.workspace.labelled import Box, Found, Labelled, around, files_be
 
 _FOLDERS = (("JPEGImages", "Annotations"), ("images", "annotations"))
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_LARGEST = 1 << 24  # bytes of an annotation file
+_LARGEST = 1 << 22  # bytes of an annotation file; a hundred times as much memory where it is all tags
 _MEND_BOX, _MEND_FILE = "mend the object, or take it out", "mend the file, or take it out with its picture"
 
 
@@ -183,8 +183,8 @@ def _annotation(file: Path) -> _Annotation:
 def _xml_text(file: Path) -> tuple[str, list[tuple[str, str]]]:
     """Return the text of a file by its mark, by what it declares, or as Windows writes it."""
     try:
-        if file.stat().st_size > _LARGEST:
-            raise InputError(f"larger than {_LARGEST >> 20} MB", file=file, mend=_MEND_FILE)
+        if not file.is_file() or file.stat().st_size > _LARGEST:
+            raise InputError(f"no file of at most {_LARGEST >> 20} MB", file=file, mend=_MEND_FILE)
         content = file.read_bytes()
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", file=file, mend=_MEND_FILE) from None

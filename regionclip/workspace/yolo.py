@@ -122,7 +122,8 @@ def _roots(path: Any, beside: Path) -> list[Path]:
 
 def _names(value: Any, about: Path, roots: list[Path]) -> dict[int, str]:
     """Return index -> class of a list, of a mapping, which may have holes, or of a file of names."""
-    if isinstance(value, str) and (file := _find(value, roots)) and file.is_file():
+    file = _find(value, roots) if isinstance(value, str) else None
+    if file and file.is_file() and any(file.is_relative_to(root) for root in roots):
         value = read_text(file).splitlines()
     entries = dict(enumerate(value)) if isinstance(value, list) else value
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
@@ -158,7 +159,7 @@ def _pictures(content: Json, split: str, about: Path, roots: list[Path], found: 
     pictures, places = [], []
     for name in values:
         place = _find(name, roots)
-        if place is None:
+        if place is None or not (place.is_dir() or place.is_file()):
             mend = f"mend '{split}' of {about.name}: a folder, a list of folders, or a text file of pictures"
             raise InputError("the folder does not exist", file=roots[0] / name, mend=mend)
         if place.is_dir():
@@ -225,7 +226,7 @@ class _Labels:
         for place in self.places(picture.parent):
             if place not in self._folders:
                 files = sorted(place.iterdir()) if place.is_dir() else []
-                self._folders[place] = {spelled(file.stem): file for file in files if _is_text(file)}
+                self._folders[place] = {spelled(file.stem): file for file in files if _is_text(file) and file.is_file()}
             names = self._folders[place]
             file = names.get(stem(picture.name)) or names.get(spelled(picture.name))
             if file is not None:
