@@ -118,21 +118,21 @@ def _picture_fault(labelled: Labelled, seen: Looked, name: str) -> InputError | 
 
 def _boxes(found: Found, labelled: Labelled, size: tuple[int, int]) -> list[Json]:
     """Return the boxes of a picture in COCO's form, without ids; sets aside what is none."""
-    boxes: list[Json] = []
+    boxes: dict[str, Json] = {}
     for box in labelled.boxes:
         try:
             fitted, moved = _fitted(box, size, found.relative)
             fitted = {"category_id": found.categories[box.category]} | fitted
-            if fitted in boxes:
+            if str(fitted) in boxes:
                 raise InputError("the box is there twice", mend="keep one of them")
         except InputError as error:
             mend = error.mend or "mend the box, or take it out"
             found.faults.append(InputError(error.problem, file=labelled.file, record=box.record, mend=mend))
             continue
-        boxes.append(fitted)
+        boxes[str(fitted)] = fitted
         if moved > BORDER:
             found.notes[_CUT].append(f"{labelled.picture.name}, {box.record}")
-    return boxes
+    return list(boxes.values())
 
 
 def _fitted(box: Box, size: tuple[int, int], relative: bool) -> tuple[Json, float]:

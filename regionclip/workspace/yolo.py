@@ -37,11 +37,10 @@ class _AsWritten(yaml.BaseLoader):
     """YAML whose values all stay text: a class may be called on, null or 007."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+        content = super().construct_mapping(node, deep)
+        if len(content) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key is there twice", node.start_mark)
+        return content
 
 
 def read_yolo(folder: Path, split: str | None) -> Found:
@@ -65,8 +64,9 @@ def read_yolo(folder: Path, split: str | None) -> Found:
     for i, name in names.items():
         if found.categories.setdefault(name, i + 1) != i + 1:
             found.notes["classes of one name, which are one class"].append(name)
-    if content.get("nc", str(len(names))) != str(len(names)):
-        found.notes[f"{about.name} counts {content['nc']!s:.20} classes ('nc') and names {len(names)}"] = []
+    count = content.get("nc")
+    if isinstance(count, str) and count.strip() != str(len(names)):
+        found.notes[f"{about.name} counts {count[:20]} classes ('nc') and names {len(names)}"] = []
     pictures, places = _pictures(content, split or "train", about, roots, found)
     labels = _Labels()
     points = _key_points(content.get("kpt_shape"), about)
@@ -100,7 +100,7 @@ def _about(folder: Path) -> tuple[Path, Json]:
     text = read_text(file)
     if file.suffix == ".data":
         pairs = dict(map(str.strip, line.split("=", 1)) for line in text.splitlines() if "=" in line)
-        return file, pairs | {"nc": pairs.get("classes", "")} if "classes" in pairs else pairs
+        return file, pairs | {"nc": pairs.get("classes")}
     if file.suffix.lower() not in {".yaml", ".yml"}:
         return file, {"names": text.splitlines(), "train": "images" if (file.parent / "images").is_dir() else "."}
     try:
@@ -167,9 +167,11 @@ def _pictures(content: Json, split: str, about: Path, roots: list[Path], found: 
             pictures += filter(is_picture, files_below(place))
         else:
             pictures += _list(place, roots, found)
+    if not pictures and found.faults:
+        raise found.faults[0]
     if not pictures:
         raise InputError("there is no picture in it", file=about, key=split, mend="name the folder of the pictures")
-    return list({_key(picture): picture for picture in reversed(pictures)}.values()), places
+    return list({_key(picture): picture for picture in reversed(pictures)}.values())[::-1], places
 
 
 def _list(file: Path, roots: list[Path], found: Found) -> Iterator[Path]:

@@ -153,12 +153,27 @@ def test_the_result_is_one_s_own_data(form: str, tmp_path: Path, request: pytest
         ("yolo", lambda r: (r / "data.yaml").write_text("train: train/images"), None, "key 'names': there are no"),
         ("yolo", lambda r: (r / "data.yaml").write_text("train: a\nnames: [{x: 1}]"), None, "key 'names': there are"),
         ("yolo", lambda r: (r / "data.yaml").write_text("train: a\nnames: {cat: 0}"), None, "no index .*: 'cat'"),
-        ("yolo", lambda r: (r / "data.yaml").write_text("train: a\nnames: {0: a, 0: b}"), None, "key 0 is there twice"),
+        (
+            "yolo",
+            lambda r: (r / "data.yaml").write_text("train: a\nnames: {0: a, 0: b}"),
+            None,
+            "not YAML .a key is there twice .* line 2",
+        ),
         ("yolo", lambda r: (r / "data.yaml").write_text('names: ["\\ud83d"]\ntrain: a'), None, "no name of a class"),
         ("yolo", lambda r: (r / "data.yaml").write_text("[" * 999), None, r"data\.yaml: not YAML"),
         ("yolo", lambda r: (r / "data.yaml").write_text("names: [a\nval: b"), None, r"data\.yaml: not YAML .*line 2"),
         ("yolo", lambda r: (r / "data.yaml").write_text("- a"), None, "no keys and values"),
         ("yolo", lambda r: (r / "data.yaml").unlink(), None, r"data\.yaml: the file does not exist"),
+        ("yolo", lambda r: (r / "data.yaml").write_text(f"{BOMB}nc: *i\nnames: *i"), None, "key 'names': there are no"),
+        ("yolo", lambda r: (r / "data.yaml").write_text(f"names: [a]\n{BOMB}train: *i"), None, "key 'train': there"),
+        ("yolo", lambda r: (r / "data.yaml").write_text("names: /etc/hostname\ntrain: a"), None, "key 'names': there"),
+        ("yolo", lambda r: (r / "data.yaml").write_text("train: /dev/zero\nnames: [a]"), None, "zero: the folder"),
+        (
+            "yolo",
+            lambda r: (r / "data.yaml").write_text("train: data.yaml\nnames: [a]"),
+            None,
+            "line 1: the picture of",
+        ),
         ("yolo", lambda r: None, "test", r"data\.yaml, key 'test': there is no such split.*name one of train, val"),
         ("yolo", lambda r: None, "val", r"valid/images: the folder does not exist.*mend 'val' of data\.yaml"),
         ("yolo", lambda r: [f.unlink() for f in (r / "train/images").iterdir()], None, "key 'train': there is no pict"),
@@ -241,6 +256,9 @@ def test_an_odd_object_of_voc_is_set_aside_and_the_others_stay(voc: Path, odd: s
     ]
 
 
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
 LAUGHS = '<!DOCTYPE a [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
 OUTSIDE = '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><annotation>&a;</annotation>'
 
