@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.fuzzing.mutation import mutated
-from regionclip.errors import InputError
+from regionclip.errors import InputError, printable
 from regionclip.workspace.convert import convert
 from regionclip.workspace.labelled import is_picture
 
@@ -97,7 +97,7 @@ def check(form: str, root: Path, split: str | None, records: Callable[[Path], in
     twins = Counter(file.stem for file in files if is_picture(file))
     for picture, image in kept.items():
         labels = [file for file in files if file.suffix in {".xml", ".txt"} and file.stem == picture.stem]
-        alone = len(labels) == 1 and labels[0].name not in said and twins[picture.stem] == 1
+        alone = len(labels) == 1 and printable(labels[0].name) not in said and twins[picture.stem] == 1
         count = records(labels[0]) if alone and split is None else None
         if count is not None and labels[0] not in {Path(line["file"]) for line in aside if not line["record"]}:
             assert counted[image] + odd[labels[0]] == count, f"{count} records in {labels[0]}, {said}"

@@ -412,7 +412,7 @@ def test_a_path_elsewhere_is_the_folder_to_give(yolo: Path, tmp_path: Path) -> N
     assert _names(content)[0] == "train/images/a.jpg" and f"start from {yolo}:" in said
     _picture(tmp_path / "more/images/d.jpg")
     _write(tmp_path / "set/data.yaml", "train: [../toys/train/images, ../more/images]\nnames: [cat, dog]\n")
-    content, _, said = _converted("yolo", tmp_path / "set/data.yaml".replace("/data.yaml", ""))
+    content, _, said = _converted("yolo", tmp_path / "set/data.yaml")
     assert _names(content) == ["more/images/d.jpg", *(f"toys/train/images/{name}.jpg" for name in "abc")]
     assert f"start from {tmp_path}:" in said
 
@@ -525,9 +525,29 @@ def test_pictures_of_yolo_in_subfolders_and_of_any_suffix_are_found(yolo: Path) 
     assert len(content["annotations"]) == 3 + len(names) and not rejects
 
 
+def test_labels_lie_beside_the_folder_that_a_link_names(yolo: Path, tmp_path: Path) -> None:
+    for place in ("one", "one/again"):
+        (tmp_path / "set" / place).mkdir(parents=True)
+    (tmp_path / "set/one/toys").symlink_to(yolo / "train/images")
+    (tmp_path / "set/one/again/round").symlink_to(tmp_path / "set")
+    _write(tmp_path / "set/data.yaml", "train: one\nnames: [cat, dog]\n")
+    content, rejects, _ = _converted("yolo", tmp_path / "set")
+    assert _names(content) == [f"one/toys/{name}.jpg" for name in "abc"] and not rejects
+    assert len(content["annotations"]) == 3
+
+
+def test_pictures_that_share_a_label_file_both_have_its_boxes(yolo: Path) -> None:
+    _picture(yolo / "train/images/a.png", format="PNG")
+    _write(yolo / "train/labels/a.txt", "0 0.5 0.5 0.2 0.4\nx\n")
+    content, rejects, said = _converted("yolo", yolo)
+    assert len(content["annotations"]) == 4 and len(rejects) == 1
+    assert "to know: 1 x pictures that share a label file with another: 'a.png'" in said and "  1 x a value" in said
+
+
 def test_what_lies_about_in_a_yolo_folder_is_told_or_set_aside(yolo: Path) -> None:
     for name in ("classes.txt", "notes.json", "train.cache", ".DS_Store", "._a.txt"):
         _write(yolo / "train/labels" / name, "cat\ndog\n")
+    _write(yolo / "data.yaml", "train: train/images\nnc: 7\nnames: ['cat', 'dog']\n")
     _write(yolo / "train/labels/lost.txt", "0 0.5 0.5 0.2 0.4\n")
     _write(yolo / "train/labels/empty.txt", "")
     _write(yolo / "train/labels/c.txt", "\r\n")
@@ -536,6 +556,7 @@ def test_what_lies_about_in_a_yolo_folder_is_told_or_set_aside(yolo: Path) -> No
     content, rejects, said = _converted("yolo", yolo)
     assert _names(content) == [f"train/images/{name}.jpg" for name in "abc"]
     assert [Path(line["file"]).name for line in rejects] == ["empty.txt", "lost.txt", "d.jpg"]
+    assert "to know: data.yaml counts 7 classes ('nc') and names 2" in said
     assert "5 x other files, not read" in said and "1 x boxes set aside with their picture: 'd.jpg'" in said
 
 
