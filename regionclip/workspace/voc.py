@@ -188,7 +188,7 @@ def _xml_text(file: Path) -> tuple[str, list[tuple[str, str]]]:
         content = file.read_bytes()
     except OSError as error:
         raise InputError(f"the file cannot be read ({error.strerror})", file=file, mend=_MEND_FILE) from None
-    encoding = text_encoding(content)
+    encoding = text_encoding(file)
     declared = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)""", content)
     if declared and encoding in {"utf-8", "cp1252"}:
         try:
