@@ -26,6 +26,9 @@ from regionclip.files import atomic_path, sha256_file
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """Pillow's other readers break on damaged files in ways of their own, and that of PostScript starts a program."""
 
+LEAST_SIDE = 16
+"""Pixels. CLIP's tower halves a picture four times on the way to its map, and 1 / 16 of less is nothing."""
+
 MOST_PIXELS, MOST_BYTES = 50_000_000, 1 << 30
 """Of a picture and of its file. A file of some kilobytes can be a "bomb" of gigabytes of pixels."""
 
@@ -198,6 +201,19 @@ def header_size(image: Path | ImageSpan) -> tuple[int, int]:
             return _turned_size(opened)
     except Exception as error:
         raise _refusal(error, image.file if isinstance(image, ImageSpan) else image) from None
+
+
+def thick(size: tuple[int, int], short: int) -> tuple[int, int]:
+    """Return the size to resize a picture to, with no side below `LEAST_SIDE`, or below ``short`` where that is less.
+
+    A thin picture is stretched for it, and its boxes with it.
+
+    Args:
+        size: Width and height that keep the picture's shape, a side of which may be rounded to nothing.
+        short: The short side that is wanted.
+    """
+    width, height = (max(side, min(LEAST_SIDE, short)) for side in size)
+    return width, height
 
 
 def look(image: bytes | ImageSpan, before: Looked | None = None) -> Looked:

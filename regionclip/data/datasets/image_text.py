@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import mmcv
 import numpy as np
 import open_clip
 import pyarrow as pa
@@ -26,7 +27,7 @@ from mmdet.structures import DetDataSample
 from regionclip.data.captions import CaptionedImages, ImageSpan, decode_image, open_captioned_images
 from regionclip.data.captions.table import INTEGER
 from regionclip.data.datasets.stream import ShuffledStream
-from regionclip.data.datasets.transforms.resize import size_within
+from regionclip.data.pictures import thick
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError, logger
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
@@ -158,7 +159,7 @@ class ImageTextRegionDataset(Dataset):
 
     def _resized(self, image: Image.Image, short: int) -> np.ndarray:
         """Return uint8 (h, w, 3), short side ``short`` unless the long would exceed ``max_size``, rounded half up."""
-        size = size_within(image.size, (short, self.max_size))
+        size = thick(mmcv.rescale_size(image.size, (short, self.max_size)), short)
         return np.asarray(image.resize(size, self.interpolation))
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 import regionclip.data.datasets.transforms  # noqa: F401  makes mmdet importable
 from regionclip.data.datasets.detection import test_pipeline as steps_of_a_test
 from regionclip.data.datasets.detection import train_pipeline
-from regionclip.data.datasets.transforms.resize import LEAST_SIDE, size_within
+from regionclip.data.pictures import LEAST_SIDE, thick
 from regionclip.demo_world.scenes import SceneTask, render_scene
 from regionclip.demo_world.vocabulary import KINDS, Kind
 from regionclip.params import Detection
@@ -83,8 +83,8 @@ def test_no_side_becomes_too_short_for_a_network(width: int, height: int, short:
     """By either rule; and a picture that is thick enough keeps the size that MMDetection's own rule gives it."""
     steps = [_step(type=kind, scale=short, max_size=longest) for kind in ("ResizeShortestEdge", "ResizeShortSide")]
     edges = [step._get_output_shape(_Picture(height, width), short) for step in steps]
-    whole = [rule((width, height), (longest, short)) for rule in (mmcv.rescale_size, size_within)]
-    for before, after in (edges, whole):
+    whole = mmcv.rescale_size((width, height), (longest, short))
+    for before, after in (edges, (whole, thick(whole, short))):
         assert min(after) >= LEAST_SIDE and max(after) <= longest
         assert after == before or min(before) < LEAST_SIDE
 
