@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import codecs
+import ctypes
 import errno
 import hashlib
 import json
 import logging
 import os
+import platform
 import re
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from regionclip.errors import InputError
 
@@ -38,44 +44,196 @@ _LETTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # of UTF-8, above ASCII
 _ESCAPES = re.compile(
     r"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u[dD][89a-fA-F][0-9a-fA-F]{2}|(\\.)"
 )
+# Beside what is written, and no reader takes it: who writes there, by host, process and start of the process.
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{8})-([0-9]+)-([0-9]+)-[0-9a-f]{8}(\.old)?\.tmp", re.DOTALL)
+_CLOCK = 2.0  # seconds by which two readings of a process's start may differ
+_FOREIGN = 86400.0  # seconds after which a temporary of another host, whose processes nobody here sees, is left over
+_MANY = 500  # files, from which on one call for the whole disk is quicker than one a file
+_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
+_NO_EXCHANGE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV)  # NFS, SMB, other systems
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary sibling of ``path`` to write to; rename it into place only if the block succeeds."""
+    """Give a temporary sibling of ``path`` to write to; put it in its place, on the disk, only if the block succeeds.
+
+    A kill at any instant leaves the old file or the new one, and a temporary that the next writer there sweeps away.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = _temporary(path)
+    # The system applies the umask; to read it is to set it, for all threads.
+    os.close(os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield beside
-        beside.chmod(0o666 & ~_umask())
+        _sync(beside)
         beside.replace(path)
+        _sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Give a temporary sibling folder to fill; put it in the place of ``path`` only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    """As `atomic_path`, for a folder to fill; of two writers at once both succeed, and the last one's folder stays."""
+    with temporary_dir(path) as beside:
+        yield beside
+        put_dir(beside, path)
+
+
+@contextmanager
+def temporary_dir(path: str | Path, suffix: str = "") -> Iterator[Path]:
+    """Give an empty folder beside ``path``, on the same disk; it is removed after the block, or swept after a kill."""
+    beside = _temporary(Path(path), suffix)
+    beside.mkdir()
     try:
         yield beside
-        beside.chmod(0o777 & ~_umask())
-        if path.exists():
-            shutil.rmtree(path)
-        beside.replace(path)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _remove(beside)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def put_dir(beside: Path, path: str | Path) -> None:
+    """Put a folder in the place of ``path`` in one step; what was there before is removed with ``beside``.
+
+    Where a disk cannot exchange two names, the old folder steps aside for the time of one renaming; a kill between the
+    two leaves it there, and `sweep` puts it back.
+    """
+    path = Path(path)
+    _sync_tree(beside)
+    # Another writer may put a folder there, or take one away, between the two.
+    while not (_rename(beside, path) or _exchange(beside, path)):
+        pass
+    _sync(path.parent)
+
+
+def sweep(folder: str | Path, *, below: bool = False) -> list[Path]:
+    """Remove the temporaries in a folder whose writers are gone, and put back a folder that was aside.
+
+    Args:
+        folder: The folder; nothing is done where it is none.
+        below: Look into the folders below it too.
+
+    Returns:
+        The temporaries that were there.
+    """
+    swept = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            found = _TEMPORARY.fullmatch(name)
+            left = Path(place) / name
+            if not found or not _is_left(left, *found.group(1, 2, 3)):
+                continue
+            for old in left.iterdir() if found[4] else ():
+                # Another writer may have put a new one there meanwhile.
+                with suppress(OSError):
+                    if not (left.parent / old.name).exists():
+                        old.rename(left.parent / old.name)
+            _remove(left)
+            swept.append(left)
+        folders[:] = [name for name in folders if below and not _TEMPORARY.fullmatch(name)]
+    return swept
+
+
+def is_gone(pid: int, started: float) -> bool:
+    """Say whether a process of this host, by number and start in seconds since 1970, has ended."""
+    try:
+        process = psutil.Process(pid)
+        # Numbers of processes are given out again; a zombie does nothing any more.
+        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) > _CLOCK
+    except psutil.NoSuchProcess:
+        return not psutil.pid_exists(pid)
+
+
+def _temporary(path: Path, suffix: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sweep(path.parent)
+    start = os.fsdecode(os.fsencode(path.name)[:100])
+    writer = f"{_host()}-{os.getpid()}-{psutil.Process().create_time():.0f}"
+    return path.with_name(f".{start}.{writer}-{secrets.token_hex(4)}{suffix}.tmp")
+
+
+@cache
+def _host() -> str:
+    """Return what names this host; a container that sees other processes is another one."""
+    with suppress(OSError):
+        return hashlib.sha256(f"{platform.node()} {Path('/proc/self/ns/pid').stat().st_ino}".encode()).hexdigest()[:8]
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_left(temporary: Path, host: str, pid: str, started: str) -> bool:
+    if host == _host():
+        return is_gone(int(pid), float(started))
+    with suppress(FileNotFoundError):
+        return time.time() - temporary.lstat().st_mtime > _FOREIGN
+    return False
+
+
+def _rename(beside: Path, path: Path) -> bool:
+    """Rename a folder to a name that is free, or that of an empty folder; False where it is taken."""
+    try:
+        beside.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        return False
+    return True
+
+
+def _exchange(beside: Path, path: Path) -> bool:
+    """Exchange what two names stand for, or put one aside for the other; False where ``path`` is free by now."""
+    rename = getattr(_libc, "renameat2", None)
+    if rename and not rename(_HERE, os.fsencode(beside), _HERE, os.fsencode(path), _EXCHANGE):
+        return True
+    number = ctypes.get_errno() if rename else errno.ENOSYS
+    if number == errno.ENOENT:
+        return False
+    if number not in _NO_EXCHANGE:
+        raise OSError(number, os.strerror(number), str(path))
+    with temporary_dir(path, ".old") as aside:
+        try:
+            path.rename(aside / path.name)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            # A folder of a container's image cannot be renamed.
+            if error.errno != errno.EXDEV:
+                raise
+            _remove(path)
+        return _rename(beside, path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some disks cannot do it for folders.
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    paths = [path for path in (*folder.rglob("*"), folder) if not path.is_symlink()]
+    if len(paths) > _MANY and hasattr(_libc, "syncfs"):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            if _libc.syncfs(handle):
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+        finally:
+            os.close(handle)
+        return
+    for path in paths:
+        _sync(path)
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
@@ -202,14 +360,16 @@ def sha256_file(path: str | Path) -> str:
 def sha256_tree(path: str | Path) -> str:
     """Return one SHA-256 over the names and bytes of all files below ``path`` (or of the file itself), in hex.
 
-    Python's ``__pycache__`` folders are left out: they change without a change of the source.
+    Left out is what comes and goes without a change of the content: Python's caches, and temporaries of writers.
     """
     path = Path(path)
     if path.is_file():
         return sha256_file(path)
     digest = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
+    for file in sorted(path.rglob("*")):
+        parts = file.relative_to(path).parts
+        if file.is_file() and "__pycache__" not in parts and not any(map(_TEMPORARY.fullmatch, parts)):
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_file(file)}\n".encode())
     return digest.hexdigest()
 
 

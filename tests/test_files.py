@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
+import multiprocessing
 import os
 import resource
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 import torch
@@ -20,16 +27,20 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
 
+from regionclip import files
 from regionclip.errors import InputError
 from regionclip.files import (
     atomic_dir,
     atomic_path,
     full_disk_named,
+    is_gone,
     parse_json,
     read_json,
     read_text,
     sha256_file,
     sha256_tree,
+    sweep,
+    temporary_dir,
     write_json,
 )
 
@@ -38,13 +49,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+FORK = multiprocessing.get_context("fork")
 
 
 def test_file_appears_at_the_end_with_ordinary_rights(tmp_path: Path) -> None:
     path, ordinary = tmp_path / "new" / "a.txt", tmp_path / "ordinary.txt"
     with atomic_path(path) as beside:
         beside.write_text("one")
-        assert not path.exists() and beside.parent == path.parent and beside.suffix == ".txt"
+        assert not path.exists() and beside.parent == path.parent and beside.suffix == ".tmp"
     ordinary.touch()
     assert path.read_text() == "one" and path.stat().st_mode == ordinary.stat().st_mode
     assert list(path.parent.iterdir()) == [path]
@@ -76,6 +88,160 @@ def test_failed_block_leaves_the_old_folder(tmp_path: Path) -> None:
         (beside / "new").touch()
         raise RuntimeError
     assert [file.name for file in path.iterdir()] == ["old"] and list(tmp_path.iterdir()) == [path]
+
+
+def _write_file(path: Path) -> None:
+    with atomic_path(path) as beside:
+        beside.write_text("new" * 1000)
+
+
+def _write_folder(path: Path) -> None:
+    with atomic_dir(path) as beside:
+        (beside / "below").mkdir()
+        for name in ("a", "below/b"):
+            (beside / name).write_text("new")
+
+
+def _content(path: Path) -> object:
+    if path.is_dir():
+        return {file.relative_to(path).as_posix(): file.read_text() for file in path.rglob("*") if file.is_file()}
+    return path.read_text() if path.exists() else None
+
+
+def _killed_at(wanted: int, act: Callable[[], object]) -> bool:
+    """Run a function in a process that is killed before a change of the disk; False where it ended before."""
+
+    def run() -> None:
+        changes = itertools.count(1)
+
+        def see(event: str, _: object) -> None:
+            if event in {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"} and next(changes) == wanted:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(see)
+        act()
+
+    child = FORK.Process(target=run)
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+@pytest.mark.parametrize("disk", ["exchanges", "does not exchange"])
+@pytest.mark.parametrize("write", [_write_file, _write_folder])
+@pytest.mark.parametrize("before", [False, True])
+def test_kill_at_any_instant_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], before: bool, disk: str
+) -> None:
+    """At each step in turn; then the next writer in the folder sweeps what was left, and nothing else."""
+    if disk != "exchanges":
+        monkeypatch.setattr(files, "_libc", object())
+    seen = set()
+    for step in itertools.count(1):
+        folder = tmp_path / str(step)
+        path = folder / "x"
+        if before:
+            write(path)
+            (path / "old" if path.is_dir() else path).write_text("old")
+        old = _content(path)
+        if not _killed_at(step, lambda: write(path)):  # noqa: B023
+            break
+        if disk != "exchanges":
+            # Between two renamings the folder is aside, and put back.
+            sweep(folder)
+        left = _content(path)
+        seen.add("old" if left == old else "new")
+        with atomic_path(folder / "y"):
+            pass
+        assert sorted(place.name for place in folder.iterdir()) == sorted({"y", *(["x"] if left is not None else [])})
+        assert _content(path) == left
+        write(tmp_path / "wanted")
+        assert left in (old, _content(tmp_path / "wanted"))
+    assert seen == {"old", "new"} and step > 5
+
+
+def test_two_writers_of_one_folder_both_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that exchanges names and on one that does not; the folder is whole after each."""
+    for number, library in enumerate((files._libc, object())):
+        monkeypatch.setattr(files, "_libc", library)
+        path = tmp_path / str(number) / "x"
+
+        def write_often(path: Path = path) -> None:
+            for _ in range(50):
+                _write_folder(path)
+
+        writers = [FORK.Process(target=write_often) for _ in range(2)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert [writer.exitcode for writer in writers] == [0, 0]
+        assert _content(path) == {"a": "new", "below/b": "new"} and list(path.parent.iterdir()) == [path]
+
+
+def test_temporaries_of_the_living_and_of_other_hosts_stay(tmp_path: Path) -> None:
+    """Those of another host, whose processes cannot be seen, go when nothing has touched them for a day."""
+    with temporary_dir(tmp_path / "x") as living:
+        digits = "0" if living.name[3] != "0" else "1"
+        foreign = living.with_name(f".x.{digits}{living.name[4:]}")
+        foreign.mkdir()
+        assert sweep(tmp_path) == [] and sorted(tmp_path.iterdir()) == sorted([living, foreign])
+        os.utime(foreign, (0, 0))
+        assert sweep(tmp_path.parent, below=True) == [foreign] and list(tmp_path.iterdir()) == [living]
+
+
+def test_process_that_nobody_has_waited_for_is_gone() -> None:
+    """A zombie, as under a PID 1 that collects none; and a number that was given out again."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        started = psutil.Process(process.pid).create_time()
+        assert not is_gone(process.pid, started) and is_gone(process.pid, started - 60)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_gone(process.pid, started)
+    assert is_gone(process.pid, started)
+
+
+def test_temporaries_are_no_content(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    before = sha256_tree(tmp_path)
+    with temporary_dir(tmp_path / "b") as beside, atomic_path(tmp_path / "c"):
+        (beside / "d").touch()
+        assert sha256_tree(tmp_path) == before
+        # But a folder that is being written has its own.
+        assert sha256_tree(beside) != sha256_tree(tmp_path / "none")
+
+
+def test_umask_of_other_threads_is_left_alone(tmp_path: Path) -> None:
+    """Files of other threads get the rights that they ask for while this one writes."""
+    stop, seen = threading.Event(), set()
+
+    def look() -> None:
+        for number in itertools.count():
+            if stop.is_set():
+                return
+            (tmp_path / f"{number % 100}").unlink(missing_ok=True)
+            (tmp_path / f"{number % 100}").touch()
+            seen.add((tmp_path / f"{number % 100}").stat().st_mode & 0o777)
+
+    before = os.umask(0o077)
+    other = threading.Thread(target=look)
+    try:
+        other.start()
+        for _ in range(50):
+            write_json(tmp_path / "out" / "a.json", 1)
+    finally:
+        stop.set()
+        other.join()
+        os.umask(before)
+    assert seen == {0o600} and (tmp_path / "out" / "a.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_long_names_have_room_for_what_is_added(tmp_path: Path) -> None:
+    for name in ("n" * 255, "\N{SNOWMAN}" * 85):
+        with atomic_path(tmp_path / name) as beside:
+            beside.write_text("x")
+        assert (tmp_path / name).read_text() == "x"
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

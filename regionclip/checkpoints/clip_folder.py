@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.loading import compare, load_strictly
-from regionclip.checkpoints.tensors import save_tensors
+from regionclip.checkpoints.tensors import refuse_non_finite, save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params.language import ClipArchitecture, TextTower, VisionTower
@@ -182,7 +182,11 @@ def save_clip(
         model_cfg: open_clip's model configuration.
         state: Weights under open_clip's names.
         lineage: Hashes of what made the weights; kept in the weights file's metadata.
+
+    Raises:
+        InputError: A weight is not finite.
     """
+    refuse_non_finite(state, path)
     size = model_cfg["vision_cfg"]["image_size"]
     preprocess = {
         "size": [size, size], "mode": "RGB", "mean": list(MEAN), "std": list(STD),

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from regionclip.checkpoints.tensors import refuse_non_finite
 from regionclip.errors import InputError
 
 # Detectron2 writes `model`, MMEngine and open_clip's training write `state_dict`.
@@ -44,19 +45,18 @@ def read_container(path: str | Path) -> Container | Tensor:
         The named tensors; or the tensor, where the file holds a single one without a name.
 
     Raises:
-        InputError: The file is missing or damaged, needs code to be run, or holds something else.
+        InputError: The file is missing or damaged, needs code to be run, or holds something else or numbers that are
+            not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError("the file does not exist", file=path, mend="fetch it, or mend the path")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    if path.suffix == ".npy":
-        return _read_npy(path)
-    content = _read_torch(path)
-    if not isinstance(content, Tensor):
-        return _unwrap(content, path)
-    _require_plain(content, path, None)
+    content = _READERS.get(path.suffix, _read_torch)(path)
+    if isinstance(content, Tensor):
+        _require_plain(content, path, None)
+    elif not isinstance(content, Container):
+        content = _unwrap(content, path)
+    refuse_non_finite({"(the array)": content} if isinstance(content, Tensor) else content.tensors, path)
     return content
 
 
@@ -89,6 +89,9 @@ def _read_torch(path: Path) -> Any:
     except Exception as error:
         # On a damaged file the machinery of pickle raises errors of all kinds.
         raise _refusal(error, path) from None
+
+
+_READERS = {".safetensors": _read_safetensors, ".npy": _read_npy}
 
 
 def _refusal(error: Exception, path: Path) -> InputError:

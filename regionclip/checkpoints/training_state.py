@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
 import re
-import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from regionclip.checkpoints.tensors import refuse_non_finite
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
 
@@ -58,7 +58,11 @@ def publish(state_dict: dict[str, torch.Tensor], path: str | Path, meta: dict[st
         state_dict: The weights; they are copied to the CPU.
         path: The file.
         meta: Plain values about the weights: classes, hashes of what made them, preprocessing.
+
+    Raises:
+        InputError: A weight is not finite.
     """
+    refuse_non_finite(state_dict, path)
     weights = {key: value.detach().cpu() for key, value in state_dict.items()}
     # Given a path, torch.save would put the temporary file's name into the file, and equal weights would differ.
     with atomic_path(path) as beside, beside.open("wb") as file:
@@ -72,7 +76,8 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         The weights, on the CPU, and the meta.
 
     Raises:
-        InputError: The file is absent, damaged, holds anything but tensors and plain values, or lacks a key.
+        InputError: The file is absent, damaged, holds anything but tensors and plain values, lacks a key, or holds a
+            weight that is not finite.
     """
     checkpoint = _load(Path(path), "cpu")
     for key in ("state_dict", "meta"):
@@ -80,15 +85,27 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             raise InputError(
                 "the key is missing", file=path, key=key, mend="give a checkpoint that a training stage wrote"
             )
-    return checkpoint["state_dict"], checkpoint["meta"]
+    state = checkpoint["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise _damaged(Path(path), "its weights are no tensors")
+    refuse_non_finite(state, path)
+    return state, checkpoint["meta"]
 
 
 def _load(path: Path, map_location: Any) -> Any:
     try:
+        # PyTorch writes the sums of a file's parts and compares none: parts of zeros would be taken for whole.
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as parts:
+                if damaged := parts.testzip():
+                    raise _damaged(path, f"{damaged} has another checksum")
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise InputError("the checkpoint does not exist", file=path, mend="run the stage that writes it") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, struct.error) as error:
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # Damage shows as an error of any kind.
         named = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
         if named:
             mend = "give a checkpoint of tensors and plain values; this one could run code when it is loaded"
@@ -96,11 +113,6 @@ def _load(path: Path, map_location: Any) -> Any:
                 "the checkpoint holds a type that is not allowed", file=path, key=named[1], mend=mend
             ) from None
         raise _damaged(path, str(error)) from None
-    except OSError as error:
-        # PyTorch seeks before the start of a file that was cut near its end.
-        if error.errno != errno.EINVAL:
-            raise
-        raise _damaged(path, "it was cut") from None
 
 
 def _damaged(path: Path, reason: str) -> InputError:

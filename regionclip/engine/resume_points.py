@@ -1,4 +1,4 @@
-"""Resume points of a training: written whole or not at all, on a signal too, and the newest whole one found again."""
+"""Resume points of a training: of sound numbers, written whole or not at all, and the newest whole one found again."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, Runner
 
+from regionclip.checkpoints.tensors import non_finite
+from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.stop_request import StopRequest
 from regionclip.errors import InputError, Interrupted, logger
-from regionclip.files import atomic_path
+from regionclip.files import atomic_path, sweep
 
 _log = logger(__name__)
 _PATTERN = "iter_*.pth"
@@ -39,16 +41,18 @@ class ResumePointHook(CheckpointHook):
     Args:
         interval: Iterations between resume points.
         stop: The request; any process's counts for all.
+        sound: Looks at the numbers before they are saved.
 
     Raises:
+        InputError: A number is not finite; the resume points before stay.
         Interrupted: A stop was requested, and the resume point is written.
     """
 
-    def __init__(self, interval: int, stop: StopRequest) -> None:
+    def __init__(self, interval: int, stop: StopRequest, sound: SoundNumbersHook) -> None:
         super().__init__(
             interval, by_epoch=False, max_keep_ckpts=2, save_last=False, backend_args={"backend": "atomic"}
         )
-        self.stop = stop
+        self.stop, self.sound = stop, sound
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -57,6 +61,7 @@ class ResumePointHook(CheckpointHook):
         stops = torch.tensor(float(self.stop.made))
         all_reduce(stops, "max")
         if stops or self.every_n_train_iters(runner, self.interval):
+            self.sound.look(runner)
             self._save_checkpoint(runner)
         if stops:
             # The first process writes; the launcher would end it as soon as another has ended.
@@ -72,8 +77,7 @@ def newest_resume_point(folder: Path) -> Path | None:
     """
     found: list[Path | None] = [None]
     if is_main_process():
-        for left in folder.glob(f".{_PATTERN}"):
-            left.unlink()
+        sweep(folder)
         points = sorted(folder.glob(_PATTERN), key=lambda path: int(path.stem.removeprefix("iter_")), reverse=True)
         found[0] = next((point for point in points if _is_whole(point)), None)
     broadcast_object_list(found)
@@ -82,10 +86,15 @@ def newest_resume_point(folder: Path) -> Path | None:
 
 def _is_whole(point: Path) -> bool:
     try:
-        CheckpointLoader.load_checkpoint(str(point), map_location="cpu", logger=_log)
+        content = CheckpointLoader.load_checkpoint(str(point), map_location="cpu", logger=_log)
     except InputError as error:
         if error.key:
             raise
-        _log.warning("%s The resume point before it is taken, or the training starts anew.", error)
-        return False
-    return True
+        problem = str(error)
+    else:
+        weights = content.get("state_dict") if isinstance(content, dict) else None
+        if weights and not non_finite(weights):
+            return True
+        problem = f"{point} holds no weights, or such as are not finite."
+    _log.warning("%s The resume point before it is taken, or the training starts anew.", problem)
+    return False

@@ -20,6 +20,7 @@ from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
+from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.step_seed_hook import StepSeedHook
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
@@ -56,12 +57,14 @@ def train(
         hooks: Further hooks.
 
     Raises:
-        InputError: The batch cannot be dealt to the processes, or the disk of ``scratch`` is full.
+        InputError: The batch cannot be dealt to the processes, the disk of ``scratch`` is full, or a loss, gradient or
+            weight is not finite; see `SoundNumbersHook`.
         Interrupted: SIGTERM or SIGINT came; the resume point is that of the step in which it came.
         KeyboardInterrupt: A second one came, or the first ended the loader's helpers.
     """
     register_safe_loader()
     scratch.mkdir(parents=True, exist_ok=True)
+    sound = SoundNumbersHook()
     with StopRequest() as stop, full_disk_named(scratch):
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
@@ -71,10 +74,11 @@ def train(
             train_cfg={"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
             optim_wrapper=_optimizer(model, schedule),
             param_scheduler=_schedulers(schedule),
-            default_hooks=_default_hooks(schedule.iterations, stop),
+            default_hooks=_default_hooks(schedule.iterations, stop, sound),
             custom_hooks=[
                 StepSeedHook(seed),
                 JointLossHook(),
+                sound,
                 MLflowHook(history),
                 ProgressHook(title),
                 *(hooks or []),
@@ -106,8 +110,8 @@ def _start(scratch: Path) -> dict[str, Any]:
     return {"load_from": None if point is None else str(point), "resume": point is not None}
 
 
-def _default_hooks(iterations: int, stop: StopRequest) -> dict[str, Any]:
-    return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop), "logger": None}
+def _default_hooks(iterations: int, stop: StopRequest, sound: SoundNumbersHook) -> dict[str, Any]:
+    return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop, sound), "logger": None}
 
 
 def _loader(dataset: torch.utils.data.Dataset, batch_size: int, seed: int) -> dict[str, Any]:

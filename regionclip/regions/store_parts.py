@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from regionclip.errors import InputError
-from regionclip.files import read_json, write_json
+from regionclip.files import put_dir, read_json, temporary_dir, write_json
 from regionclip.regions.store import RegionStore, RegionStoreWriter
 from regionclip.regions.store_merge import merge_stores
 
@@ -59,20 +57,13 @@ class StoreParts:
     @contextmanager
     def writing(self, part: int) -> Iterator[tuple[RegionStoreWriter, list[InputError]]]:
         """Give a writer for the images of a part, and a list for the errors of those that cannot be read."""
-        beside = Path(tempfile.mkdtemp(prefix=f".{self._path(part).name}.", dir=self.folder))
         rejected: list[InputError] = []
-        try:
+        with temporary_dir(self._path(part)) as beside:
             with RegionStoreWriter(beside / _STORE, self.metadata, shard_rows=self.rows, **self.options) as writer:
                 yield writer, rejected
             write_json(beside / _REJECTED, [_described(error) for error in rejected])
-            try:
-                beside.rename(self._path(part))
-            except OSError:
-                # Another worker was first.
-                if not self._path(part).exists():
-                    raise
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            if not self._path(part).exists():
+                put_dir(beside, self._path(part))
 
     def rejected(self) -> Iterator[InputError]:
         """Yield the errors of all images that cannot be read, in their order."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotations.splits import write_detection_set
@@ -15,7 +13,7 @@ from regionclip.data.layout import DEMO_FILES
 from regionclip.data.pictures import Looked
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.demo_world import build_demo_world
-from regionclip.files import atomic_dir
+from regionclip.files import atomic_dir, put_dir, temporary_dir
 from regionclip.runtime import workers
 from regionclip.stages.rejected import set_aside
 
@@ -56,10 +54,7 @@ def _from_files(context: StageContext) -> dict[str, dict[str, int]]:
 @contextmanager
 def _together(root: Path) -> Iterator[Path]:
     """Give a folder to fill with folders; they take their places below ``root`` only if the block succeeds."""
-    root.mkdir(exist_ok=True)
-    with TemporaryDirectory(prefix=".new.", dir=root) as name:
-        beside = Path(name)
+    with temporary_dir(root / "new") as beside:
         yield beside
-        for folder in beside.iterdir():
-            shutil.rmtree(root / folder.name, ignore_errors=True)
-            folder.replace(root / folder.name)
+        for folder in list(beside.iterdir()):
+            put_dir(folder, root / folder.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionclip import runtime
-from regionclip.checkpoints.scratch import clean_scratch, scratch_folder
+from regionclip.checkpoints.scratch import alone, clean_scratch, scratch_folder
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.params import Params, load_params
@@ -55,6 +55,11 @@ def run_stage(name: str, dataset: str | None = None) -> None:
     runtime.check()
     definition, params = read_stage(name, dataset), load_params()
     require_raw(params)
+    with alone(definition.name.replace("@", "_")):
+        _run_alone(definition, params, name, dataset)
+
+
+def _run_alone(definition: StageDefinition, params: Params, name: str, dataset: str | None) -> None:
     inputs, digest, scratch = resolve(definition, params)
     values = definition.values(params.model_dump(mode="json"))
     data = {dep: md5 for dep, md5 in inputs.sums.items() if Path(dep).parts[0] in DATA_FOLDERS}
@@ -75,7 +80,7 @@ def run_stage(name: str, dataset: str | None = None) -> None:
     # The report depends on the folder of sidecars and adds none to it.
     if sidecar in definition.outs:
         write_sidecar(sidecar, definition.name, tracker.run_id, seconds, digest)
-    clean_scratch(file_name)
+    clean_scratch(scratch)
 
 
 def resolve(definition: StageDefinition, params: Params) -> tuple[Inputs, str, Path]:

@@ -75,7 +75,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
     text = write_profile(own, files, clip, captions, student)
     check_params(yaml.safe_load(text), out)
     if out.exists():
-        out.replace(out.with_name(f"{out.name}.before"))
+        out.with_name(f"{out.name}.before").write_bytes(out.read_bytes())
     with atomic_path(out) as beside:
         beside.write_text(text, encoding="utf-8")
     return own, _source_notes(clip, captions, options.regionclip)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.kills import COPIED
+
 ROOT = Path(__file__).parents[2]
-# The package is copied because dvc.yaml names its files as dependencies; params and state are the tests' own.
-COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "regionclip")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

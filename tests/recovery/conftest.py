@@ -24,10 +24,10 @@ ONE_MACHINE = ("--standalone", "--nproc_per_node=2")
 class Training:
     """The program in the folder ``out``, in one process or, with arguments for it, under torch's launcher."""
 
-    def __init__(self, out: Path, seconds: float, *torchrun: str) -> None:
+    def __init__(self, out: Path, seconds: float, *torchrun: str, bad: int = 0) -> None:
         self.out = out
         launcher = ("-m", "torch.distributed.run", *torchrun) if torchrun else ()
-        command = [sys.executable, *launcher, str(PROGRAM), str(out), str(ITERATIONS), str(seconds)]
+        command = [sys.executable, *launcher, str(PROGRAM), str(out), str(ITERATIONS), str(seconds), str(bad)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 

@@ -1,4 +1,4 @@
-"""A training that is told to stop ends with its step, and goes on from there as if nothing had happened."""
+"""A training that is told to stop, or whose numbers are none, ends; it goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -97,4 +97,19 @@ def test_killed_process_ends_the_other_and_a_rerun_resumes(
     again = start(tmp_path / "run", 0.0, *ONE_MACHINE)
     code, errors = again.end()
     assert code == 0, errors[-3000:]
+    assert_whole(tmp_path / "run", rel=1e-5)
+
+
+def test_number_that_is_none_in_one_of_two_processes_stops_both(
+    start: Callable, fit: Callable, resume_points: Callable, assert_whole: Callable, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """At the look before the same resume point, with the exit code of wrong input; what is kept is sound."""
+    monkeypatch.setenv("REGIONCLIP_CHECKPOINT_INTERVAL", "4")
+    code, errors = start(tmp_path / "run", 0.0, *ONE_MACHINE, bad=10).end()
+    assert code != 0 and errors.count("the loss 'loss_fit' is not finite since step 10") == 2, errors[-3000:]
+    # The launcher may end the other before it has ended by itself.
+    assert "exitcode  : 2" in errors and resume_points(tmp_path / "run") == [4, 8]
+    assert not (tmp_path / "run/weight.pt").exists()
+    fit(tmp_path / "run")
     assert_whole(tmp_path / "run", rel=1e-5)

@@ -6,13 +6,13 @@ import errno
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from regionclip.errors import InputError
+from regionclip.files import temporary_dir
 
 _MEND, _ROOM = "fetch it again from its official address", "make room"
 _T = TypeVar("_T")
@@ -34,9 +34,7 @@ def unpack(archive: Path, folder: Path) -> dict[str, int]:
         InputError: It is no archive, is damaged, does not fit on the disk, or has a member that would leave the folder
             or is a file where a folder is.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", dir=folder))
-    try:
+    with temporary_dir(folder / archive.name) as beside:
         _extract(archive, beside)
         sizes = {
             file.relative_to(beside).as_posix(): file.stat().st_size for file in beside.rglob("*") if file.is_file()
@@ -44,8 +42,6 @@ def unpack(archive: Path, folder: Path) -> dict[str, int]:
         _check_places(beside, folder)
         _move(beside, folder)
         return sizes
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _extract(archive: Path, beside: Path) -> None:
