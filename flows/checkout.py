@@ -24,7 +24,7 @@ from regionclip.tracking.store import STATE
 WORKSPACE, REPOSITORY, SCRATCH = "REGIONCLIP_WORKSPACE", "REGIONCLIP_REPOSITORY", "REGIONCLIP_SCRATCH"
 # DVC does not look into its own folder for stages, Git ignores it, and it lies on the disk of the checkout.
 WORKTREE = Path(".dvc/tmp/flow")
-_OWN = {".git", ".dvc", "__pycache__", LOCK, REPORTS}
+_OWN = {".git", ".dvc", LOCK, REPORTS}
 
 
 def checkout(branch: str | None = None) -> dict[str, str]:
@@ -83,7 +83,6 @@ def worktree(home: Path) -> Path:
         _done(git(home, "worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", str(tree), commit))
     # The hooks of `dvc install` would check out outputs here.
     _done(git(tree, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--force", "--detach", commit))
-    _done(git(tree, "clean", "-ffdq"))
     (tree / LOCK).unlink(missing_ok=True)
     if (home / LOCK).exists():
         shutil.copy(home / LOCK, tree / LOCK)
@@ -99,26 +98,28 @@ def worktree(home: Path) -> Path:
 
 
 def share(home: Path, tree: Path, graph: Mapping[str, Stage]) -> None:
-    """Link into the worktree what the commit does not hold and no stage writes: data sets, weights, scratch, mlruns."""
+    """Link into the worktree what the commit does not hold and no stage writes: data sets, weights, scratch, mlruns.
+
+    What runs of other graphs left is removed, because stages read whole folders.
+    """
+    written = [path for stage in graph.values() for path in (*stage.outs, *stage.reports)]
+    kept = [f"--exclude=/{path}" for path in (*written, LOCK, ".dvc")]
+    _done(git(tree, "clean", "-ffdqx", *kept, "--exclude=__pycache__"))
     for name in ("artifacts", "undelivered"):
         (home / STATE / name).mkdir(parents=True, exist_ok=True)
-    _link(home, tree, Path(), {path for stage in graph.values() for path in (*stage.outs, *stage.reports)})
+    _link(home, tree, _OWN | {Path(path).parts[0] for path in written})
     database = STATE / "mlflow.db"
     if not (tree / STATE).is_symlink() and not (tree / database).is_symlink():
         (tree / database).symlink_to(home / database)  # which MLflow has not made yet
 
 
-def _link(home: Path, tree: Path, below: Path, written: Collection[str]) -> None:
-    for entry in (home / below).iterdir():
-        path = below / entry.name
-        inside, name = tree / path, path.as_posix()
-        if name in written or entry.name in _OWN:
+def _link(home: Path, tree: Path, left: Collection[str]) -> None:
+    for entry in home.iterdir():
+        inside = tree / entry.name
+        if entry.name in left:
             continue
-        if inside.is_symlink() and inside.readlink().is_relative_to(home):
-            inside.unlink()
-        if entry.is_dir() and (inside.is_dir() or any(out.startswith(f"{name}/") for out in written)):
-            inside.mkdir(exist_ok=True)
-            _link(home, tree, path, written)
+        if entry.is_dir() and inside.is_dir():
+            _link(entry, inside, {"__pycache__"})
         elif not inside.exists() and not inside.is_symlink():
             inside.symlink_to(entry)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.checkout import REPOSITORY, SCRATCH, WORKSPACE, checkout, worktree
+from flows.checkout import REPOSITORY, SCRATCH, WORKSPACE, checkout, share, worktree
+from flows.dvc_graph import read_graph
 from regionclip.errors import InputError
 from tests.flows.conftest import commit
 
@@ -55,15 +56,17 @@ def test_a_worker_that_knows_neither_says_what_to_set() -> None:
 
 def test_a_worktree_is_the_commit_whatever_lies_in_it_and_in_the_checkout(repository: Path, command: Command) -> None:
     tree = worktree(repository)
-    (repository / "params.yaml").write_text("mine")
+    (repository / "params.yaml").write_text("profile: mine")
     (tree / "params.yaml").write_text("of a run with a profile")
     (tree / "dvc.lock").write_text("of another run")
     (tree / "left").write_text("by a run")
     commit(repository, {"step.py": "another commit"})
     (repository / "step.py").write_text("not committed")
     assert worktree(repository) == tree and (tree / "step.py").read_text() == "another commit"
-    assert (tree / "params.yaml").read_text() == "mine", "it went into the commit"
-    assert not (tree / "dvc.lock").exists() and not (tree / "left").exists()
+    assert (tree / "params.yaml").read_text() == "profile: mine", "it went into the commit"
+    assert not (tree / "dvc.lock").exists()
+    share(repository, tree, read_graph(tree))
+    assert not (tree / "left").exists() and (tree / ".scratch").exists() == (repository / ".scratch").exists()
     assert command(tree, "git", "status", "--porcelain").stdout == ""
     assert command(repository, "git", "status", "--porcelain").stdout == " M step.py\n"
 

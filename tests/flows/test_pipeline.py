@@ -36,8 +36,8 @@ if sys.argv[1].startswith("b"):
 """
 TRAINING = """
 import pathlib, sys, time
-pathlib.Path("training").touch()
 try:
+    pathlib.Path("training").touch()
     time.sleep(60)
 except KeyboardInterrupt:
     pathlib.Path("checkpoint").touch()
@@ -191,7 +191,7 @@ def test_data_and_state_outside_of_the_commit_are_shared(repository: Path, comma
     """A stage reads ignored folders, by link too, writes scratch and mlruns, and a report that Git keeps."""
     step = """
 import pathlib
-text = pathlib.Path("sets/big/one.txt").read_text() + pathlib.Path("data/own.txt").read_text()
+text = pathlib.Path("sets/big/one.txt").read_text() + pathlib.Path("sets/own.txt").read_text()
 for name in (".scratch/point", "mlruns/undelivered/record", "mlruns/mlflow.db", "reports/data_docs/a/index.html"):
     pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True)
     pathlib.Path(name).write_text("written")
@@ -202,7 +202,7 @@ pathlib.Path("data/made/file").write_text(text)
 """
     stage = {
         "cmd": "python step.py",
-        "deps": ["step.py", "sets/big", "data/own.txt"],
+        "deps": ["step.py", "sets/big", "sets/own.txt"],
         "outs": ["data/made", {"reports/plots": {"cache": False}}],
     }
     ignored = (repository / ".gitignore").read_text() + "/sets\n/data\n/reports/data_docs/\n__pycache__\n"
@@ -212,17 +212,19 @@ pathlib.Path("data/made/file").write_text(text)
     (tmp_path / "elsewhere/one.txt").write_text("1")
     (repository / "sets").mkdir()
     (repository / "sets/big").symlink_to(tmp_path / "elsewhere")
-    (repository / "data").mkdir()
-    (repository / "data/own.txt").write_text("2")
+    (repository / "sets/own.txt").write_text("2")
+    (repository / "data/of_another_graph").mkdir(parents=True)
     assert run(repository).message == "1 ran"
     assert [path.name for path in (repository / "reports/plots").iterdir()] == ["new.txt"]
     assert (repository / "data/made/file").read_text() == "12" and not (repository / "data").is_symlink()
+    assert [path.name for path in (repository / WORKTREE / "data").iterdir()] == ["made"]
+    (repository / WORKTREE / "data/left").touch()
     for name in (".scratch/point", "mlruns/undelivered/record", "mlruns/mlflow.db", "reports/data_docs/a/index.html"):
         assert (repository / name).read_text() == "written", name
     assert command(repository, "dvc", "status", "--json").stdout.strip() == "{}"
     (tmp_path / "elsewhere/one.txt").write_text("3")
     assert run(repository).message == "1 ran" and (repository / "data/made/file").read_text() == "32"
-    assert run(repository).message == "1 cached"
+    assert run(repository).message == "1 cached" and not (repository / WORKTREE / "data/left").exists()
 
 
 def test_wrong_place_and_wrong_target_are_named(tmp_path: Path, repository: Path) -> None:
