@@ -1,4 +1,4 @@
-"""README.md, line by line: each is run in a fresh shell of a finished workspace, or stands below with the reason why not."""
+"""README.md, line by line: each is run in a fresh shell of a finished workspace, or is excused here with a reason."""
 
 from __future__ import annotations
 
