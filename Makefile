@@ -34,7 +34,14 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	touch $@
 
+# DVC refuses a folder without Git until it is told so; a repository that is made later is used again.
 demo: install  ## Rebuild the demo from nothing and print its table
+	@if git rev-parse --git-dir > /dev/null 2>&1 || [ -e .git ]; then \
+		[ ! -f .dvc/config.local ] || dvc config --quiet --local --unset core.no_scm 2> /dev/null || true; \
+	else \
+		echo "demo: this folder is no Git repository; DVC runs without one, its experiments and the flows do not"; \
+		dvc config --quiet --local core.no_scm true; \
+	fi
 	dvc repro
 	@$(MAKE) --no-print-directory table
 
