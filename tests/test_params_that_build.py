@@ -52,9 +52,10 @@ def leaves(part: dict[str, Any], value: Any, path: tuple[str, ...] = ()) -> Iter
     part = _schema(part)
     if isinstance(value, dict):
         options = [_schema(one) for one in part.get("anyOf", [part])]
-        section = next(one for one in options if "properties" in one)
-        for name, inner in value.items():
-            yield from leaves(section["properties"][name], inner, (*path, name))
+        properties = next((one["properties"] for one in options if "properties" in one), {})
+        for name, part_of in properties.items():
+            if name in value:
+                yield from leaves(part_of, value[name], (*path, name))
     else:
         yield path, part
 
