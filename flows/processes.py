@@ -17,6 +17,7 @@ from regionclip.errors import printable
 LOCKS = Path(".scratch/locks")
 
 _running: set[subprocess.Popen[str]] = set()
+_held: list[int] = []  # locks that what this process started shares
 _guard = threading.Lock()
 stopping = threading.Event()
 
@@ -54,6 +55,7 @@ def run(
             text=True,
             errors="replace",
             start_new_session=True,
+            pass_fds=_held,
         )
         _running.add(process)
     tail: list[str] = []
@@ -70,7 +72,7 @@ def run(
 
 @contextmanager
 def alone_in(root: Path, log: Callable[[str], None]) -> Iterator[None]:
-    """Keep other pipeline runs out of a checkout; wait while one is in it. The end of a process ends its hold."""
+    """Keep other pipeline runs out of a checkout; wait while one, or what a killed one left, is in it."""
     (root / LOCKS).mkdir(parents=True, exist_ok=True)
     with (root / LOCKS / "pipeline").open("w") as handle:
         try:
@@ -78,7 +80,11 @@ def alone_in(root: Path, log: Callable[[str], None]) -> Iterator[None]:
         except BlockingIOError:
             log(f"Waiting for another pipeline run in {root} to end.")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+        _held.append(handle.fileno())
+        try:
+            yield
+        finally:
+            _held.remove(handle.fileno())
 
 
 @contextmanager

@@ -44,8 +44,9 @@ def main(lock: str, command: list[str]) -> int:
     fcntl.flock(handle, fcntl.LOCK_EX)
     if os.getppid() != parent:
         return INTERRUPTED
-    # DVC inherits the lock, so that it outlives a kill of this process.
-    running = subprocess.Popen(command, pass_fds=[handle])
+    # DVC inherits the lock, and that of the checkout, so that they outlive a kill of this process.
+    os.set_inheritable(handle, True)
+    running = subprocess.Popen(command, close_fds=False)
     code = running.wait()
     if code < 0:
         # The command itself was killed; what it had started is not to go on unseen.

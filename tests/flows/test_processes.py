@@ -160,3 +160,25 @@ def test_dvc_killed_while_hashing_leaves_what_the_next_run_mends(repository: Pat
     assert code == 0, tail
     assert command(repository, "dvc", "status", "--json", "a").stdout.strip() == "{}"
     assert (repository / "a.txt").stat().st_size == 300_000_000
+
+
+def test_a_checkout_is_held_until_what_a_killed_run_left_has_ended(tmp_path: Path) -> None:
+    """The next run resets the worktree, so nobody may still write there."""
+    command = (
+        "import pathlib, time\ntry:\n    pathlib.Path('began').touch()\n    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    time.sleep(2)\n    pathlib.Path('ended').touch()\n"
+    )
+    run = (
+        "import sys\nfrom pathlib import Path\nfrom flows import processes\nroot = Path(sys.argv[1])\n"
+        "with processes.alone_in(root, print):\n"
+        "    processes.run([sys.executable, '-c', sys.argv[2]], root=root, lock='a', settings={}, log=print)\n"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", run, str(tmp_path), command], cwd=Path(__file__).parents[2])
+    while not (tmp_path / "began").exists():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    said: list[str] = []
+    with processes.alone_in(tmp_path, said.append):
+        assert (tmp_path / "ended").exists() and "Waiting for another pipeline run" in said[0]

@@ -20,6 +20,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows.checkout import WORKTREE
 from tests.ops.conftest import IDENTITY, PROGRAMS, ROOT, running, wait_until
 
 SOON = 180.0  # seconds for what takes a few on an idle machine
@@ -109,7 +110,8 @@ class Place:
         (self.folder / "step.py").write_text(STEP)
         (self.folder / "train.py").write_text((TRACKED if tracked else TRAIN) + THEN)
         (self.folder / ".gitignore").write_text("/*.log\n/*.txt\n/hold\n/.scratch\n/mlruns\n__pycache__\n")
-        (self.folder / "hold").touch()
+        for shared in ("hold", "steps.log", "ran.log"):
+            (self.folder / shared).touch()  # a run's worktree links what Git does not know
         for program in (("git", "init", "--quiet", "-b", "main"), ("dvc", "init", "--quiet"), ("git", "add", ".")):
             self.command(*program)
         self.command("git", *IDENTITY, "commit", "--quiet", "-m", "Four small stages")
@@ -151,8 +153,8 @@ class Place:
         return path.read_text().split() if path.exists() else []
 
     def recorded(self) -> set[str]:
-        """Names of the stages that dvc.lock holds."""
-        lock = self.folder / "dvc.lock"
+        """Names of the stages that dvc.lock of the last run's worktree holds."""
+        lock = self.folder / WORKTREE / "dvc.lock"
         return set((yaml.safe_load(lock.read_text()) or {}).get("stages", {})) if lock.exists() else set()
 
     def wait_for_training(self) -> None:

@@ -18,6 +18,7 @@ from uuid import UUID
 import psutil
 import pytest
 
+from flows.checkout import WORKTREE
 from regionclip.tracking.store import EXPERIMENT, connect
 from regionclip.tracking.undelivered import FOLDER
 from tests.ops.conftest import HOST, PROGRAMS, free_port, running, status, wait_until
@@ -112,7 +113,7 @@ def test_run_of_a_dead_worker_is_marked_crashed(crashed: dict[str, tuple[Place, 
     place, run, _ = crashed[killed]
     state = place.state(run)
     assert state.is_crashed() and state.message == "No heartbeat: its process is gone."
-    assert place.recorded() == {"prepare", "side"} and not (place.folder / "train.txt").exists()
+    assert place.recorded() == {"prepare", "side"} and not (place.folder / WORKTREE / "train.txt").exists()
 
 
 def test_waiting_run_starts_and_resumes_the_training(crashed: dict[str, tuple[Place, UUID, UUID]]) -> None:
