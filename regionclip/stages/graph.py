@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from regionclip.errors import InputError
+from regionclip.params import load_params
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def _items(foreach: list[str] | str, path: Path) -> list[str]:
     """Return the items of a ``foreach``: a list, or ``${a.b}``, which DVC takes from params.yaml beside its file."""
     if isinstance(foreach, list):
         return foreach
-    value = yaml.safe_load(path.with_name("params.yaml").read_text(encoding="utf-8"))
+    value = load_params(path.with_name("params.yaml")).model_dump()
     for part in foreach.removeprefix("${").removesuffix("}").split("."):
         value = value[part]
     return value

@@ -71,9 +71,14 @@ def test_item_of_a_foreach_stage(graph: Path) -> None:
 
 def test_items_may_stand_in_the_params(graph: Path) -> None:
     graph.write_text(GRAPH.replace("[coco, lvis]", "${data.sets}"))
-    graph.with_name("params.yaml").write_text("data: {sets: [lvis]}")
+    params = (ROOT / "tests/tiny.yaml").read_text()
+    params = params.replace("sets: [coco, lvis]", "sets: [lvis]").replace("dataset: coco", "dataset: lvis")
+    graph.with_name("params.yaml").write_text(params)
     assert read_stage("finetune", "lvis", graph).name == "finetune@lvis"
     with pytest.raises(InputError, match="no such item 'coco'. To mend: items are lvis"):
+        read_stage("finetune", "coco", graph)
+    graph.with_name("params.yaml").write_text("sets: [")
+    with pytest.raises(InputError, match="not YAML"):
         read_stage("finetune", "coco", graph)
 
 
