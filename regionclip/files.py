@@ -38,6 +38,7 @@ _MARKS = {  # UTF-32's begins as UTF-16's does
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_GUESSED: set[str] = set()  # files whose encoding the log has told
 _START = 1 << 20  # bytes of a text that tell its encoding
 _LETTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # of UTF-8, above ASCII
 # One that is paired, one that is alone, any other.
@@ -320,7 +321,8 @@ def text_encoding(path: str | Path) -> str:
     """
     with Path(path).open("rb") as file:
         encoding = _encoding(file.read(_START))
-    if encoding == "cp1252":
+    if encoding == "cp1252" and str(path) not in _GUESSED:
+        _GUESSED.add(str(path))
         _log.warning("%s: not UTF-8, so read as Windows' cp1252; save it as UTF-8 to be sure of its letters", path)
     return encoding
 
