@@ -1,93 +1,174 @@
-"""Contract of COCO and LVIS annotation files: images, boxes, categories and how they refer to each other."""
+"""Contract of COCO and LVIS annotation files: every record is sound, every box of the user's file accounted for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from regionclip.contracts.checkpoint import Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.data.annotations.quarantine import BORDER
-from regionclip.data.annotations.tables import INTEGER, LIST, NUMBER, TEXT, boxes_array, read_object, records_table
+from regionclip.data.annotations.annotation_files import (
+    RULES,
+    Boxes,
+    class_name,
+    mask_problem,
+    picture_name,
+)
 
-Kind = Literal["coco", "lvis"]
-
-_SIDES = {"over_left": "left", "over_top": "upper", "over_right": "right", "over_bottom": "lower"}
 _AGAIN = "mend the annotation file, or run the stage that wrote it again"
+_CROWD, _IGNORE, _SMALL = "a crowd", "marked 'ignore'", "below one pixel"
+_OTHER = "of a class that the split does not use"
 
 
 class BoxTables(NamedTuple):
-    """The three tables of an annotation file (or of several, told apart by the column ``file``).
+    """The tables of an annotation file (or of several, told apart by the column ``file``).
 
     Attributes:
         images: file, id, name (relative to the image folder), width, height in pixels.
-        annotations: file, id, image_id, category_id, bbox_x, bbox_y, bbox_w, bbox_h in pixels, area, what is known of
-            image and category, and by how many pixels the box leaves the image on each side.
-        categories: file, id, name.
+        annotations: file, id, image_id, category_id, category_name, bbox_x, bbox_y, bbox_w, bbox_h in pixels, and
+            ``unused``: why the box is no object to train on (a crowd, marked "ignore", below one pixel), or None.
+        categories: file, id, name (as classes are called).
+        faults: part, file, record, fault (the problem): the records that are in no other table.
     """
 
     images: pd.DataFrame
     annotations: pd.DataFrame
     categories: pd.DataFrame
+    faults: pd.DataFrame
 
 
-def read_box_tables(file: str | Path, kind: Kind) -> BoxTables:
-    """Read an annotation file.
-
-    Raises:
-        InputError: The file is absent or is not JSON.
-        DataCheckFailed: A record lacks a key or holds another type in it.
-    """
-    file = Path(file)
-    content = read_object(file)
-    numbers = {"id": INTEGER, "width": INTEGER, "height": INTEGER}
-    if kind == "coco":
-        images = records_table(content, "images", file, {**numbers, "file_name": TEXT})
-        images = images.rename(columns={"file_name": "name"})
-        categories = records_table(content, "categories", file, {"id": INTEGER, "name": TEXT})
-        more: dict[str, tuple[type, ...]] = {"iscrowd": INTEGER}
-    else:
-        lists = {"neg_category_ids": LIST, "not_exhaustive_category_ids": LIST}
-        images = records_table(content, "images", file, {**numbers, "coco_url": TEXT, **lists})
-        # LVIS gives no file name; folder and file are the last two parts of the address.
-        images["name"] = ["/".join(PurePosixPath(url).parts[-2:]) for url in images.pop("coco_url")]
-        categories = records_table(content, "categories", file, {"id": INTEGER, "name": TEXT, "frequency": TEXT})
-        more = {}
-    keys = {"id": INTEGER, "image_id": INTEGER, "category_id": INTEGER, "bbox": LIST, "area": NUMBER, **more}
-    annotations = _with_boxes(records_table(content, "annotations", file, keys), images, categories)
-    if kind == "lvis":
-        images, annotations = _with_negatives(images, annotations, categories)
-    return BoxTables(images, annotations, categories)
+def box_tables(boxes: Boxes, *, masks: bool = False) -> BoxTables:
+    """Turn what an annotation file holds into tables; with ``masks`` also what is wrong with each box's mask."""
+    content, file = boxes.content, str(boxes.file)
+    names = {category["id"]: class_name(category) for category in content["categories"]}
+    sides = np.array([box["bbox"] for box in content["annotations"]], np.float64).reshape(-1, 4)
+    annotations = _table(content["annotations"], ("id", "image_id", "category_id")).assign(
+        category_name=[names[box["category_id"]] for box in content["annotations"]],
+        **{f"bbox_{side}": sides[:, column] for column, side in enumerate("xywh")},
+        unused=pd.Series([_unused(box) for box in content["annotations"]], dtype=object),
+    )
+    if masks:
+        annotations["segmentation"] = pd.Series(_mask_problems(content), dtype=object)
+    faults = [(fault.part, fault.record, fault.rule.problem) for fault in boxes.faults]
+    tables = BoxTables(
+        _table(content["images"], ("id", "width", "height")).assign(name=[picture_name(i) for i in content["images"]]),
+        annotations,
+        pd.DataFrame({"id": list(names), "name": list(names.values())}),
+        pd.DataFrame(faults, columns=["part", "record", "fault"]),
+    )
+    return BoxTables(*(table.assign(file=file) for table in tables))
 
 
 def join_tables(tables: Iterable[BoxTables]) -> BoxTables:
     """Put the tables of several files under each other."""
-    images, annotations, categories = (pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True))
-    return BoxTables(images, annotations, categories)
+    return BoxTables(*(pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True)))
 
 
-def box_checks(name: str, tables: BoxTables, kind: Kind) -> list[Check]:
-    """Return the checks of annotation files.
+def box_checks(name: str, tables: BoxTables) -> list[Check]:
+    """Return the checks of annotation files: one expectation for each rule of a sound record.
 
     Args:
         name: Name of the data set, for the report.
         tables: Of one file or several.
-        kind: LVIS files have frequencies and per-image lists of classes too.
     """
-    record = ("file", "id")
-    suites = {
-        "images": (tables.images, _image_expectations(kind)),
-        "categories": (tables.categories, _category_expectations(kind)),
-        "annotations": (tables.annotations, _annotation_expectations(kind)),
-    }
-    return [
-        Check(gx.ExpectationSuite(name=f"{name} {part}", expectations=expectations), table, record)
-        for part, (table, expectations) in suites.items()
+    checks = []
+    for part, rules in RULES.items():
+        sound = getattr(tables, part)
+        broken = tables.faults[tables.faults["part"] == part]
+        sound = pd.DataFrame(
+            {"file": sound["file"], "record": f"{part[:-1]} " + sound["id"].astype(str), "fault": None}
+        )
+        expectations = [
+            gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said(f"the file lists no {part[:-1]}", _AGAIN)),
+            *(
+                gxe.ExpectColumnValuesToNotBeInSet(
+                    column="fault", value_set=[rule.problem], meta=said(rule.problem, rule.mend, rule.key)
+                )
+                for rule in {rule.problem: rule for rule in rules}.values()
+            ),
+        ]
+        table = pd.concat([broken[["file", "record", "fault"]], sound], ignore_index=True)
+        suite = gx.ExpectationSuite(name=f"{name} {part}", expectations=expectations)
+        checks.append(Check(suite, table.astype({"fault": object}), ("file", "record")))
+    return checks
+
+
+def mask_check(name: str, annotations: pd.DataFrame) -> Check:
+    """Return the check that each annotation has a mask of its image: training and measuring of masks need it.
+
+    Args:
+        name: Name of the data set.
+        annotations: See `box_tables`, with masks.
+    """
+    problem = "masks are asked for, and the annotation has none that fits its image"
+    meta = said(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
+    suite = gx.ExpectationSuite(
+        name=f"{name} masks", expectations=[gxe.ExpectColumnValuesToBeNull(column="segmentation", meta=meta)]
+    )
+    return Check(suite, annotations, ("file", "id", "segmentation"))
+
+
+def box_account(
+    annotations: pd.DataFrame,
+    source: Mapping[str, Any],
+    left_out: int,
+    base: Sequence[int] | None = None,
+    used: int | None = None,
+) -> dict[str, Any]:
+    """Return where the boxes of a split's file go.
+
+    Args:
+        annotations: What stage `data` wrote of it; see `BoxTables`.
+        source: What is known of the user's file: how many ``annotations``, and ``set_aside`` by reason.
+        left_out: Boxes of classes that the split does not have.
+        base: Ids of the classes that are trained on; None for a split that is measured on, where only crowds are none.
+        used: Boxes that the training's data set gives.
+
+    Returns:
+        file (boxes in the user's file), used (trained or measured on), not_used (reason -> boxes), and unexplained:
+        how many more are in the file than all the others together.
+    """
+    unused = annotations["unused"]
+    if base is None:
+        unused = unused.where(unused != _SMALL, None)
+        used = int(unused.isna().sum())
+    else:
+        unused = unused.where(annotations["category_id"].isin(base), _OTHER)
+    reasons = Counter(source["set_aside"]) + Counter({_OTHER: left_out})
+    reasons += Counter({why: int(count) for why, count in unused.dropna().value_counts().items()})
+    rest = source["annotations"] - used - reasons.total()
+    return {"file": source["annotations"], "used": used, "not_used": dict(reasons), "unexplained": rest}
+
+
+def account_check(name: str, files: Mapping[str, Path], accounts: Mapping[str, Mapping[str, Any]]) -> Check:
+    """Return the check that no box of the user's files is lost without a reason.
+
+    Args:
+        name: Name of the data set.
+        files: Split -> the user's file.
+        accounts: Split -> see `box_account`.
+    """
+    keys = ("file", "used", "unexplained")
+    rows = [(str(files[split]), split, *(account[key] for key in keys)) for split, account in accounts.items()]
+    expectations = [
+        gxe.ExpectColumnValuesToBeInSet(
+            column="unexplained",
+            value_set=[0],
+            meta=said("boxes are lost without a reason", "run the stage `data` again", "annotations"),
+        ),
+        gxe.ExpectColumnValuesToBeBetween(
+            column="used",
+            min_value=1,
+            meta=said("no box is left to use (crowds and boxes below a pixel are none)", "label some", "annotations"),
+        ),
     ]
+    suite = gx.ExpectationSuite(name=f"{name} account of boxes", expectations=expectations)
+    return Check(suite, pd.DataFrame(rows, columns=["file", "split", "listed", *keys[1:]]), ("file", "split", "listed"))
 
 
 def size_expectations() -> list[Any]:
@@ -103,98 +184,16 @@ def size_expectations() -> list[Any]:
     ]
 
 
-def _image_expectations(kind: Kind) -> list[Any]:
-    lists = gxe.ExpectColumnValuesToBeInSet(
-        column="unknown_listed",
-        value_set=[0],
-        meta=said("the image lists ids that are no category", _AGAIN, "neg_category_ids"),
-    )
-    return size_expectations() + ([lists] if kind == "lvis" else [])
+def _table(records: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame({key: [record[key] for record in records] for key in keys}, dtype=np.int64)
 
 
-def _annotation_expectations(kind: Kind) -> list[Any]:
-    outside = f"more than {BORDER:g} pixel beyond the"
-    expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the file holds no box", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "id"], meta=said("an id occurs twice", _AGAIN)),
-        gxe.ExpectColumnValuesToNotBeNull(column="image_name", meta=said("there is no such image", _AGAIN, "image_id")),
-        gxe.ExpectColumnValuesToNotBeNull(
-            column="category_name", meta=said("there is no such category", _AGAIN, "category_id")
-        ),
-        *(
-            gxe.ExpectColumnValuesToNotBeNull(column=column, meta=said("not a number", _AGAIN, column.split("_")[0]))
-            for column in ("bbox_x", "bbox_y", "bbox_w", "bbox_h", "area")
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column,
-                min_value=0,
-                strict_min=True,
-                meta=said("the box is empty", "drop the box or mend it", "bbox"),
-            )
-            for column in ("bbox_w", "bbox_h")
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column,
-                max_value=BORDER,
-                meta=said(f"the box is {outside} {side} border", "clip the box, or mend the image's size", "bbox"),
-            )
-            for column, side in _SIDES.items()
-        ),
-        gxe.ExpectColumnValuesToBeBetween(column="area", min_value=0, meta=said("the area is negative", _AGAIN)),
-    ]
-    if kind == "coco":
-        last = gxe.ExpectColumnValuesToBeInSet(column="iscrowd", value_set=[0, 1], meta=said("neither 0 nor 1", _AGAIN))
-    else:
-        problem = "the class is annotated in an image that lists it as absent"
-        last = gxe.ExpectColumnValuesToBeInSet(
-            column="listed_absent", value_set=[False], meta=said(problem, _AGAIN, "category_id")
-        )
-    return [*expectations, last]
+def _mask_problems(content: Mapping[str, Any]) -> list[str | None]:
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    return [mask_problem(box.get("segmentation"), sizes[box["image_id"]]) for box in content["annotations"]]
 
 
-def _category_expectations(kind: Kind) -> list[Any]:
-    expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the file lists no category", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "id"], meta=said("an id occurs twice", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "name"], meta=said("a name occurs twice", _AGAIN)),
-        gxe.ExpectColumnValuesToMatchRegex(column="name", regex=r"\S", meta=said("the name is empty", _AGAIN)),
-    ]
-    if kind == "lvis":
-        known = said("the frequency is none of f, c, r", _AGAIN)
-        expectations.append(gxe.ExpectColumnValuesToBeInSet(column="frequency", value_set=["f", "c", "r"], meta=known))
-    return expectations
-
-
-def _with_boxes(annotations: pd.DataFrame, images: pd.DataFrame, categories: pd.DataFrame) -> pd.DataFrame:
-    """Add the box's numbers, image and category, and how far it leaves the image."""
-    left, top, width, height = boxes_array(annotations, "bbox").T
-    # An id that occurs twice is found by another expectation.
-    of_image = images.drop_duplicates("id").set_index("id").reindex(annotations["image_id"])
-    names = categories.drop_duplicates("id").set_index("id")["name"]
-    return annotations.drop(columns="bbox").assign(
-        bbox_x=left,
-        bbox_y=top,
-        bbox_w=width,
-        bbox_h=height,
-        over_left=-left,
-        over_top=-top,
-        over_right=left + width - of_image["width"].to_numpy(np.float64),
-        over_bottom=top + height - of_image["height"].to_numpy(np.float64),
-        image_name=of_image["name"].to_numpy(),
-        category_name=names.reindex(annotations["category_id"]).to_numpy(),
-    )
-
-
-def _with_negatives(
-    images: pd.DataFrame, annotations: pd.DataFrame, categories: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Count listed ids that are no category; mark boxes of classes that their image lists as absent."""
-    known = set(categories["id"])
-    listed = images["neg_category_ids"] + images["not_exhaustive_category_ids"]
-    absent = {(row.id, category) for row in images.itertuples() for category in row.neg_category_ids}
-    images = images.assign(unknown_listed=[len(set(row) - known) for row in listed])
-    pairs = zip(annotations["image_id"], annotations["category_id"], strict=True)
-    annotations = annotations.assign(listed_absent=[pair in absent for pair in pairs])
-    return images.drop(columns=["neg_category_ids", "not_exhaustive_category_ids"]), annotations
+def _unused(box: Mapping[str, Any]) -> str | None:
+    if box.get("iscrowd"):
+        return _IGNORE if box.get("ignore") else _CROWD
+    return _SMALL if min(box["bbox"][2:]) < 1 else None

@@ -48,7 +48,11 @@ def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def gate(
-    stage: str, checks: Sequence[Check], reports: Path = REPORTS, pages: Mapping[str, str] | None = None
+    stage: str,
+    checks: Sequence[Check],
+    reports: Path = REPORTS,
+    pages: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Run the checks of a stage; write and log REPORTS/checks/STAGE.json and REPORTS/data_docs/STAGE in any case.
 
@@ -57,6 +61,7 @@ def gate(
         checks: See `Check`.
         reports: Folder of the reports.
         pages: More pages of the Data Docs: title -> HTML.
+        about: What the report says beside the results.
 
     Returns:
         The results; see `run_checks`.
@@ -70,7 +75,7 @@ def gate(
     errors, warnings = ([r for r in results if not r["success"] and r["severity"] == kind] for kind in (ERROR, WARNING))
     report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
     counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
-    write_json(report, {"success": not errors, **counts, "results": results})
+    write_json(report, {"success": not errors, **counts, **(about or {}), "results": results})
     build_data_docs(context, data_docs, f"Data Docs of {stage}", results, pages or {})
     if tracker := current_tracker():
         tracker.log_artifact(report)
@@ -122,7 +127,7 @@ def _failure(failed: list[dict[str, Any]], report: Path) -> DataCheckFailed:
     if first["records"]:
         where = dict(first["records"][0])
         file = where.pop("file")
-        record = ", ".join(f"{column} {value}" for column, value in where.items())
+        record = ", ".join(value if column == "record" else f"{column} {value}" for column, value in where.items())
         problem += f" ({first['unexpected']} records)" if first["unexpected"] > 1 else ""
     elif first["observed"] is not None:
         problem += f" (found {first['observed']})"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.boxes import BORDER
 from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
+from regionclip.data.annotations.annotation_files import BORDER
 
 MOST = 1_000_000
 """Detections that are looked at; LVIS's validation set has six million of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,22 @@ def overlap_with_novel(pool: ConceptPool, novel: Collection[str]) -> dict[str, i
     """Return the novel class names that are concepts, with their counts: reported, for captions may name them."""
     counts = dict(zip(pool.concepts, pool.counts, strict=True))
     return {name: counts[name] for name in novel if name in counts}
+
+
+def twin_check(name: str, classes: pd.DataFrame, twins: Mapping[str, str]) -> Check:
+    """Return the check, a warning, that CLIP can tell the classes of a data set apart.
+
+    Args:
+        name: Name of the data set.
+        classes: Columns file, id, name.
+        twins: See `same_to_clip`.
+    """
+    table = classes[["file", "id", "name"]].assign(twin=classes["name"].map(twins).astype(object))
+    table["twin"] = table["twin"].where(table["twin"].notna(), None)
+    meta = said("CLIP cannot tell the class from another one: their prompts have the same tokens", "rename one", "name")
+    expectation = gxe.ExpectColumnValuesToBeNull(column="twin", severity=WARNING, meta=meta)
+    suite = gx.ExpectationSuite(name=f"{name} class names", expectations=[expectation])
+    return Check(suite, table, ("file", "id", "name"))
 
 
 def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) -> Check:

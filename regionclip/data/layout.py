@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from regionclip.errors import InputError
 from regionclip.files import read_json
@@ -147,27 +147,36 @@ def load_classes(name: DatasetName, root: Path = Path("data")) -> ClassList:
     """Read ROOT/NAME/classes.json.
 
     Raises:
-        InputError: The file is absent, is not JSON, or an entry lacks a key or has an unknown split.
+        InputError: See `read_classes`.
     """
-    path = root / name / "classes.json"
-    content = read_json(path)
-    entries = content.get("classes") if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not entries:
-        raise InputError("there is no list of classes", file=path, key="classes", mend="run the stage 'data' again")
-    for number, entry in enumerate(entries):
-        for key in ("id", "name", "split"):
-            if key not in entry:
-                raise InputError(
-                    "the key is missing", file=path, record=number, key=key, mend="run the stage 'data' again"
-                )
-        if entry["split"] not in ("base", "novel"):
-            raise InputError(
-                f"'{entry['split']}' is no split", file=path, record=number, key="split", mend="use base or novel"
-            )
-    entries = sorted(entries, key=lambda entry: entry["id"])
+    entries = read_classes(root / name / "classes.json")
     return ClassList(
         names=tuple(entry["name"] for entry in entries),
         ids=tuple(entry["id"] for entry in entries),
         base=tuple(entry["split"] == "base" for entry in entries),
         frequency={entry["name"]: entry["frequency"] for entry in entries if "frequency" in entry},
     )
+
+
+def read_classes(path: Path) -> list[dict[str, Any]]:
+    """Read the entries of a classes.json, by their ids: id, name, split, and for LVIS frequency.
+
+    Raises:
+        InputError: The file is absent, is not JSON, or an entry lacks a key, is there twice or has an unknown split.
+    """
+    mend = "run the stage 'data' again"
+    content = read_json(path)
+    entries = content.get("classes") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise InputError("there is no list of classes", file=path, key="classes", mend=mend)
+    for number, entry in enumerate(entries):
+        for key, kind in (("id", int), ("name", str), ("split", str)):
+            if not isinstance(entry, dict) or not isinstance(entry.get(key), kind):
+                raise InputError("the key is missing", file=path, record=number, key=key, mend=mend)
+            if key != "split" and any(other[key] == entry[key] for other in entries[:number]):
+                raise InputError("another class has it too", file=path, record=number, key=key, mend=mend)
+        if entry["split"] not in ("base", "novel"):
+            raise InputError(
+                f"'{entry['split']}' is no split", file=path, record=number, key="split", mend="use base or novel"
+            )
+    return sorted(entries, key=lambda entry: entry["id"])

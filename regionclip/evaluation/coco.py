@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from regionclip.data.annotations.truth import Truth, cut_to_classes, load_truth
+from regionclip.data.annotations.annotation_files import keep_categories
+from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
 from regionclip.evaluation.detections import Detection, Detections, read_detections
@@ -91,7 +92,7 @@ def evaluate_coco_constrained(
     """Measure AP where only the base or only the novel classes exist: the constrained protocol.
 
     The truth is cut to these classes and images left without any object are dropped, as in the official files of
-    the 48 and of the 17 classes (`cut_to_classes`). The numbers are higher than the generalised ones, as no class of
+    the 48 and of the 17 classes (`keep_categories`). The numbers are higher than the generalised ones, as no class of
     the other group competes; never compare the two.
 
     Args:
@@ -111,7 +112,8 @@ def evaluate_coco_constrained(
             missing.
     """
     whole = load_truth(annotations, masks=iou_type == "segm")
-    truth = cut_to_classes(whole, names)
+    ids = {category["id"] for category in whole["categories"] if category["name"] in names}
+    truth = keep_categories(whole, ids, keep_empty=False)
     ordered = _names_by_id(truth)
     _require_names(ordered, names, annotations)
     given = read_detections(detections, {**truth, "images": whole["images"]}, masks=iou_type == "segm")

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import open_clip
 import pandas as pd
+from rich.console import Console
+from rich.table import Table
 
 from regionclip import runtime
-from regionclip.contracts.boxes import box_checks, join_tables, read_box_tables
+from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
+from regionclip.contracts.boxes import (
+    BoxTables,
+    account_check,
+    box_account,
+    box_checks,
+    box_tables,
+    join_tables,
+    mask_check,
+)
 from regionclip.contracts.captions import (
     caption_checks,
     captioned_check,
@@ -23,13 +36,26 @@ from regionclip.contracts.images import image_file_check, image_files_table
 from regionclip.contracts.official_counts import CAPTIONED, NAMES, caption_counts_check, detection_counts_check
 from regionclip.contracts.quarantine_page import quarantine_page, read_rejected
 from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
-from regionclip.contracts.splits import TRAIN, read_classes, split_checks
+from regionclip.contracts.splits import TRAIN, class_table, split_checks
+from regionclip.contracts.text import twin_check
+from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.layout import DatasetName, captioned_scenes, data_sets, detection_set, splits
+from regionclip.data.datasets.detection import boxes_dataset
+from regionclip.data.layout import (
+    PICTURES,
+    DatasetName,
+    DetectionSet,
+    captioned_scenes,
+    data_sets,
+    detection_set,
+    load_classes,
+    splits,
+)
 from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import SUFFIX
-from regionclip.files import write_json
+from regionclip.files import read_json, write_json
 from regionclip.stages.rejected import FOLDER, set_aside
+from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
 
 if TYPE_CHECKING:
     from regionclip.params import CheckData
@@ -42,11 +68,12 @@ MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the
 
 @dataclass
 class _Part:
-    """What one set gives: its checks, its pictures, and the profiles of its boxes."""
+    """What one set gives: its checks, its pictures, and the profiles and accounts of its boxes by split."""
 
     checks: list[Check]
     pictures: list[Pictures]
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
+    accounts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -71,9 +98,22 @@ def run(context: StageContext) -> dict[str, Any]:
     shared = shared_picture_check(pictures, known=frozenset() if demo else frozenset({"lvis"}))
     write_json(BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
     checks = [check for part in parts for check in part.checks]
-    results = gate(STAGE, [*checks, shared], pages={"Quarantine": quarantine_page(rejected)})
+    accounts = {dataset: part.accounts for dataset, part in boxes.items()}
+    _show(accounts)
+    page = {"Quarantine": quarantine_page(rejected)}
+    results = gate(STAGE, [*checks, shared], pages=page, about={"boxes": accounts})
     counted = sum(len(picture.table) for picture in pictures)
-    return {**counts_of(results), "images": counted, "rejected": len(rejected)}
+    return {**counts_of(results), "images": counted, "rejected": len(rejected), "boxes": accounts}
+
+
+def _show(accounts: dict[str, dict[str, dict[str, Any]]]) -> None:
+    """Print the account of boxes: so many in the file, so many used, the rest by reason."""
+    shown = Table("set", "split", "boxes in the file", "used", "not used", box=None)
+    for dataset, of_split in accounts.items():
+        for split, account in of_split.items():
+            reasons = ", ".join(f"{count} {why}" for why, count in account["not_used"].items())
+            shown.add_row(dataset, split, str(account["file"]), str(account["used"]), reasons)
+    Console(highlight=False, markup=False).print(shown)
 
 
 def _pairs() -> _Part:
@@ -133,20 +173,80 @@ def _supervised(context: StageContext, dataset: DatasetName) -> bool:
 
 def _detection(context: StageContext, dataset: DatasetName, seen: dict[Path, Looked]) -> _Part:
     sets = {split: detection_set(dataset, split, DATA) for split in splits(dataset, DATA)}
-    tables = {split: read_box_tables(where.annotations, dataset) for split, where in sets.items()}
-    files = {
+    files = _user_files(context, dataset, sets)
+    masks = getattr(getattr(context.params.finetune, dataset), "masks", False)
+    tables = {
+        split: box_tables(read_boxes(where.annotations, dataset, shown=files[split]), masks=masks)
+        for split, where in sets.items()
+    }
+    pictures = {
         split: image_files_table(tables[split].images, where.images, runtime.workers(), seen)
         for split, where in sets.items()
     }
-    classes = read_classes(DATA / dataset / "classes.json", dataset)
+    classes = class_table(DATA / dataset / "classes.json")
     base = classes.loc[classes["split"] == "base", "id"].tolist()
     profiles = {split: box_profile(table, base) for split, table in tables.items()}
+    accounts = _accounts(dataset, sets[TRAIN], tables, base)
+    whole = join_tables(tables.values())
     checks = [
-        *box_checks(dataset, join_tables(tables.values()), dataset),
-        *split_checks(dataset, dataset, classes, tables, files, supervised=_supervised(context, dataset)),
-        image_file_check(dataset, pd.concat(files.values(), ignore_index=True)),
+        *box_checks(dataset, whole),
+        *([mask_check(dataset, whole.annotations)] if masks else []),
+        *split_checks(dataset, classes, tables, pictures, supervised=_supervised(context, dataset)),
+        account_check(dataset, files, accounts),
+        _class_names(context, dataset, classes),
+        image_file_check(dataset, pd.concat(pictures.values(), ignore_index=True)),
         drift_check(dataset, TRAIN, profiles),
         *_demanded(context.params.check_data, dataset, profiles),
     ]
-    pictures = [Pictures(dataset, split, table, trained=split == TRAIN) for split, table in files.items()]
-    return _Part(checks, pictures, profiles)
+    looked = [Pictures(dataset, split, table, trained=split == TRAIN) for split, table in pictures.items()]
+    return _Part(checks, looked, profiles, accounts)
+
+
+def _user_files(context: StageContext, dataset: DatasetName, sets: dict[str, DetectionSet]) -> dict[str, Path]:
+    """Return the file that messages name for each split: the user's, from which the one in data/ was made."""
+    given = getattr(context.params.data.files, dataset) if context.params.data.source == "files" else None
+    return {split: Path(getattr(given, f"instances_{split}", where.annotations)) for split, where in sets.items()}
+
+
+def _accounts(
+    dataset: DatasetName, train: DetectionSet, tables: dict[str, BoxTables], base: Sequence[int]
+) -> dict[str, dict[str, Any]]:
+    """Return where the boxes of each split go, training boxes by the training's own data set; see `box_account`."""
+    manifest = read_json(DATA / dataset / "manifest.json") if (DATA / dataset / PICTURES).exists() else None
+    accounts = {}
+    for split, table in tables.items():
+        aside = table.faults.loc[table.faults["part"] == "annotations", "fault"].value_counts().to_dict()
+        source, left_out = {"annotations": len(table.annotations) + sum(aside.values()), "set_aside": aside}, 0
+        if manifest:
+            source, left_out = manifest["sources"][split], manifest["counts"][f"{split}_annotations_left_out"]
+        if split != TRAIN:
+            accounts[split] = box_account(table.annotations, source, left_out)
+            continue
+        objects = table.annotations["unused"].isna() & table.annotations["category_id"].isin(base)
+        used = _trained(dataset, train) if objects.any() and table.faults.empty else 0
+        accounts[split] = box_account(table.annotations, source, left_out, base, used)
+    return accounts
+
+
+def _trained(dataset: DatasetName, scenes: DetectionSet) -> int:
+    """Return how many boxes MMDetection's data set gives to the training."""
+    found = boxes_dataset(scenes, load_classes(dataset, DATA).base_names, [], training=True)
+    instances = (instance for i in range(len(found)) for instance in found.get_data_info(i)["instances"])
+    return sum(not instance["ignore_flag"] for instance in instances)
+
+
+def _class_names(context: StageContext, dataset: DatasetName, classes: pd.DataFrame) -> Check:
+    """Check, by the teacher's tokenizer, that CLIP can tell the classes apart."""
+    teacher = context.params.teacher
+    if teacher.architecture:
+        length = teacher.architecture.text_cfg.context_length
+    else:
+        config = open_clip.get_model_config(teacher.model or "RN50")
+        if teacher.source == "folder" and (Path(teacher.weights) / CONFIG).is_file():
+            config = ClipFolder.open(teacher.weights).model_cfg
+        length = config["text_cfg"]["context_length"] if config else 77
+    templates = TEMPLATE_SETS[context.params.text_bank.templates]
+    names = classes["name"].tolist()
+    return twin_check(
+        dataset, classes, same_to_clip(names, templates, open_clip.SimpleTokenizer(context_length=length))
+    )

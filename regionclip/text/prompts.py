@@ -6,6 +6,9 @@ The 81 templates are the bare name and OpenAI's 80 for ImageNet, in the official
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 REGIONCLIP_81 = (
     "{}.",
     "a photo of a {}.",
@@ -104,3 +107,27 @@ def clean_lvis_name(name: str) -> str:
     Official ``get_cls_names``; "bat_(animal)" becomes "bat animal".
     """
     return name.replace("_", " ").replace("(", "").replace(")", "")
+
+
+def same_to_clip(
+    names: Sequence[str], templates: Sequence[str], tokenizer: Callable[[list[str]], Any]
+) -> dict[str, str]:
+    """Return the names that CLIP cannot tell from an earlier one: both give the same tokens, and so one embedding.
+
+    They differ in what is dropped: capital letters, what `fill` deletes, and all that is beyond the context length.
+
+    Args:
+        names: Names of classes.
+        templates: The prompt templates; the one that leaves a name the most room is asked.
+        tokenizer: A CLIP's tokenizer.
+
+    Returns:
+        Name -> the earlier one.
+    """
+    template = min(templates, key=lambda template: template.index("{}"))
+    first: dict[tuple[int, ...], str] = {}
+    twins = {}
+    for name, tokens in zip(names, tokenizer([fill(template, name) for name in names]).tolist(), strict=True):
+        if (other := first.setdefault(tuple(tokens), name)) != name:
+            twins[name] = other
+    return twins

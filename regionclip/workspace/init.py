@@ -14,6 +14,7 @@ from regionclip.data.captions import open_captioned_images
 from regionclip.errors import InputError
 from regionclip.files import atomic_path, read_text
 from regionclip.params import check_params
+from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
 from regionclip.workspace.own_set import OwnSet, read_own_set
 from regionclip.workspace.profile import Captions, Clip, write_profile
 
@@ -78,7 +79,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
         out.with_name(f"{out.name}.before").write_bytes(out.read_bytes())
     with atomic_path(out) as beside:
         beside.write_text(text, encoding="utf-8")
-    return own, _source_notes(clip, captions, options.regionclip)
+    return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
 
 
 def table(own: OwnSet) -> Table:
@@ -118,6 +119,7 @@ def _clip(path: str | None) -> Clip:
         model=None if Path(path).is_dir() else names[0],
         image_size=config["vision_cfg"]["image_size"],
         temperature=float(f"{temperature:.2g}"),
+        context=config["text_cfg"]["context_length"],
     )
 
 
@@ -129,6 +131,17 @@ def _captions(options: InitOptions) -> Captions | None:
     counted = path.suffix in {".json", ".jsonl"}
     count = sum(len(record.captions) for record in source) if counted else None
     return Captions(options.captions, options.captions_images, count)
+
+
+def _twin_notes(own: OwnSet, clip: Clip) -> list[str]:
+    import open_clip
+
+    names, tokenizer = [*own.classes.base, *own.classes.novel], open_clip.SimpleTokenizer(context_length=clip.context)
+    twins = same_to_clip(names, TEMPLATE_SETS["regionclip_81"], tokenizer)
+    return [
+        f"CLIP cannot tell '{name}' from '{other}': it gets the same tokens; rename one"
+        for name, other in twins.items()
+    ]
 
 
 def _source_notes(clip: Clip, captions: Captions | None, student: str | None) -> list[str]:

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from regionclip.data.annotations.annotation_files import Json, listed, read_annotations
-from regionclip.data.annotations.coco_split import OWN_KEYS, require_names
-from regionclip.data.annotations.quarantine import quarantine_annotations
-from regionclip.data.rejects import SUFFIX, Rejects
+from regionclip.data.annotations.annotation_files import Boxes, Json, is_there, listed, picture_name, read_boxes
+from regionclip.data.annotations.coco_split import require_names
 from regionclip.errors import InputError
 from regionclip.params import OwnClasses
 
@@ -27,7 +25,7 @@ class OwnSet:
         classes: Names of the base and novel classes.
         images: Split -> number of images.
         boxes: Split -> class -> number of boxes.
-        faults: Records that cannot be used and pictures in both files, one line a kind.
+        faults: Records that are set aside and pictures in both files, one line a kind.
         notes: What the user should know, one line each.
         sides: Of each training box of a base class the root of its area, over the shorter side of its image.
     """
@@ -54,48 +52,57 @@ def read_own_set(
     Raises:
         InputError: A file is broken, a picture is missing, or a name is not among the categories.
     """
-    contents = {split: read_annotations(files[split], OWN_KEYS) for split in _SPLITS}
+    found = {split: read_boxes(files[split]) for split in _SPLITS}
+    faults = [line for split in _SPLITS for line in _fault_lines(found[split])]
+    contents = {split: boxes.content for split, boxes in found.items()}
     for split in _SPLITS:
-        _require_pictures(contents[split], files[split], pictures[split])
-    counts = {split: _boxes_by_name(contents[split]) for split in _SPLITS}
+        _require_pictures(found[split], pictures[split])
+    counts = {split: _objects_by_name(contents[split]) for split in _SPLITS}
+    if not counts["train"].total():
+        why = "; ".join([*_fault_lines(found["train"]), *_crowd_notes({"train": found["train"]})]) or "there is none"
+        raise InputError(f"no box can be learned from: {why}", file=files["train"], mend="mend the boxes")
     classes, notes = _choose(contents, counts, files["val"], base, novel)
-    require_names(contents["train"], classes.base, files["train"])
-    require_names(contents["val"], classes.base, files["val"])
-    require_names(contents["val"], classes.novel, files["val"])
+    for split, names in (("train", classes.base), ("val", classes.base), ("val", classes.novel)):
+        require_names(contents[split], names, files[split])
     same = _same_pictures(contents, pictures)
-    sound, faults = _quarantined(contents, files)
     if same:
         faults.append(f"{len(same)} pictures are in train and in val: {listed(same)}")
-    names = {category["id"]: category["name"] for category in contents["train"]["categories"]}
-    sides = _sides(sound["train"], {key for key, name in names.items() if name in classes.base})
-    if not sides:
-        raise InputError(f"no box can be learned from: {'; '.join(faults)}", file=files["train"], mend="mend the boxes")
     return OwnSet(
         classes=classes,
         images={split: len(content["images"]) for split, content in contents.items()},
         boxes={split: Counter({n: counts[split][n] for n in (*classes.base, *classes.novel)}) for split in _SPLITS},
         faults=faults,
-        notes=notes + _name_notes(classes) + _count_notes(classes, counts),
-        sides=sides,
+        notes=notes + _name_notes(classes) + _count_notes(classes, counts) + _crowd_notes(found),
+        sides=_sides(contents["train"], classes.base),
     )
 
 
-def _require_pictures(content: Json, file: Path, folder: Path) -> None:
-    if not content["images"]:
-        raise InputError("the file lists no image", file=file, key="images", mend="give a file with images")
-    missing = [image["file_name"] for image in content["images"] if not (folder / image["file_name"]).is_file()]
+def _fault_lines(boxes: Boxes) -> list[str]:
+    """Return one line for each kind of bad record: how many there are, and the first of them."""
+    first = {fault.rule.problem: fault for fault in reversed(boxes.faults)}
+    counts = Counter(fault.rule.problem for fault in boxes.faults)
+    shown = {why: f"{fault.record}, {fault.rule.key} {fault.value}".rstrip() for why, fault in first.items()}
+    return [f"{boxes.file}: {count} x {why} (such as {shown[why]})" for why, count in counts.most_common()]
+
+
+def _require_pictures(boxes: Boxes, folder: Path) -> None:
+    images, file = boxes.content["images"], boxes.file
+    if not images:
+        problem = "; ".join(["the file lists no image that can be used", *_fault_lines(boxes)])
+        raise InputError(problem, file=file, key="images", mend="give a file with images")
+    missing = [picture_name(image) for image in images if not is_there(folder, image)]
     if missing:
         shown = listed(missing[:_SHOWN])
         raise InputError(
-            f"{len(missing)} of the {len(content['images'])} pictures of {file.name} are not there, such as {shown}",
+            f"{len(missing)} of the {len(images)} pictures of {file.name} are not there, such as {shown}",
             file=folder,
             mend="give the folder that the file names start from, or take the pictures out of the file",
         )
 
 
-def _boxes_by_name(content: Json) -> Counter[str]:
+def _objects_by_name(content: Json) -> Counter[str]:
     names = {category["id"]: category["name"] for category in content["categories"]}
-    return Counter(names[annotation["category_id"]] for annotation in content["annotations"])
+    return Counter(names[box["category_id"]] for box in content["annotations"] if not box["iscrowd"])
 
 
 def _choose(
@@ -124,13 +131,15 @@ def _choose(
 def _same_pictures(contents: dict[str, Json], pictures: dict[str, Path]) -> list[str]:
     """Return the pictures that both files list; copies under another name are found by the gate, which reads them."""
     train, val = (
-        {(pictures[split] / image["file_name"]).resolve() for image in contents[split]["images"]} for split in _SPLITS
+        {(pictures[split] / picture_name(image)).resolve() for image in contents[split]["images"]} for split in _SPLITS
     )
     return sorted(path.name for path in train & val)
 
 
 def _name_notes(classes: OwnClasses) -> list[str]:
-    odd = [name for name in (*classes.base, *classes.novel) if "_" in name or name != name.lower()]
+    plain = {name: name.lower().replace("_", " ") for name in (*classes.base, *classes.novel)}
+    twice = Counter(plain.values())
+    odd = [name for name, words in plain.items() if words != name and twice[words] == 1]
     return (
         [
             f"CLIP reads names as words: {listed(odd)} would be recognised better in lower case and with spaces; "
@@ -153,20 +162,22 @@ def _count_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[s
     return [line for line, holds in lines.items() if holds]
 
 
-def _quarantined(contents: dict[str, Json], files: dict[str, Path]) -> tuple[dict[str, Json], list[str]]:
-    """Return the sound records, and one line for each kind of bad ones; nothing is written."""
-    sound, faults = {}, []
-    for split, content in contents.items():
-        rejects = Rejects(f"{split}{SUFFIX}", limit=1.0)
-        sound[split] = quarantine_annotations(content, files[split], rejects)
-        faults += [f"{files[split]}: {count} x {reason}" for reason, count in rejects.counts().items()]
-    return sound, faults
+def _crowd_notes(found: dict[str, Boxes]) -> list[str]:
+    lines = []
+    for boxes in found.values():
+        crowds = [box for box in boxes.content["annotations"] if box["iscrowd"]]
+        if crowds:
+            ignored = sum(box.get("ignore", 0) for box in crowds)
+            what = f"{len(crowds)} boxes are crowds, {ignored} of them by the mark 'ignore'"
+            lines.append(f"{boxes.file}: {what}: neither trained on nor measured")
+    return lines
 
 
-def _sides(content: Json, ids: set[int]) -> list[float]:
+def _sides(content: Json, names: Sequence[str]) -> list[float]:
     shorter = {image["id"]: min(image["width"], image["height"]) for image in content["images"]}
+    ids = {category["id"] for category in content["categories"] if category["name"] in names}
     return [
         math.sqrt(a["bbox"][2] * a["bbox"][3]) / shorter[a["image_id"]]
         for a in content["annotations"]
-        if a["category_id"] in ids
+        if a["category_id"] in ids and not a["iscrowd"]
     ]

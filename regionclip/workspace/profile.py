@@ -26,12 +26,14 @@ class Clip:
         model: Name of open_clip's model for a weights file; None for a folder.
         image_size: Side of the pictures that it was trained on, in pixels.
         temperature: Its softmax temperature.
+        context: Tokens that it reads of a text.
     """
 
     path: str
     model: str | None
     image_size: int
     temperature: float
+    context: int = 77
 
 
 @dataclass(frozen=True)

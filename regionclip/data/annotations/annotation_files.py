@@ -1,66 +1,409 @@
-"""COCO and LVIS annotation files as plain JSON: reading with checks, and keeping some of the classes."""
+"""Annotation files of boxes, COCO's and LVIS's: one reading, in which each rule of what is sound stands once."""
 
 from __future__ import annotations
 
+import itertools
+import math
+import os
+import reprlib
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
+from faster_coco_eval.core import mask as checked_mask
+
+from regionclip.data.layout import Split
+from regionclip.data.pictures import inside
+from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 from regionclip.files import read_json
+from regionclip.text.prompts import clean_lvis_name
 
 Json = dict[str, Any]
-Keys = Mapping[str, Collection[str]]
-Clean = Callable[[Json, Path], Json]
+Kind = Literal["coco", "lvis"]
 
-_MEND = "fetch the file again, or mend the record"
+BORDER = 1.0
+"""Pixels by which a box may leave its image: COCO rounds boxes to 1/100, and some leave by a fraction of a pixel."""
+
+LVIS_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
+"""Keys of LVIS's images: classes that are not there, and classes of which not all objects are annotated."""
+
 _LISTED = 12  # names that a message lists
+_LARGEST_ID, _LARGEST_SIDE = 2**53, 2**31 - 1  # whole numbers that floats keep; pixels
+_MARKS = {"0": 0, "false": 0, "": 0, "1": 1, "true": 1}
+_REPR = reprlib.Repr()  # bounded, whatever the value is
+_REPR.maxstring = 60
+_IMAGE, _BOX = "mend the image's record, or take it out", "mend the box, or take it out"
 
 
-def read_annotations(path: Path, keys: Keys, clean: Clean | None = None) -> Json:
-    """Read an annotation file and check what a split is made from.
+class Rule(NamedTuple):
+    """What is wrong with a record that breaks it.
+
+    Attributes:
+        key: The key at fault.
+        problem: What is wrong.
+        mend: What to do about it.
+    """
+
+    key: str
+    problem: str
+    mend: str
+
+
+NO_OBJECT = Rule("id", "the record is no object", "write it as the others")
+NO_ID = Rule("id", "there is no id", "give it one that no other record has")
+ID_TWICE = Rule("id", "an id occurs twice", "keep one of the records")
+NO_WIDTH, NO_HEIGHT = (Rule(side, "no size in whole pixels", _IMAGE) for side in ("width", "height"))
+NO_NAME = Rule("file_name", "there is no file name", _IMAGE)
+OUTSIDE = Rule(
+    "file_name", "the file name leads out of its folder, or no file can have it",
+    "name the picture from the pictures' folder on, with / between folders",
+)  # fmt: skip
+NAME_TWICE = Rule("file_name", "an image occurs twice", "give its boxes to one of the records")
+NO_LIST, NO_LIST_2 = (Rule(key, "the image lists ids that are no category", _IMAGE) for key in LVIS_LISTS)
+NO_FILE = Rule("file_name", "the image file does not exist", "fetch the image again, or take its record out")
+NOT_DECODED = Rule("file_name", "the image does not decode", NO_FILE.mend)
+OTHER_SIZE = Rule("file_name", "the image has another size than its record", "mend the record, or fetch the image")
+NO_IMAGE = Rule("image_id", "there is no such image", _BOX)
+ORPHAN = Rule("image_id", "its image was set aside", "mend the image")
+NO_CATEGORY = Rule("category_id", "there is no such category", _BOX)
+NO_BOX = Rule("bbox", "the box is not a list of four numbers", _BOX)
+NOT_FINITE = Rule("bbox", "the box holds a value that is not finite", _BOX)
+NEGATIVE = Rule("bbox", "the box has a negative size", _BOX)
+EMPTY = Rule("bbox", "the box is empty", _BOX)
+BEYOND = Rule("bbox", "the box leaves its image", _BOX)
+BESIDE = Rule("bbox", "the box has no pixel of its image", _BOX)
+NO_CROWD, NO_IGNORE = (Rule(key, "neither 0 nor 1", _BOX) for key in ("iscrowd", "ignore"))
+NO_MASK = Rule("segmentation", "there is no mask", _BOX)
+ABSENT = Rule("category_id", "the class is annotated in an image that lists it as absent", _BOX)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "images": (NO_OBJECT, NO_ID, ID_TWICE, NO_WIDTH, NO_HEIGHT, NO_NAME, OUTSIDE, NAME_TWICE, NO_LIST, NO_LIST_2),
+    "annotations": (
+        NO_OBJECT, NO_ID, ID_TWICE, NO_IMAGE, ORPHAN, NO_CATEGORY, NO_BOX, NOT_FINITE, NEGATIVE, EMPTY, BEYOND, BESIDE,
+        NO_CROWD, NO_IGNORE, NO_MASK, ABSENT,
+    ),
+}  # fmt: skip
+"""Part of the file -> the rules that its records keep; quarantine, gate, ``data init`` and loaders all ask these."""
+
+
+class Fault(NamedTuple):
+    """A record that breaks a rule.
+
+    Attributes:
+        part: "images" or "annotations".
+        record: Its name, such as "annotation 7" or, where the id is at fault, "annotations[3]".
+        rule: The first rule that it breaks.
+        value: What it has there, as Python writes it, so that texts and numbers are told apart; "" for nothing.
+        file: Where the fault is, if that is not the annotation file.
+    """
+
+    part: str
+    record: str
+    rule: Rule
+    value: str = ""
+    file: Path | None = None
+
+    def error(self, file: str | Path) -> InputError:
+        """Return the fault as an error that names the file, the record, the key and the mend."""
+        problem = f"{self.rule.problem} ({self.value})" if self.value else self.rule.problem
+        at = self.file or file
+        return InputError(problem, file=at, record=self.record, key=self.rule.key, mend=self.rule.mend)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """What an annotation file holds.
+
+    Attributes:
+        file: The file, for messages.
+        content: Its content with the sound records only. Ids are whole numbers; an image has its size in pixels; a box
+            has ``area``, and ``iscrowd`` 1 also where it is marked ``ignore``.
+        listed: How many images and annotations the file lists.
+        faults: The other records, images first.
+    """
+
+    file: Path
+    content: Json
+    listed: dict[str, int]
+    faults: list[Fault]
+
+    def sound(self, rejects: Rejects | None = None) -> Json:
+        """Return the content; what is not in it goes to ``rejects``.
+
+        Raises:
+            InputError: A record has a fault and nothing takes it, or too many of the images or annotations have one.
+        """
+        for fault in self.faults:
+            if rejects is None:
+                raise fault.error(self.file)
+            rejects.add(fault.error(self.file))
+        for part, count in self.listed.items() if rejects is not None else ():
+            rejects.check(sum(fault.part == part for fault in self.faults), count, self.file)
+        return self.content
+
+    def counts(self) -> dict[str, int]:
+        """Return how many annotations break each rule, by the rule's words."""
+        return dict(Counter(fault.rule.problem for fault in self.faults if fault.part == "annotations"))
+
+
+class DerivedSplit(NamedTuple):
+    """A split of a detection set.
+
+    Attributes:
+        name: "train" or "val".
+        source: The annotation file that it is made from.
+        pictures: The folder that its pictures' names start from.
+        content: What the split's classes leave of the sound records.
+    """
+
+    name: Split
+    source: Boxes
+    pictures: Path
+    content: Json
+
+
+def read_boxes(
+    path: str | Path, kind: Kind = "coco", *, facts: Collection[str] = ("name", "size"), shown: Path | None = None
+) -> Boxes:
+    """Read an annotation file.
+
+    Whatever tools write is understood where it has one meaning: ids of any kind (1, 1.0 and "1" are one id; texts and
+    huge numbers are numbered anew), marks as 0, true or "1", an ``area`` that is none (the box's is taken), names that
+    are numbers or have spaces around them.
 
     Args:
-        path: The JSON file.
-        keys: For each of ``images``, ``annotations`` and ``categories`` the keys that every record must have.
-        clean: Takes bad records out of the content before the checks; None: a bad record is an error.
+        path: The file.
+        kind: LVIS's files have masks, frequencies and lists of classes of each image too.
+        facts: What images must have: "name", "size".
+        shown: The file that messages name, where another one is read in its place.
 
     Raises:
-        InputError: The file is absent or not JSON, a list or key is missing, an id or name of a category occurs twice,
-            or an annotation is of an unknown image or category.
+        InputError: The file is absent or not JSON, a list is missing, or a category has no id or name of its own.
     """
+    path = Path(path)
     if not path.exists():
         raise InputError("the file does not exist", file=path, mend=mend_missing(path, "mend the path"))
-    content = read_json(path)
-    if clean is not None and isinstance(content, dict):
-        content = clean(content, path)
-    for part, wanted in keys.items():
-        records = content.get(part) if isinstance(content, dict) else None
-        if not isinstance(records, list):
-            raise InputError("the list is missing", file=path, key=part, mend="give an annotation file of boxes")
-        for number, record in enumerate(records):
-            for key in wanted:
-                if not isinstance(record, dict) or key not in record:
-                    raise InputError("the key is missing", file=path, record=f"{part}[{number}]", key=key, mend=_MEND)
-    for key in ("id", "name"):
-        _require_unique((category[key] for category in content["categories"]), path, key)
-    for key, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {record["id"] for record in content[part]}
-        for annotation in content["annotations"]:
-            if annotation[key] not in known:
-                problem = f"there is no record {annotation[key]} among the {part}"
-                raise InputError(problem, file=path, record=f"annotation {annotation['id']}", key=key, mend=_MEND)
-    return content
+    return sort_records(read_json(path), shown or path, kind, facts)
 
 
-def _require_unique(values: Iterable[Any], path: Path, key: str) -> None:
-    twice = [value for value, count in Counter(values).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"more than once: {listed(twice)}", file=path, record="categories", key=key, mend="keep one of each"
-        )
+def sort_records(content: Any, file: Path, kind: Kind, facts: Collection[str] = ("name", "size")) -> Boxes:
+    """Tell the sound records of an annotation file's content from the others; see `read_boxes`."""
+    for part in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(part), list):
+            raise InputError("the list is missing", file=file, key=part, mend="give an annotation file of boxes")
+    categories = _categories(content["categories"], file)
+    numbers = {key: category["id"] for key, category in categories.items()}
+    names: set[str] = set()
+
+    def image(record: Json) -> Json:
+        return _image(record, facts, names, numbers if kind == "lvis" else None)
+
+    images, faults = _sorted(content["images"], "images", image)
+    listed = {_key(record.get("id")) for record in content["images"] if isinstance(record, dict)}
+
+    def annotation(record: Json) -> Json:
+        key, category = _key(record.get("image_id")), numbers.get(_key(record.get("category_id")))
+        if key not in images:
+            known = key is not None and key in listed
+            raise _Unsound(ORPHAN) if known else _Unsound(NO_IMAGE, record.get("image_id"))
+        if category is None:
+            raise _Unsound(NO_CATEGORY, record.get("category_id"))
+        ids = {"image_id": images[key]["id"], "category_id": category}
+        return _annotation(record, ids, images[key] if "size" in facts else None, kind)
+
+    annotations, more = _sorted(content["annotations"], "annotations", annotation)
+    parts = {"images": images, "annotations": annotations, "categories": categories}
+    counts = {part: len(content[part]) for part in ("images", "annotations")}
+    return Boxes(file, content | {part: list(found.values()) for part, found in parts.items()}, counts, faults + more)
+
+
+class _Unsound(Exception):
+    """A rule that a record breaks, and the value at fault."""
+
+
+def _sorted(records: list[Any], part: str, clean: Callable[[Json], Json]) -> tuple[dict[Any, Json], list[Fault]]:
+    """Return the sound records, cleaned and numbered, by what their ids are known by; and the faults of the others."""
+    sound: dict[Any, Json] = {}
+    faults = []
+    for place, record in enumerate(records):
+        try:
+            if not isinstance(record, dict):
+                raise _Unsound(NO_OBJECT, record)
+            key = _key(record.get("id"))
+            if key is None or key in sound:
+                raise _Unsound(NO_ID if key is None else ID_TWICE, record.get("id"))
+            sound[key] = clean(record)
+        except _Unsound as fault:
+            rule, *values = fault.args
+            name = f"{part}[{place}]" if rule.key == "id" else f"{part[:-1]} {_shown(record['id'])}"
+            faults.append(Fault(part, name, rule, *map(_shown, values)))
+    return _numbered(sound), faults
+
+
+def _numbered(records: dict[Any, Json]) -> dict[Any, Json]:
+    """Give records whose ids are no whole numbers, or too large ones, the lowest numbers that are free."""
+    taken = {key for key in records if type(key) is int and abs(key) <= _LARGEST_ID}
+    free = (number for number in itertools.count(1) if number not in taken)
+    return {key: _with(record, id=key if key in taken else next(free)) for key, record in records.items()}
+
+
+def _with(record: Json, **values: Any) -> Json:
+    """Return a record with these values; the same object where it has them."""
+    changed = {key: value for key, value in values.items() if type(record.get(key)) is not type(value)}
+    changed |= {key: value for key, value in values.items() if record.get(key) != value}
+    return record | changed if changed else record
+
+
+def _key(value: Any) -> int | str | None:
+    """Return what an id is known by, None where it is none: tools write one id as 1, as 1.0 and as "1"."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is str:
+        value = value.strip()
+        number = int(value) if value.isascii() and value.removeprefix("-").isdigit() and len(value) < 20 else None
+        return number if number is not None and str(number) == value else value or None
+    return value if type(value) is int else None
+
+
+def _categories(records: list[Any], file: Path) -> dict[Any, Json]:
+    """Return the categories, names without spaces around them, by what their ids are known by."""
+    found: dict[Any, Json] = {}
+    for place, record in enumerate(records):
+        record = record if isinstance(record, dict) else {}
+        key, name = _key(record.get("id")), record.get("name")
+        text = " ".join(str(name).split()) if type(name) in (str, int, float) else ""
+        wrong = not text or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+        if key is None or wrong:
+            at, value = ("id", record.get("id")) if key is None else ("name", name)
+            problem = f"a category needs an id and a name, got {_shown(value)}"
+            raise InputError(problem, file=file, record=f"categories[{place}]", key=at, mend="mend the category")
+        if key in found or any(text == other["name"] for other in found.values()):
+            at = "id" if key in found else "name"
+            problem = f"more than once: {listed([record[at]])}"
+            raise InputError(problem, file=file, record="categories", key=at, mend="keep one of each")
+        found[key] = _with(record, name=text)
+    return _numbered(found)
+
+
+def _image(image: Json, facts: Collection[str], names: set[str], numbers: Mapping[Any, int] | None) -> Json:
+    changes: Json = {}
+    if "size" in facts:
+        for rule in (NO_WIDTH, NO_HEIGHT):
+            value = changes[rule.key] = _key(image.get(rule.key)) if type(image.get(rule.key)) is not str else None
+            if value is None or not 1 <= value <= _LARGEST_SIDE:
+                raise _Unsound(rule, image.get(rule.key))
+    for rule in (NO_LIST, NO_LIST_2) if numbers is not None else ():
+        value = image.get(rule.key)
+        changes[rule.key] = [numbers.get(_key(item)) for item in value] if isinstance(value, list) else [None]
+        if None in changes[rule.key]:
+            raise _Unsound(rule, value)
+    if "name" in facts:
+        _check_name(image, names)
+    return _with(image, **changes)
+
+
+def _check_name(image: Json, names: set[str]) -> None:
+    given = image.get("file_name") or image.get("coco_url")
+    if not isinstance(given, str) or not given.strip():
+        raise _Unsound(NO_NAME, image.get("file_name"))
+    name = picture_name(image)
+    try:
+        inside(Path(), name)
+    except InputError:
+        raise _Unsound(OUTSIDE, name) from None
+    if (plain := str(PurePosixPath(name))) in names:
+        raise _Unsound(NAME_TWICE, name)
+    names.add(plain)
+
+
+def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind) -> Json:
+    """Return a sound annotation with its numbers; ``image`` is None where its size does not matter."""
+    width, height = _sides(record.get("bbox"), image)
+    marks = {}
+    for rule in (NO_CROWD, NO_IGNORE):
+        value = record.get(rule.key)
+        known = _MARKS.get(value.strip().lower()) if type(value) is str else 0 if value is None else value
+        if type(known) not in (int, float, bool) or known not in (0, 1):
+            raise _Unsound(rule, value)
+        marks[rule.key] = int(known)
+    if kind == "lvis":
+        if not record.get("segmentation"):
+            raise _Unsound(NO_MASK)
+        if image is not None and ids["category_id"] in image[LVIS_LISTS[0]]:
+            raise _Unsound(ABSENT, record["category_id"])
+    # LVIS knows no crowds; what its records lack is not added.
+    changes = {"iscrowd": max(marks.values())} if kind == "coco" or max(marks.values()) else {}
+    changes |= {"ignore": marks["ignore"]} if "ignore" in record else {}
+    area = record.get("area")
+    if type(area) not in (int, float) or not 0 < area <= (width + 2 * BORDER) * (height + 2 * BORDER):
+        changes["area"] = width * height
+    return _with(record, **ids, **changes)
+
+
+def _sides(box: Any, image: Json | None) -> tuple[float, float]:
+    """Check a box and return its width and height in pixels."""
+    if not isinstance(box, list) or len(box) != 4 or not all(type(value) in (int, float) for value in box):
+        raise _Unsound(NO_BOX, box)
+    left, top, width, height = box
+    try:
+        finite = all(map(math.isfinite, (*box, float(left) + width, float(top) + height, float(width) * height)))
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise _Unsound(NOT_FINITE, box)
+    if width < 0 or height < 0:
+        raise _Unsound(NEGATIVE, box)
+    # A product can vanish where no side does.
+    if width * height == 0:
+        raise _Unsound(EMPTY, box)
+    if image is not None:
+        for start, side, limit in ((left, width, image["width"]), (top, height, image["height"])):
+            if max(-start, start + side - limit) > BORDER:
+                raise _Unsound(BEYOND, box)
+            if min(start + side, limit) <= max(start, 0):
+                raise _Unsound(BESIDE, box)
+    return width, height
+
+
+def _shown(value: Any) -> str:
+    return _REPR.repr(value)[:60]
+
+
+def mask_problem(segmentation: Any, size: tuple[int, int]) -> str | None:
+    """Return why a segmentation is no mask of its picture, None where it is one.
+
+    Polygons of fewer than three points are nothing, as in MMDetection; of the others each number is finite.
+
+    Args:
+        segmentation: Polygons, or run lengths, compressed or not.
+        size: Height and width of the picture.
+    """
+    if isinstance(segmentation, list):
+        if not segmentation:
+            return "the mask is empty"
+        numbers = all(isinstance(p, list) and all(type(v) in (int, float) for v in p) for p in segmentation)
+        if not numbers or not all(abs(value) < _LARGEST_SIDE for polygon in segmentation for value in polygon):
+            return "the mask is no list of polygons"
+        solid = any(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in segmentation)
+        return None if solid else "no polygon of the mask has three points"
+    if not isinstance(segmentation, dict):
+        return "there is no mask"
+    counts = segmentation.get("counts")
+    if segmentation.get("size") != list(size):
+        return "the mask has another size than its image"
+    if isinstance(counts, list):
+        whole = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == math.prod(size)
+        return None if whole else "the mask's run lengths are not those of its image"
+    try:
+        checked_mask.area({"size": list(size), "counts": counts})
+    except (RuntimeError, ValueError, TypeError, AttributeError):
+        return "the mask's run lengths cannot be read"
+    return None
 
 
 def listed(names: Iterable[Any], most: int = _LISTED) -> str:
@@ -70,9 +413,14 @@ def listed(names: Iterable[Any], most: int = _LISTED) -> str:
     return ", ".join(names[:most]) + more
 
 
+def class_name(category: Json) -> str:
+    """Return the name of a category's class: LVIS's as a person writes it, any other as the file does."""
+    return clean_lvis_name(category["name"]) if "frequency" in category else category["name"]
+
+
 def names_with_boxes(content: Json) -> set[str]:
-    """Return the names of the categories that have an annotation."""
-    used = {annotation["category_id"] for annotation in content["annotations"]}
+    """Return the names of the categories that have an object; crowds are none."""
+    used = {annotation["category_id"] for annotation in content["annotations"] if not annotation.get("iscrowd")}
     return {category["name"] for category in content["categories"] if category["id"] in used}
 
 
@@ -95,18 +443,14 @@ def keep_categories(content: Json, ids: Collection[int], *, keep_empty: bool) ->
     }
 
 
-def without_empty_boxes(content: Json) -> Json:
-    """Drop annotations whose box has no width or no height; images stay.
-
-    COCO's train2017 has two (ids 918 and 2206849). Detectron2 and MMDetection drop them while they train; an annotation
-    file without them passes the gate that finds such boxes in other files.
-    """
-    return content | {"annotations": [a for a in content["annotations"] if 0 not in a["bbox"][2:]]}
-
-
 def picture_name(image: Json) -> str:
     """Return the file of an image record relative to the pictures' folder.
 
     LVIS names a picture only by its address, whose last two parts are folder (train2017 or val2017) and file.
     """
-    return image["file_name"] if "file_name" in image else "/".join(image["coco_url"].rsplit("/", 2)[-2:])
+    return image.get("file_name") or "/".join(image["coco_url"].rsplit("/", 2)[-2:])
+
+
+def is_there(folder: Path, image: Json) -> bool:
+    """Whether the picture of an image record is a file in the pictures' folder; one of too long a path is none."""
+    return os.path.isfile(folder / picture_name(image))  # noqa: PTH113 (`Path.is_file` raises for such a path)

@@ -8,20 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotations.annotation_files import (
-    Clean,
+    DerivedSplit,
     Json,
     keep_categories,
     listed,
     names_with_boxes,
-    read_annotations,
-    without_empty_boxes,
+    read_boxes,
 )
-from regionclip.data.annotations.derived_split import DerivedSplit
 from regionclip.data.layout import ClassSplit
 from regionclip.errors import InputError
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
 
 if TYPE_CHECKING:
+    from regionclip.data.rejects import Rejects
     from regionclip.params import CocoFiles, OwnClasses
 
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
@@ -33,53 +32,44 @@ _KEPT = {
     "open_vocabulary": {"train": ("base",), "val": ("base", "novel")},
     "supervised": {"train": ("base", "novel", "remaining"), "val": ("base", "novel", "remaining")},
 }
-_KEYS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area", "iscrowd"),
-    "categories": ("id", "name"),
-}
-# Area and iscrowd, which many tools leave out, follow from the box.
-OWN_KEYS = _KEYS | {"annotations": ("id", "image_id", "category_id", "bbox")}
-"""Keys that the records of a user's own annotation file must have."""
 
 
-def coco_splits(files: CocoFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
+def coco_splits(files: CocoFiles, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train": of COCO, or of the user's own data where ``files.classes`` names its classes.
 
     Args:
         files: Where annotations and pictures are, and which classes are base.
-        clean: See `read_annotations`.
+        rejects: Takes the bad records; None: one is an error.
 
     Raises:
         InputError: See `_official_splits` and `_own_splits`.
     """
     own = not isinstance(files.classes, str)
-    return _own_splits(files, files.classes, clean) if own else _official_splits(files, clean)
+    return _own_splits(files, files.classes, rejects) if own else _official_splits(files, rejects)
 
 
-def _official_splits(files: CocoFiles, clean: Clean | None) -> Iterator[DerivedSplit]:
+def _official_splits(files: CocoFiles, rejects: Rejects | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with COCO's category ids.
 
     Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
     (``*_seen_2``, ``*_all_2``, ``*_oriorder``, ``*_65_cat``, ``ovd_ins_*_{b,all}``), images filtered or not, categories
     with word vectors, ids renumbered. The open-vocabulary files drop images without annotation; COCO-80 keeps them.
-    Training boxes without area are dropped last.
 
     Raises:
         InputError: A file is broken, lists a name that is no COCO class, or lacks classes or boxes of its split.
     """
     for split in ("val", "train"):
         path = Path(getattr(files, f"instances_{split}"))
-        content = _with_coco_categories(read_annotations(path, _KEYS, clean), path)
+        source = read_boxes(path)
+        content = _with_coco_categories(source.sound(rejects), path)
         groups = _KEPT[files.classes][split]
         _require_groups(content, groups, path)
         ids = {COCO_IDS[name] for group in groups for name in _GROUPS[group]}
         kept = keep_categories(content, ids, keep_empty=files.classes == "supervised")
-        written = without_empty_boxes(kept) if split == "train" else kept
-        yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
+        yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), kept)
 
 
-def _own_splits(files: CocoFiles, classes: OwnClasses, clean: Clean | None) -> Iterator[DerivedSplit]:
+def _own_splits(files: CocoFiles, classes: OwnClasses, rejects: Rejects | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with the category ids of the validation file.
 
     Categories are told by name, so the two files may number and order them as they like; those that ``classes`` does
@@ -92,7 +82,8 @@ def _own_splits(files: CocoFiles, classes: OwnClasses, clean: Clean | None) -> I
     val_ids: dict[str, int] = {}
     for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
         path = Path(getattr(files, f"instances_{split}"))
-        content = _with_areas(read_annotations(path, OWN_KEYS, clean), path)
+        source = read_boxes(path)
+        content = source.sound(rejects)
         for group in (classes.base, classes.novel if split == "val" else []):
             require_names(content, group, path)
         own_ids = {category["name"]: category["id"] for category in content["categories"]}
@@ -101,8 +92,7 @@ def _own_splits(files: CocoFiles, classes: OwnClasses, clean: Clean | None) -> I
             content, {own_ids[name] for name in names}, keep_empty=split == "val" or not classes.novel
         )
         kept = _renumbered(kept, {own_ids[name]: val_ids[name] for name in names})
-        written = without_empty_boxes(kept) if split == "train" else kept
-        yield DerivedSplit(split, path, Path(getattr(files, f"images_{split}")), content, kept, written)
+        yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), kept)
 
 
 def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) -> list[Json]:
@@ -115,26 +105,11 @@ def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) ->
     return sorted(entries, key=lambda entry: entry["id"])
 
 
-def _with_areas(content: Json, path: Path) -> Json:
-    """Add what a box alone gives: its area, and that it is one object."""
-    annotations = []
-    for annotation in content["annotations"]:
-        box = annotation["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, (int, float)) for value in box):
-            raise InputError(
-                f"no list of four numbers: {box!r}",
-                file=path,
-                record=f"annotation {annotation['id']}",
-                key="bbox",
-                mend="write [x, y, width, height] in pixels",
-            )
-        annotations.append({"area": box[2] * box[3], "iscrowd": 0} | annotation)
-    return content | {"annotations": annotations}
-
-
 def _renumbered(content: Json, new_ids: dict[int, int]) -> Json:
-    """Give categories other ids, and their order."""
+    """Give categories other ids, and their order; ``frequency``, which tells LVIS's classes, is none of theirs."""
     categories = [category | {"id": new_ids[category["id"]]} for category in content["categories"]]
+    for category in categories:
+        category.pop("frequency", None)
     return content | {
         "annotations": [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]],
         "categories": sorted(categories, key=lambda category: category["id"]),
@@ -159,9 +134,9 @@ def require_names(content: Json, names: Collection[str], path: Path) -> None:
             mend=f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}",
         )
     if names and not names_with_boxes(content).intersection(names):
-        raise InputError(
-            f"there is no box of {listed(names)}", file=path, key="annotations", mend="give a file with their boxes"
-        )
+        crowds = sum(annotation["iscrowd"] for annotation in content["annotations"])
+        problem = f"there is no box of {listed(names)}" + (f" ({crowds} boxes are marked as crowds)" if crowds else "")
+        raise InputError(problem, file=path, key="annotations", mend="give a file with their boxes")
 
 
 def _plain(name: str) -> str:

@@ -7,33 +7,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotations.annotation_files import (
-    Clean,
+    LVIS_LISTS,
+    DerivedSplit,
     Json,
     keep_categories,
     listed,
     names_with_boxes,
-    read_annotations,
-    without_empty_boxes,
+    read_boxes,
 )
-from regionclip.data.annotations.derived_split import DerivedSplit
 from regionclip.data.layout import ClassSplit
 from regionclip.errors import InputError
 from regionclip.text.prompts import clean_lvis_name
 
 if TYPE_CHECKING:
+    from regionclip.data.rejects import Rejects
     from regionclip.params import LvisFiles
 
 RARE = "r"
 _FREQUENCIES = {"f": "frequent", "c": "common", RARE: "rare"}
-_KEYS = {
-    "images": ("id", "coco_url", "width", "height", "neg_category_ids", "not_exhaustive_category_ids"),
-    "annotations": ("id", "image_id", "category_id", "bbox", "area", "segmentation"),
-    "categories": ("id", "name", "frequency"),
-}
 
 
-def lvis_splits(files: LvisFiles, clean: Clean | None = None) -> Iterator[DerivedSplit]:
-    """Yield "val", complete, and "train", base classes without images that have no annotation or boxes without area.
+def lvis_splits(files: LvisFiles, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
+    """Yield "val", complete, and "train", base classes without images that have no annotation.
 
     All of LVIS's keys stay. What an image lists as absent or as not exhaustively annotated is cut to the classes that
     the file keeps: that a rare object is there, or is not, must not be known in training. Taken as ``instances_train``
@@ -43,24 +38,26 @@ def lvis_splits(files: LvisFiles, clean: Clean | None = None) -> Iterator[Derive
 
     Args:
         files: Where annotations and pictures are, and which classes are base.
-        clean: See `read_annotations`.
+        rejects: Takes the bad records; None: one is an error.
 
     Raises:
         InputError: A file is broken, the two files differ in their classes, or one lacks boxes of its split.
     """
     pictures, val_file, train_file = Path(files.images), Path(files.instances_val), Path(files.instances_train)
-    val = _by_address(read_annotations(val_file, _KEYS, clean), val_file)
+    source = read_boxes(val_file, "lvis")
+    val = _by_address(source.sound(rejects), val_file)
     classes = {category["id"]: category for category in val["categories"]}
     _require_boxes(val, tuple(_FREQUENCIES), val_file)
-    yield DerivedSplit("val", val_file, pictures, val, val, val)
-    train = _by_address(read_annotations(train_file, _KEYS, clean), train_file)
+    yield DerivedSplit("val", source, pictures, val)
+    source = read_boxes(train_file, "lvis")
+    train = _by_address(source.sound(rejects), train_file)
     frequencies = tuple(f for f in _FREQUENCIES if files.classes == "supervised" or f != RARE)
     ids = {identity for identity, category in classes.items() if category["frequency"] in frequencies}
     _require_same_classes(train, classes, ids, train_file)
     _require_boxes(train, frequencies, train_file)
     kept = keep_categories(train, ids, keep_empty=False)
     kept["images"] = [_listing_only(image, ids) for image in kept["images"]]
-    yield DerivedSplit("train", train_file, pictures, train, kept, without_empty_boxes(kept))
+    yield DerivedSplit("train", source, pictures, kept)
 
 
 def lvis_class_list(categories: list[Json], classes: ClassSplit) -> list[Json]:
@@ -78,12 +75,8 @@ def lvis_class_list(categories: list[Json], classes: ClassSplit) -> list[Json]:
 
 
 def _by_address(content: Json, path: Path) -> Json:
-    """Check masks, frequencies and names; name pictures by address only, as some derived files add a ``file_name``."""
-    for annotation in content["annotations"]:
-        if not annotation["segmentation"]:
-            record = f"annotation {annotation['id']}"
-            raise InputError("there is no mask", file=path, record=record, key="segmentation", mend="fetch LVIS again")
-    wrong = [category["name"] for category in content["categories"] if category["frequency"] not in _FREQUENCIES]
+    """Check frequencies and names; name pictures by address only, as some derived files add a ``file_name``."""
+    wrong = [c["name"] for c in content["categories"] if str(c.get("frequency")) not in _FREQUENCIES]
     if wrong:
         raise InputError(
             f"{listed(wrong)}: neither f, c nor r", file=path, key="frequency", mend="give LVIS v1's own categories"
@@ -94,7 +87,10 @@ def _by_address(content: Json, path: Path) -> Json:
         if twin != category["name"]:
             problem = f"{listed([twin, category['name']])} are one name once underscores and parentheses are gone"
             raise InputError(problem, file=path, key="categories", mend="rename one of them")
-    images = [{key: value for key, value in image.items() if key != "file_name"} for image in content["images"]]
+    images = [
+        {key: value for key, value in image.items() if key != "file_name" or not image.get("coco_url")}
+        for image in content["images"]
+    ]
     return content | {"images": images}
 
 
@@ -135,5 +131,4 @@ def _require_boxes(content: Json, frequencies: tuple[str, ...], path: Path) -> N
 
 
 def _listing_only(image: Json, ids: Collection[int]) -> Json:
-    lists = ("neg_category_ids", "not_exhaustive_category_ids")
-    return image | {key: [identity for identity in image[key] if identity in ids] for key in lists}
+    return image | {key: [identity for identity in image[key] if identity in ids] for key in LVIS_LISTS}

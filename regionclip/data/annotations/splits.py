@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regionclip.data.annotations.annotation_files import Json, picture_name
+from regionclip.data.annotations.annotation_files import DerivedSplit, Json, is_there, picture_name
 from regionclip.data.annotations.coco_split import coco_class_list, coco_splits
-from regionclip.data.annotations.derived_split import DerivedSplit
 from regionclip.data.annotations.lvis_split import lvis_class_list, lvis_splits
-from regionclip.data.annotations.quarantine import quarantine_annotations, quarantine_pictures
+from regionclip.data.annotations.quarantine import quarantine_pictures
 from regionclip.data.layout import PICTURES, REAL_FILES, DatasetName
 from regionclip.data.pictures import SEEN, Looked, save_seen
 from regionclip.data.rejects import Rejects
@@ -35,9 +34,9 @@ def write_detection_set(
     """Write ROOT/NAME, whole or not at all; pictures stay where they are.
 
     It holds ``annotations/`` (one file a split), ``classes.json`` (id, name, split and LVIS's frequency),
-    ``pictures.json`` (split -> folder, as ``files`` writes it) and ``manifest.json`` (counts of the sources as they are
-    and of what is written, and the SHA-256 of each source and result); with ``rejects`` also ``seen.arrow`` (what the
-    pictures showed). The same sources give the same bytes.
+    ``pictures.json`` (split -> folder, as ``files`` writes it) and ``manifest.json`` (counts of the sources as they
+    are, of what was set aside by reason and of what is written, and the SHA-256 of each source and result); with
+    ``rejects`` also ``seen.arrow`` (what the pictures showed). The same sources give the same bytes.
 
     Args:
         root: The folder ``data``.
@@ -56,20 +55,22 @@ def write_detection_set(
     chosen = files.classes if isinstance(files.classes, str) else files.classes.model_dump()
     file_names = REAL_FILES[name][files.classes if isinstance(files.classes, str) else "own"]
     counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
-    read: dict[Path, dict[str, int]] = {}
     seen, kept = {} if seen is None else seen, {}
     with atomic_dir(root / name) as folder:
-        for part in _sound_parts(_DERIVE[name][0](files, _reader(rejects, read)), rejects, seen):
-            paths = (part.pictures / picture_name(image) for image in part.content["images"])
+        for part in _DERIVE[name][0](files, rejects):
+            _require_pictures(part)
+            content, set_aside = _with_pictures(part, rejects, seen)
+            paths = (part.pictures / picture_name(image) for image in content["images"])
             kept |= {path: seen[path] for path in paths if path in seen}
             result = Path("annotations") / f"{file_names[part.name]}.json"
-            write_json(folder / result, part.content, indent=None)
-            counts |= part.counts()
-            sources[part.name] = {"file": part.source.name, "sha256": sha256_file(part.source), **read[part.source]}
+            write_json(folder / result, content, indent=None)
+            counts |= _counts(part, content)
+            about = {"file": part.source.file.name, "sha256": sha256_file(part.source.file), **part.source.listed}
+            sources[part.name] = about | {"set_aside": set_aside}
             sums[result.as_posix()] = sha256_file(folder / result)
             pictures[part.name] = part.pictures.as_posix()
             if part.name == "val":
-                classes = _DERIVE[name][1](part.content["categories"], files.classes)
+                classes = _DERIVE[name][1](content["categories"], files.classes)
         write_json(folder / "classes.json", {"dataset": name, "classes": classes})
         write_json(folder / PICTURES, pictures)
         if rejects is not None:
@@ -80,41 +81,37 @@ def write_detection_set(
     return counts | ({"rejected": len(rejects)} if rejects is not None else {})
 
 
-def _sound_parts(
-    parts: Iterator[DerivedSplit], rejects: Rejects | None, seen: dict[Path, Looked]
-) -> Iterator[DerivedSplit]:
-    """Yield the splits without the pictures that are set aside, if they may be; what the others show is in ``seen``."""
-    for part in parts:
-        _require_pictures(part)
-        if rejects is not None:
-            sound = quarantine_pictures(part.content, part.pictures, part.source, rejects, workers(), seen)
-            yield part._replace(content=sound)
-        else:
-            yield part
+def _with_pictures(
+    part: DerivedSplit, rejects: Rejects | None, seen: dict[Path, Looked]
+) -> tuple[Json, dict[str, int]]:
+    """Return the split without the pictures that are set aside, if they may be, and how many boxes that took so far.
+
+    What the other pictures show is in ``seen`` then.
+    """
+    if rejects is None:
+        return part.content, {}
+    sound = quarantine_pictures(part.content, part.pictures, part.source.file, workers(), seen)
+    return sound.sound(rejects), dict(Counter(part.source.counts()) + Counter(sound.counts()))
 
 
-def _reader(rejects: Rejects | None, read: dict[Path, dict[str, int]]) -> Callable[[Json, Path], Json]:
-    """Return what notes the sizes of a source in ``read``, and then sets its bad records aside where they may be."""
-
-    def take(content: Json, path: Path) -> Json:
-        lists = {part: content.get(part) for part in ("images", "annotations")}
-        read[path] = {part: len(records) for part, records in lists.items() if isinstance(records, list)}
-        return content if rejects is None else quarantine_annotations(content, path, rejects)
-
-    return take
+def _counts(part: DerivedSplit, content: Json) -> dict[str, int]:
+    """Return how many records are written, and how many sound ones the choice of classes left out."""
+    counts = {f"{part.name}_{key}": len(content[key]) for key in ("images", "annotations", "categories")}
+    return counts | {
+        f"{part.name}_{key}_left_out": len(part.source.content[key]) - len(part.content[key])
+        for key in ("images", "annotations")
+    }
 
 
 def _require_pictures(part: DerivedSplit) -> None:
-    """Look for one picture of each folder that the annotations name: a wrong path shows before a long run."""
-    examples: dict[str, str] = {}
-    for name in map(picture_name, part.content["images"]):
-        examples.setdefault(str(Path(name).parent), name)
-    for example in examples.values():
-        if not (part.pictures / example).is_file():
+    """Look for a picture in each folder that the annotations name: a wrong path shows before a long run."""
+    folders: dict[Path, list[Json]] = {}
+    for image in part.content["images"]:
+        folders.setdefault((part.pictures / picture_name(image)).parent, []).append(image)
+    for folder, images in folders.items():
+        if not any(is_there(part.pictures, image) for image in images):
             raise InputError(
-                f"the picture '{example}' of {part.source.name} is not there",
+                f"the picture '{picture_name(images[0])}' of {part.source.file.name} is not there",
                 file=part.pictures,
-                mend=mend_missing(
-                    part.pictures / Path(example).parent, f"give the folder that holds the pictures of '{part.name}'"
-                ),
+                mend=mend_missing(folder, f"give the folder that holds the pictures of '{part.name}'"),
             )

@@ -1,30 +1,19 @@
-"""NamedBoxesDataset: MMDetection's CocoDataset for COCO and LVIS files alike, classes picked by name."""
+"""NamedBoxesDataset: MMDetection's data set for COCO and LVIS files alike, classes picked by name."""
 
 from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
 import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
 
 # isort: split
 from mmdet.datasets import CocoDataset
-from mmdet.datasets.api_wrappers import COCO
 from mmdet.registry import DATASETS
 
-from regionclip.data.annotations.annotation_files import picture_name
+from regionclip.data.annotations.annotation_files import Json, class_name, picture_name, read_boxes
 from regionclip.errors import InputError
-from regionclip.text.prompts import clean_lvis_name
-
-
-class _AnyNamesCOCO(COCO):
-    """COCO's reader that also knows LVIS's spelling of class names and its images without ``file_name``."""
-
-    def get_cat_ids(self, cat_names: list[str] = [], sup_names: list[str] = [], cat_ids: list[int] = []) -> list[int]:  # noqa: B006
-        wanted = set(cat_names)
-        return sorted(
-            identity for identity, category in self.cats.items() if clean_lvis_name(category["name"]) in wanted
-        )
-
-    def load_imgs(self, ids: list[int]) -> list[dict]:
-        return [image | {"file_name": picture_name(image)} for image in super().load_imgs(ids)]
 
 
 @DATASETS.register_module()
@@ -34,21 +23,23 @@ class NamedBoxesDataset(CocoDataset):
     Stock ``LVISV1Dataset`` counts labels over all categories of the file, which is no use for a classifier over base
     classes. Negative and not-exhaustive categories play no part in training, as in the official LVIS loader. That one
     also drops pictures without annotations in the test, and all but 500 annotations of a picture; this one does not.
-    Boxes below one pixel are dropped, as `CocoDataset` does; Detectron2 keeps them.
+    Boxes below one pixel are dropped, as `CocoDataset` does; Detectron2 keeps them. No other box is: `CocoDataset`
+    drops those with ``area`` 0 or ``ignore`` too, which are understood when the file is read (see `read_boxes`).
     """
-
-    COCOAPI = _AnyNamesCOCO
 
     def load_data_list(self) -> list[dict]:
         """Read the file.
 
         Raises:
-            InputError: In training, the file lacks a class: the labels of all classes behind it would be shifted.
+            InputError: A record breaks a rule; or, in training, the file lacks a class: the labels of all classes
+                behind it would be shifted.
         """
-        records = super().load_data_list()
+        content = read_boxes(self.ann_file).sound()
+        wanted, held = set(self.metainfo["classes"]), {c["id"]: class_name(c) for c in content["categories"]}
+        self.cat_ids = sorted(key for key, name in held.items() if name in wanted)
+        self.cat2label = {key: label for label, key in enumerate(self.cat_ids)}
         if not self.test_mode and len(self.cat_ids) != len(self.metainfo["classes"]):
-            held = {clean_lvis_name(category["name"]) for category in self.coco.cats.values()}
-            missing = [name for name in self.metainfo["classes"] if name not in held]
+            missing = [name for name in self.metainfo["classes"] if name not in held.values()]
             raise InputError(
                 f"{len(missing)} classes are not among the categories, such as {missing[0]!r}"
                 if missing
@@ -57,14 +48,43 @@ class NamedBoxesDataset(CocoDataset):
                 key="categories",
                 mend="train on the classes that the file holds, spelled as it spells them",
             )
-        return records
+        folder = Path(self.data_prefix["img"])
+        boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            if annotation["category_id"] in self.cat2label and min(annotation["bbox"][2:]) >= 1:
+                boxes[annotation["image_id"]].append(self._instance(annotation))
+        return [
+            {
+                "img_path": str(folder / picture_name(image)),
+                "img_id": image["id"],
+                "seg_map_path": None,
+                "height": image["height"],
+                "width": image["width"],
+                "instances": boxes[image["id"]],
+            }
+            for image in content["images"]
+        ]
+
+    def _instance(self, annotation: Json) -> dict[str, Any]:
+        left, top, width, height = annotation["bbox"]
+        return {
+            "ignore_flag": annotation.get("iscrowd", 0),
+            "bbox": [left, top, left + width, top + height],
+            "bbox_label": self.cat2label[annotation["category_id"]],
+        } | ({"mask": annotation["segmentation"]} if annotation.get("segmentation") else {})
 
     def filter_data(self) -> list[dict]:
-        """Drop from training also the pictures that hold nothing but crowds, as Detectron2 does.
+        """Drop from training the pictures that have no box, or nothing but crowds, as Detectron2 does.
 
-        `CocoDataset` keeps them, and all their proposals would be background.
+        `CocoDataset` keeps crowds, and all their proposals would be background.
+
+        Raises:
+            InputError: No picture is left.
         """
-        kept = super().filter_data()
         if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt"):
-            return kept
-        return [record for record in kept if not all(instance["ignore_flag"] for instance in record["instances"])]
+            return self.data_list
+        kept = [r for r in self.data_list if not all(instance["ignore_flag"] for instance in r["instances"])]
+        if not kept:
+            problem = "no picture has a box to train on (crowds and boxes below a pixel are none)"
+            raise InputError(problem, file=self.ann_file, key="annotations", mend="label objects of the classes")
+        return kept
