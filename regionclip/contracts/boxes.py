@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,7 +89,7 @@ def box_checks(name: str, tables: BoxTables) -> list[Check]:
                 gxe.ExpectColumnValuesToNotBeInSet(
                     column="fault", value_set=[rule.problem], meta=said(rule.problem, rule.mend, rule.key)
                 )
-                for rule in {rule.problem: rule for rule in rules}.values()
+                for rule in rules
             ),
         ]
         table = pd.concat([broken[["file", "record", "fault"]], sound], ignore_index=True)
@@ -117,7 +117,7 @@ def box_account(
     annotations: pd.DataFrame,
     source: Mapping[str, Any],
     left_out: int,
-    base: Sequence[int] | None = None,
+    base: Collection[int] | None = None,
     used: int | None = None,
 ) -> dict[str, Any]:
     """Return where the boxes of a split's file go.
@@ -138,7 +138,7 @@ def box_account(
         unused = unused.where(unused != _SMALL, None)
         used = int(unused.isna().sum())
     else:
-        unused = unused.where(annotations["category_id"].isin(base), _OTHER)
+        unused = unused.where(annotations["category_id"].isin(list(base)), _OTHER)
     reasons = Counter(source["set_aside"]) + Counter({_OTHER: left_out})
     reasons += Counter({why: int(count) for why, count in unused.dropna().value_counts().items()})
     rest = source["annotations"] - used - reasons.total()

@@ -127,7 +127,7 @@ def _failure(failed: list[dict[str, Any]], report: Path) -> DataCheckFailed:
     if first["records"]:
         where = dict(first["records"][0])
         file = where.pop("file")
-        record = ", ".join(value if column == "record" else f"{column} {value}" for column, value in where.items())
+        record = where.get("record") or ", ".join(f"{column} {value}" for column, value in where.items())
         problem += f" ({first['unexpected']} records)" if first["unexpected"] > 1 else ""
     elif first["observed"] is not None:
         problem += f" (found {first['observed']})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +186,7 @@ def _detection(context: StageContext, dataset: DatasetName, seen: dict[Path, Loo
     classes = class_table(DATA / dataset / "classes.json")
     base = classes.loc[classes["split"] == "base", "id"].tolist()
     profiles = {split: box_profile(table, base) for split, table in tables.items()}
-    accounts = _accounts(dataset, sets[TRAIN], tables, base)
+    accounts = account_boxes(dataset, sets[TRAIN], tables)
     whole = join_tables(tables.values())
     checks = [
         *box_checks(dataset, whole),
@@ -208,11 +208,22 @@ def _user_files(context: StageContext, dataset: DatasetName, sets: dict[str, Det
     return {split: Path(getattr(given, f"instances_{split}", where.annotations)) for split, where in sets.items()}
 
 
-def _accounts(
-    dataset: DatasetName, train: DetectionSet, tables: dict[str, BoxTables], base: Sequence[int]
+def account_boxes(
+    dataset: DatasetName, train: DetectionSet, tables: Mapping[str, BoxTables], root: Path = DATA
 ) -> dict[str, dict[str, Any]]:
-    """Return where the boxes of each split go, training boxes by the training's own data set; see `box_account`."""
-    manifest = read_json(DATA / dataset / "manifest.json") if (DATA / dataset / PICTURES).exists() else None
+    """Return where the boxes of each split's file go, training boxes by the training's own data set.
+
+    Args:
+        dataset: "coco" or "lvis".
+        train: The split that is trained on.
+        tables: Split -> what stage `data` wrote of it.
+        root: The folder ``data``.
+
+    Returns:
+        Split -> see `box_account`.
+    """
+    manifest = read_json(root / dataset / "manifest.json") if (root / dataset / PICTURES).exists() else None
+    classes = load_classes(dataset, root)
     accounts = {}
     for split, table in tables.items():
         aside = table.faults.loc[table.faults["part"] == "annotations", "fault"].value_counts().to_dict()
@@ -222,15 +233,16 @@ def _accounts(
         if split != TRAIN:
             accounts[split] = box_account(table.annotations, source, left_out)
             continue
-        objects = table.annotations["unused"].isna() & table.annotations["category_id"].isin(base)
-        used = _trained(dataset, train) if objects.any() and table.faults.empty else 0
+        base = classes.ids_of(classes.base_names)
+        objects = table.annotations["unused"].isna() & table.annotations["category_id"].isin(list(base))
+        used = _trained(train, classes.base_names) if objects.any() and table.faults.empty else 0
         accounts[split] = box_account(table.annotations, source, left_out, base, used)
     return accounts
 
 
-def _trained(dataset: DatasetName, scenes: DetectionSet) -> int:
+def _trained(scenes: DetectionSet, names: Sequence[str]) -> int:
     """Return how many boxes MMDetection's data set gives to the training."""
-    found = boxes_dataset(scenes, load_classes(dataset, DATA).base_names, [], training=True)
+    found = boxes_dataset(scenes, names, [], training=True)
     instances = (instance for i in range(len(found)) for instance in found.get_data_info(i)["instances"])
     return sum(not instance["ignore_flag"] for instance in instances)
 

@@ -49,6 +49,7 @@ def _boxes(first: int, classes: tuple[int, ...], **more: Any) -> list[dict[str, 
             "category_id": category,
             "bbox": [2.0 * category, 3, 10.5, 12],
             "area": 100.0,
+            "segmentation": [[2.0 * category, 3, 12, 3, 12, 15]],
             **more,
         }
         for image in range(first, first + 3)

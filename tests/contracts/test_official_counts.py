@@ -22,9 +22,9 @@ COCO = {
     },
     "counts": {
         "train_images": 107761, "train_annotations": 600000, "train_categories": 48, "train_images_left_out": 10526,
-        "train_annotations_left_out": 260001, "train_empty_boxes_left_out": 0,
+        "train_annotations_left_out": 260001,
         "val_images": 4836, "val_annotations": 30000, "val_categories": 65, "val_images_left_out": 164,
-        "val_annotations_left_out": 6781, "val_empty_boxes_left_out": 0,
+        "val_annotations_left_out": 6781,
     },
 }  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_lvis_has_its_own(tmp_path: Path) -> None:
         "train": {"file": "lvis_v1_train.json", "images": 100170, "annotations": 1270141},
         "val": {"file": "lvis_v1_val.json", "images": 19809, "annotations": 244707},
     }
-    counts = {f"{split}_{key}": 0 for split in sources for key in ("images_left_out", "empty_boxes_left_out")}
+    counts = {f"{split}_images_left_out": 0 for split in sources}
     counts |= {"train_annotations_left_out": 6000, "val_annotations_left_out": 0, "train_images_left_out": 800}
     counts |= {"train_images": 99370, "train_annotations": 1264141, "train_categories": 866}
     counts |= {"val_images": 19809, "val_annotations": 244707, "val_categories": 1203}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regionclip.data.annotations.annotation_files import read_annotations
+from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.sources import fetch_command, mend_missing
 from regionclip.errors import InputError
@@ -40,7 +40,7 @@ def test_what_a_profile_of_the_paper_reads_has_a_command(profile: Path) -> None:
         paths = [value for key, value in part.model_dump().items() if key.startswith("inst")] if part else []
         for path in paths:
             with pytest.raises(InputError, match="the file does not exist.*To mend: run `regionclip data fetch "):
-                read_annotations(Path(path), {})
+                read_boxes(path)
     if files.captions and files.captions.file != "datasets/cc3m":
         with pytest.raises(InputError, match="no captions.*regionclip data fetch .* --root datasets`"):
             open_captioned_images(files.captions.file, files.captions.images)

@@ -14,6 +14,7 @@ from regionclip.files import read_json, write_json
 from regionclip.workspace.own_set import OwnSet, read_own_set
 
 Content = dict[str, Any]
+MARKS = ({"ignore": 1}, {"iscrowd": True})
 
 
 def _read(toys: Path, base: list[str] | None = None, novel: list[str] | None = None) -> OwnSet:
@@ -76,7 +77,9 @@ def test_wrong_boxes_are_counted_by_kind_and_shape_no_anchor(toys: Path, box: An
     for split in ("train", "val"):
         _edit(toys / f"{split}.json", lambda c: [c["annotations"][i].update(bbox=box) for i in (1, 3)])
     own = _read(toys)
-    assert own.faults == [f"toys/{split}.json: 2 x {fault}" for split in ("train", "val")]
+    assert [line.split(" (such as annotation 2, bbox ")[0] for line in own.faults] == [
+        f"toys/{split}.json: 2 x {fault}" for split in ("train", "val")
+    ]
     assert len(own.sides) == len(before.sides) - 2
     assert sorted(file.name for file in toys.parent.iterdir()) == ["toys"]
 
@@ -103,6 +106,36 @@ def test_names_that_no_caption_has_are_noted(toys: Path) -> None:
     assert [note.split(" would")[0] for note in _read(toys).notes] == ["CLIP reads names as words: 'Big_Star'"]
 
 
+def test_a_name_is_not_advised_to_become_that_of_another_class(toys: Path) -> None:
+    for split in ("train", "val"):
+        _edit(toys / f"{split}.json", lambda c: c["categories"][0].update(name="Ring"))
+    assert _read(toys).notes == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"bbox": None}, "1 x the box is not a list of four numbers (such as annotation 1, bbox None)"),
+        ({"image_id": "0099"}, "1 x there is no such image (such as annotation 1, image_id '0099')"),
+        ({"category_id": 99}, "1 x there is no such category (such as annotation 1, category_id 99)"),
+        ({"id": 2}, "1 x an id occurs twice (such as annotations[1], id 2)"),
+    ],
+)
+def test_what_the_stages_set_aside_is_told_with_its_value(toys: Path, change: dict[str, Any], fault: str) -> None:
+    _edit(toys / "train.json", lambda c: c["annotations"][0].update(change))
+    assert _read(toys).faults == [f"toys/train.json: {fault}"]
+
+
+def test_boxes_that_are_neither_trained_on_nor_measured_are_noted(toys: Path) -> None:
+    before = _read(toys)
+    _edit(toys / "val.json", lambda c: [a.update(mark) for a, mark in zip(c["annotations"], MARKS, strict=False)])
+    own = _read(toys)
+    assert own.notes == [
+        "toys/val.json: 2 boxes are crowds, 1 of them by the mark 'ignore': neither trained on nor measured"
+    ]
+    assert own.boxes["val"].total() == before.boxes["val"].total() - 2
+
+
 def test_classes_without_boxes_are_noted(toys: Path) -> None:
     _edit(toys / "train.json", lambda c: [a.update(category_id=1) for a in c["annotations"]])
     _edit(toys / "val.json", lambda c: [a.update(category_id=2) for a in c["annotations"]])
@@ -121,9 +154,9 @@ def test_classes_without_boxes_are_noted(toys: Path) -> None:
         ),
         (lambda c: c["images"].clear() or c["annotations"].clear(), r"train\.json, key 'images': the file lists no im"),
         (lambda c: c.pop("categories"), r"train\.json, key 'categories': the list is missing"),
-        (lambda c: c["annotations"][0].pop("bbox"), r"record annotations\[0\], key 'bbox'"),
-        (lambda c: c["annotations"][0].update(image_id=99), r"annotation 1, key 'image_id': there is no record 99"),
-        (lambda c: c["annotations"][0].update(category_id=99), r"key 'category_id': there is no record 99"),
+        (lambda c: [a.update(iscrowd=1) for a in c["annotations"]], r"no box can be .* boxes are crowds, 0 of them by"),
+        (lambda c: [a.update(ignore=1) for a in c["annotations"]], r"no box can be learned from: .* mark 'ignore'"),
+        (lambda c: [i.update(file_name="../a.jpg") for i in c["images"]], r"such as image 1, file_name '\.\./a\.jpg'"),
         (lambda c: c["categories"][0].update(name="ring"), r"more than once: 'ring'"),
     ],
 )

@@ -57,14 +57,14 @@ class Rule(NamedTuple):
 NO_OBJECT = Rule("id", "the record is no object", "write it as the others")
 NO_ID = Rule("id", "there is no id", "give it one that no other record has")
 ID_TWICE = Rule("id", "an id occurs twice", "keep one of the records")
-NO_WIDTH, NO_HEIGHT = (Rule(side, "no size in whole pixels", _IMAGE) for side in ("width", "height"))
+NO_WIDTH, NO_HEIGHT = (Rule(side, f"no {side} in whole pixels", _IMAGE) for side in ("width", "height"))
 NO_NAME = Rule("file_name", "there is no file name", _IMAGE)
 OUTSIDE = Rule(
     "file_name", "the file name leads out of its folder, or no file can have it",
     "name the picture from the pictures' folder on, with / between folders",
 )  # fmt: skip
 NAME_TWICE = Rule("file_name", "an image occurs twice", "give its boxes to one of the records")
-NO_LIST, NO_LIST_2 = (Rule(key, "the image lists ids that are no category", _IMAGE) for key in LVIS_LISTS)
+NO_LIST, NO_LIST_2 = (Rule(key, f"{key} has ids that are no category", _IMAGE) for key in LVIS_LISTS)
 NO_FILE = Rule("file_name", "the image file does not exist", "fetch the image again, or take its record out")
 NOT_DECODED = Rule("file_name", "the image does not decode", NO_FILE.mend)
 OTHER_SIZE = Rule("file_name", "the image has another size than its record", "mend the record, or fetch the image")
@@ -77,7 +77,7 @@ NEGATIVE = Rule("bbox", "the box has a negative size", _BOX)
 EMPTY = Rule("bbox", "the box is empty", _BOX)
 BEYOND = Rule("bbox", "the box leaves its image", _BOX)
 BESIDE = Rule("bbox", "the box has no pixel of its image", _BOX)
-NO_CROWD, NO_IGNORE = (Rule(key, "neither 0 nor 1", _BOX) for key in ("iscrowd", "ignore"))
+NO_CROWD, NO_IGNORE = (Rule(key, f"{key} is neither 0 nor 1", _BOX) for key in ("iscrowd", "ignore"))
 NO_MASK = Rule("segmentation", "there is no mask", _BOX)
 ABSENT = Rule("category_id", "the class is annotated in an image that lists it as absent", _BOX)
 
@@ -229,7 +229,7 @@ class _Unsound(Exception):
 def _sorted(records: list[Any], part: str, clean: Callable[[Json], Json]) -> tuple[dict[Any, Json], list[Fault]]:
     """Return the sound records, cleaned and numbered, by what their ids are known by; and the faults of the others."""
     sound: dict[Any, Json] = {}
-    faults = []
+    faults: dict[str, Fault] = {}
     for place, record in enumerate(records):
         try:
             if not isinstance(record, dict):
@@ -240,9 +240,10 @@ def _sorted(records: list[Any], part: str, clean: Callable[[Json], Json]) -> tup
             sound[key] = clean(record)
         except _Unsound as fault:
             rule, *values = fault.args
-            name = f"{part}[{place}]" if rule.key == "id" else f"{part[:-1]} {_shown(record['id'])}"
-            faults.append(Fault(part, name, rule, *map(_shown, values)))
-    return _numbered(sound), faults
+            name = "" if rule.key == "id" else f"{part[:-1]} {_shown(record['id'])}"
+            name = f"{part}[{place}]" if not name or name in faults else name
+            faults[name] = Fault(part, name, rule, *map(_shown, values))
+    return _numbered(sound), list(faults.values())
 
 
 def _numbered(records: dict[Any, Json]) -> dict[Any, Json]:
@@ -284,7 +285,7 @@ def _categories(records: list[Any], file: Path) -> dict[Any, Json]:
             raise InputError(problem, file=file, record=f"categories[{place}]", key=at, mend="mend the category")
         if key in found or any(text == other["name"] for other in found.values()):
             at = "id" if key in found else "name"
-            problem = f"more than once: {listed([record[at]])}"
+            problem = f"more than once: {listed([text if at == 'name' else record[at]])}"
             raise InputError(problem, file=file, record="categories", key=at, mend="keep one of each")
         found[key] = _with(record, name=text)
     return _numbered(found)

@@ -45,8 +45,11 @@ def quarantine_pictures(
     faults = [Fault("images", f"image {key}", *fault, files[key]) for key, fault in found.items() if fault]
     images = [image for image in content["images"] if not found[image["id"]]]
     annotations = [annotation for annotation in content["annotations"] if not found[annotation["image_id"]]]
-    orphans = (annotation["id"] for annotation in content["annotations"] if found[annotation["image_id"]])
-    faults += [Fault("annotations", f"annotation {key}", ORPHAN) for key in orphans]
+    faults += [
+        Fault("annotations", f"annotation {annotation['id']} of {files[annotation['image_id']].name}", ORPHAN)
+        for annotation in content["annotations"]
+        if found[annotation["image_id"]]
+    ]
     counts = {part: len(content[part]) for part in ("images", "annotations")}
     return Boxes(path, content | {"images": images, "annotations": annotations} if faults else content, counts, faults)
 

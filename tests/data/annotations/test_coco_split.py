@@ -15,6 +15,7 @@ from regionclip.data.annotations.annotation_files import keep_categories
 from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import detection_set, load_classes
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 from regionclip.params import OwnClasses, check_params
@@ -50,13 +51,11 @@ def test_open_vocabulary_counts_by_hand(real: SimpleNamespace) -> None:
         "val_categories": 65,
         "val_images_left_out": 2,
         "val_annotations_left_out": 1,
-        "val_empty_boxes_left_out": 0,
         "train_images": 3,
         "train_annotations": 3,
         "train_categories": 48,
         "train_images_left_out": 2,
         "train_annotations_left_out": 4,
-        "train_empty_boxes_left_out": 0,
     }
 
 
@@ -81,18 +80,21 @@ def test_supervised_keeps_all_80_classes_and_every_image(real: SimpleNamespace) 
     assert counts["train_images_left_out"] == counts["val_annotations_left_out"] == 0
 
 
-def test_training_boxes_without_area_are_dropped_and_counted(real: SimpleNamespace) -> None:
-    """As annotation 2206849 of COCO's train2017; the image stays, for the recipe keeps it, and "val" is not changed."""
+def test_boxes_without_area_are_set_aside_and_counted(real: SimpleNamespace) -> None:
+    """As annotation 2206849 of COCO's train2017; their images stay, if another box or a crowd keeps them."""
     for file in (real.coco.instances_train, real.coco.instances_val):
         content = read_json(file)
         person = next(a for a in content["annotations"] if a["category_id"] == 1)
         person["bbox"][3] = 0.0
         write_json(file, content)
-    train, val, counts = _write(real.coco)
-    assert [image["id"] for image in train["images"]] == [1, 3, 5] and len(val["annotations"]) == 3
+    with Rejects("coco_rejected.jsonl", 0.5) as rejects:
+        counts = write_detection_set(Path("data"), "coco", real.coco, rejects)
+    train, val = (read_json(detection_set("coco", split).annotations) for split in ("train", "val"))
+    assert [image["id"] for image in train["images"]] == [3, 5] and len(val["annotations"]) == 2
     assert [a["category_id"] for a in train["annotations"]] == [90, 1]
-    assert (counts["train_annotations"], counts["train_empty_boxes_left_out"]) == (2, 1)
-    assert (counts["train_annotations_left_out"], counts["val_empty_boxes_left_out"]) == (4, 0)
+    assert (counts["train_annotations"], counts["train_annotations_left_out"], counts["rejected"]) == (2, 4, 2)
+    sources = read_json("data/coco/manifest.json")["sources"]
+    assert [sources[split]["set_aside"] for split in ("train", "val")] == [{"the box is empty": 1}] * 2
 
 
 def _with_vectors(content: Content) -> Content:
@@ -235,7 +237,7 @@ def test_a_box_that_is_none_is_named(real: SimpleNamespace, box: Any) -> None:
     content["annotations"][1]["bbox"] = box
     write_json(real.coco.instances_train, content)
     with pytest.raises(
-        InputError, match=r"train2017\.json, record annotation 101, key 'bbox': no list of four numbers"
+        InputError, match=r"train2017\.json, record annotation 101, key 'bbox': the box is not a list of four numbers"
     ):
         _own(real.coco, ["person"], [])
 

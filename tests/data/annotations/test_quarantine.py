@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from regionclip.data.annotations.annotation_files import read_annotations
-from regionclip.data.annotations.quarantine import quarantine_annotations, quarantine_pictures
+from regionclip.data.annotations.annotation_files import read_boxes, sort_records
+from regionclip.data.annotations.quarantine import quarantine_pictures
 from regionclip.data.captions import decode_image
 from regionclip.data.pictures import look
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 
 FILE = Path("instances.json")
-KEYS = {"images": ("id",), "annotations": ("id", "bbox"), "categories": ("id", "name")}
 NAN, INF = float("nan"), float("inf")
 
 
@@ -43,14 +42,14 @@ def _lines(path: Path) -> list[dict[str, str]]:
 
 def _quarantine(content: dict[str, Any], folder: Path, limit: float = 0.5) -> tuple[dict[str, Any], list[dict]]:
     with Rejects(folder / "coco_rejected.jsonl", limit) as rejects:
-        kept = quarantine_annotations(content, FILE, rejects)
+        kept = sort_records(content, FILE, "coco").sound(rejects)
     return kept, _lines(folder / "coco_rejected.jsonl")
 
 
 def test_sound_content_is_passed_on_untouched(content: dict[str, Any], tmp_path: Path) -> None:
     content["annotations"][0] |= {"bbox": [-0.5, 0, 41, 30.9], "iscrowd": 1}
     kept, lines = _quarantine(content, tmp_path)
-    assert kept is content and lines == []
+    assert kept == content and lines == []
 
 
 BOXES = [
@@ -64,14 +63,18 @@ BOXES = [
     ({"bbox": [-2, 2, 3, 4]}, "bbox", "the box leaves its image"),
     ({"bbox": [1, 28, 3, 4]}, "bbox", "the box leaves its image"),
     ({"bbox": [100, 100, 3, 4]}, "bbox", "the box leaves its image"),
-    ({"area": NAN}, "area", "the area is no size"),
-    ({"area": -1}, "area", "the area is no size"),
-    ({"iscrowd": 7}, "iscrowd", "neither 0 nor 1"),
+    ({"bbox": [-1, 2, 1, 4]}, "bbox", "the box has no pixel of its image"),
+    ({"bbox": [1, 2, 10**400, 4]}, "bbox", "the box holds a value that is not finite"),
+    ({"iscrowd": 7}, "iscrowd", "iscrowd is neither 0 nor 1"),
+    ({"ignore": "difficult"}, "ignore", "ignore is neither 0 nor 1 ('difficult')"),
     ({"image_id": 99}, "image_id", "there is no such image"),
     ({"image_id": [1]}, "image_id", "there is no such image"),
     ({"category_id": 9}, "category_id", "there is no such category"),
-    ({"id": 11}, "id", "an id occurs twice"),
+    ({"image_id": True}, "image_id", "there is no such image (True)"),
+    ({"id": 11}, "id", "an id occurs twice (11)"),
+    ({"id": "11"}, "id", "an id occurs twice ('11')"),
     ({"id": None}, "id", "there is no id"),
+    ({"id": {"a": [1]}}, "id", "there is no id"),
 ]
 
 
@@ -83,16 +86,23 @@ def test_a_bad_box_is_set_aside(
     kept, lines = _quarantine(content, tmp_path)
     assert [a["id"] for a in kept["annotations"]] == [11, 12, 21, 31, 32] and kept["images"] == content["images"]
     assert [(line["file"], line["record"], line["key"]) for line in lines] == [
-        (str(FILE), f"annotation {content['annotations'][3]['id']}", key)
+        (str(FILE), "annotations[3]" if key == "id" else "annotation 22", key)
     ]
     assert lines[0]["reason"].startswith(problem) and lines[0]["mend"]
 
 
+OUT = "the file name leads out of its folder, or no file can have it"
 IMAGES = [
-    ({"width": 0}, "width", "no size in whole pixels (0)"),
-    ({"height": "30"}, "height", "no size in whole pixels (30)"),
-    ({"file_name": " "}, "file_name", "there is no file name"),
-    ({"id": 1}, "id", "an id occurs twice"),
+    ({"width": 0}, "width", "no width in whole pixels (0)"),
+    ({"height": "30"}, "height", "no height in whole pixels ('30')"),
+    ({"width": 10**30}, "width", "no width in whole pixels (1000000000000000000000000000000)"),
+    ({"file_name": " "}, "file_name", "there is no file name (' ')"),
+    ({"file_name": ["2.png"]}, "file_name", "there is no file name (['2.png'])"),
+    ({"file_name": "../2.png"}, "file_name", f"{OUT} ('../2.png')"),
+    ({"file_name": "/etc/2.png"}, "file_name", f"{OUT} ('/etc/2.png')"),
+    ({"file_name": "2" * 300}, "file_name", f"{OUT} ({'2' * 300!r:.28}...{'2' * 28}')"),
+    ({"file_name": "./1.png"}, "file_name", "an image occurs twice ('./1.png')"),
+    ({"id": 1}, "id", "an id occurs twice (1)"),
 ]
 
 
@@ -119,11 +129,7 @@ def test_what_is_left_passes_the_reader(content: dict[str, Any], tmp_path: Path)
     kept, _ = _quarantine(content, tmp_path)
     path = tmp_path / "kept.json"
     path.write_text(json.dumps(kept))
-    assert len(read_annotations(path, KEYS)["annotations"]) == 6
-
-
-def test_absent_lists_are_left_to_the_reader(tmp_path: Path) -> None:
-    assert _quarantine({"images": []}, tmp_path) == ({"images": []}, [])
+    assert read_boxes(path).sound() == kept and len(kept["annotations"]) == 6
 
 
 def test_too_many_stop_and_the_list_stays(content: dict[str, Any], tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ def test_each_form_of_picture_passes_or_is_set_aside(
     picture = tmp_path / "2.png"
     picture.unlink() if make is None else picture.write_bytes(make())
     with Rejects(tmp_path / "coco_rejected.jsonl", 0.5) as rejects:
-        kept = quarantine_pictures(content, tmp_path, FILE, rejects)
+        kept = quarantine_pictures(content, tmp_path, FILE).sound(rejects)
     lines = _lines(tmp_path / "coco_rejected.jsonl")
     if problem is None:
         assert kept is content and lines == [], name

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
-from regionclip.contracts.boxes import box_checks, join_tables, read_box_tables
+from regionclip.contracts.boxes import box_checks, box_tables, join_tables
 from regionclip.contracts.checkpoint import run_checks
 from regionclip.contracts.images import image_files_table
-from regionclip.contracts.splits import read_classes, split_checks
+from regionclip.contracts.splits import class_table, split_checks
+from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import DetectionSet, data_sets, detection_set, load_classes, splits
 from regionclip.data.pictures import SEEN, Looked, load_seen
@@ -41,7 +42,12 @@ def test_the_manifest_counts_and_sums_sources_and_results(real: SimpleNamespace,
     for split in ("train", "val"):
         source = Path(getattr(files, f"instances_{split}"))
         sizes = {part: len(read_json(source)[part]) for part in ("images", "annotations")}
-        assert manifest["sources"][split] == {"file": source.name, "sha256": sha256_file(source), **sizes}
+        assert manifest["sources"][split] == {
+            "file": source.name,
+            "sha256": sha256_file(source),
+            **sizes,
+            "set_aside": {},
+        }
 
 
 def test_every_picture_of_every_split_is_found_where_it_was(real: SimpleNamespace) -> None:
@@ -66,11 +72,11 @@ def test_bad_records_and_pictures_are_set_aside_up_to_a_limit(real: SimpleNamesp
     """A box without numbers and a picture that is cut short go, with what belongs to them; the rest is written."""
     source = Path(real.coco.instances_train)
     content = read_json(source)
+    whole = write_detection_set(Path("before"), "coco", real.coco)
     content["annotations"][0]["bbox"] = ["2", "2", "10", "8"]
     write_json(source, content)
     picture = Path(real.coco.images_val) / read_json(real.coco.instances_val)["images"][0]["file_name"]
     picture.write_bytes(picture.read_bytes()[:40])
-    whole = write_detection_set(Path("before"), "coco", real.coco) if limit else {}
     if not limit:
         with pytest.raises(InputError, match="more than the limit"), Rejects("coco_rejected.jsonl", limit) as rejects:
             write_detection_set(Path("data"), "coco", real.coco, rejects)
@@ -104,7 +110,7 @@ def test_pictures_are_decoded_once(real: SimpleNamespace, monkeypatch: pytest.Mo
     def look_again() -> list[bool]:
         where, known = detection_set("coco", "train"), load_seen(Path("data", name, SEEN) for name in ("coco", "lvis"))
         assert known == seen
-        table = image_files_table(read_box_tables(where.annotations, "coco").images, where.images, seen=known)
+        table = image_files_table(box_tables(read_boxes(where.annotations)).images, where.images, seen=known)
         assert (table["real_width"].isna() | (table["real_width"] == table["width"])).all()
         return table["error"].notna().tolist()
 
@@ -155,9 +161,9 @@ def test_what_is_not_there_is_named_and_the_old_set_stays(
 def test_the_gate_before_training_accepts_what_is_written(real: SimpleNamespace, name: str) -> None:
     write_detection_set(Path("data"), name, getattr(real, name))
     sets = {split: detection_set(name, split) for split in splits(name)}
-    tables = {split: read_box_tables(where.annotations, name) for split, where in sets.items()}
+    tables = {split: box_tables(read_boxes(where.annotations, name)) for split, where in sets.items()}
     files = {split: image_files_table(tables[split].images, where.images) for split, where in sets.items()}
-    classes = read_classes(f"data/{name}/classes.json", name)
-    checks = box_checks(name, join_tables(tables.values()), name)
-    results = run_checks([*checks, *split_checks(name, name, classes, tables, files)])
+    classes = class_table(f"data/{name}/classes.json")
+    checks = box_checks(name, join_tables(tables.values()))
+    results = run_checks([*checks, *split_checks(name, classes, tables, files)])
     assert len(results) > 20 and not [r for r in results if not r["success"] and r["severity"] == "error"]
