@@ -36,7 +36,8 @@ def build_summary(
         seed: The run's seed.
         split: The measured split, ``dev`` or ``val``.
         seconds: Stage to seconds.
-        metrics: Contents of ``reports/metrics`` by stage: text_bank, rpn, pseudo_labels, zero_shot, evaluate_*.
+        metrics: Contents of ``reports/metrics`` by stage: check_data, text_bank, rpn, pseudo_labels, zero_shot,
+            evaluate_*.
     """
     zero_shot = {
         dataset: {
@@ -64,18 +65,28 @@ def build_summary(
         "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
         "zero_shot": zero_shot,
         "open_vocabulary": transfer,
+        "boxes": metrics["check_data"]["boxes"],
     }
 
 
 def summary_table(summary: Numbers) -> str:
-    """Write the summary as Markdown: what was measured, CLIP, RegionCLIP, the gain; percent."""
+    """Write the summary as Markdown: what was measured, CLIP, RegionCLIP, the gain, in percent; where boxes went."""
     lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
     for dataset, what, models, key in _rows(summary):
         clip, regionclip = (models.get(model, {}).get(key) for model in MODELS)
         lines.append(
             f"| {dataset.upper()} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |"
         )
-    return "\n".join([*_header(summary), "", *lines, ""])
+    return "\n".join([*_header(summary), "", *lines, "", *_boxes(summary), ""])
+
+
+def _boxes(summary: Numbers) -> Iterator[str]:
+    """Yield the account of boxes: each one of the user's files is used, or there is a reason."""
+    yield from ("| set | split | boxes in the file | used | not used |", "|---|---|---:|---:|---|")
+    for dataset, of_split in summary["boxes"].items():
+        for split, account in of_split.items():
+            reasons = ", ".join(f"{count} {why}" for why, count in account["not_used"].items())
+            yield f"| {dataset.upper()} | {split} | {account['file']} | {account['used']} | {reasons} |"
 
 
 def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:

@@ -27,7 +27,7 @@ from regionclip.tracking.sidecar import read_sidecars
 
 HISTORY, DETECTIONS = Path("artifacts/history"), Path("artifacts/evaluate")
 SUMMARY, TABLE, PLOTS = Path("reports/summary.json"), Path("reports/summary.md"), Path("reports/plots")
-MEASURED = ("text_bank", "rpn", "pseudo_labels", "zero_shot")
+MEASURED = ("check_data", "text_bank", "rpn", "pseudo_labels", "zero_shot")
 MODELS = {"clip": "CLIP", "regionclip": "RegionCLIP"}
 SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 

@@ -12,6 +12,7 @@ from regionclip.evaluation.summary import build_summary, summary_table
 TOP1 = {"top1_base": 0.5, "top1_novel": 0.25, "top1_all": 0.4, "top1_per_class": {"star": 0.5}, "protocol": "words"}
 COCO = {"ap": 0.3, "ap50": 0.6, "ap50_base": 0.7, "ap50_novel": 0.4, "ap50_all": 0.6, "per_class": {"star": 0.7}}
 LVIS = {"ap": 0.2, "ap50": 0.3, "apr": 0.1, "apc": 0.2, "apf": 0.3, "per_class": {}}
+ACCOUNT = {"file": 9, "used": 6, "not_used": {"a crowd": 1, "the box is empty": 2}, "unexplained": 0}
 RECALL = {"ar100_base": 0.8, "ar100_novel": 0.6, "ar300_base": 0.9, "ar300_novel": 0.7, "objects": {"base": 3}}
 
 
@@ -29,6 +30,7 @@ def metrics() -> dict[str, Any]:
     }
     return copy.deepcopy(
         {
+            "check_data": {"warnings": 0, "boxes": {"coco": {"train": ACCOUNT}}},
             "text_bank": {"concepts_names": 9, "teacher": {"image_top1": 0.95, "crop_top1": 0.85}},
             "rpn": {name: {"dev": {}, "val": RECALL} for name in ("coco", "lvis")},
             "pseudo_labels": {"regions": 9, "kept_fraction": 0.75, "precision": 0.5, "by_confidence": []},
@@ -99,3 +101,10 @@ def test_what_could_not_be_measured_is_a_dash(metrics: dict[str, Any], model: st
     (row,) = [line for line in table.splitlines() if "AP frequent" in line]
     assert row.endswith(" | – |") and row.count("–") == 2
     assert "The teacher names – of whole images" in table and "; – of those on an object" in table
+
+
+def test_the_account_of_boxes_stands_below(metrics: dict[str, Any]) -> None:
+    assert summary_table(_summary(metrics)).splitlines()[-1] == (
+        "| COCO | train | 9 | 6 | 1 a crowd, 2 the box is empty |"
+    )
+    assert _summary(metrics)["boxes"]["coco"]["train"] == ACCOUNT

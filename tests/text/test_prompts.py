@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import open_clip
 import pytest
 
-from regionclip.text.prompts import TEMPLATE_SETS, clean_lvis_name, fill
+from regionclip.text.prompts import TEMPLATE_SETS, clean_lvis_name, fill, same_to_clip
 
 
 def test_there_are_81_distinct_templates_with_one_slot_and_a_full_stop() -> None:
@@ -51,3 +52,21 @@ def test_commas_go_and_plus_becomes_a_space() -> None:
 )
 def test_lvis_names_as_a_person_writes_them(name: str, clean: str) -> None:
     assert clean_lvis_name(name) == clean
+
+
+@pytest.mark.parametrize(
+    ("names", "twins"),
+    [
+        (["ring", "star"], {}),
+        (["Ring", "ring"], {"ring": "Ring"}),
+        (["c+", "c", "c "], {"c": "c+", "c ": "c+"}),
+        (["salt, pepper", "salt pepper"], {"salt pepper": "salt, pepper"}),
+        (["stop_sign", "stop sign"], {}),
+        (["a b c d e f g h i j k l m n", "a b c d e f g h i j k l m n o p"], {}),
+        (["a " * 20 + "b", "a " * 20 + "c"], {"a " * 20 + "c": "a " * 20 + "b"}),
+    ],
+)
+def test_names_of_the_same_tokens_are_told(names: list[str], twins: dict[str, str]) -> None:
+    """With 20 tokens, of which start and end take two."""
+    tokenizer = open_clip.SimpleTokenizer(context_length=20)
+    assert same_to_clip(names, TEMPLATE_SETS["regionclip_81"], tokenizer) == twins

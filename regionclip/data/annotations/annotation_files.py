@@ -64,7 +64,7 @@ OUTSIDE = Rule(
     "name the picture from the pictures' folder on, with / between folders",
 )  # fmt: skip
 NAME_TWICE = Rule("file_name", "an image occurs twice", "give its boxes to one of the records")
-NO_LIST, NO_LIST_2 = (Rule(key, f"{key} has ids that are no category", _IMAGE) for key in LVIS_LISTS)
+NO_LIST, NO_LIST_2 = (Rule(key, f"{key} is no list of categories", _IMAGE) for key in LVIS_LISTS)
 NO_FILE = Rule("file_name", "the image file does not exist", "fetch the image again, or take its record out")
 NOT_DECODED = Rule("file_name", "the image does not decode", NO_FILE.mend)
 OTHER_SIZE = Rule("file_name", "the image has another size than its record", "mend the record, or fetch the image")
@@ -299,10 +299,10 @@ def _image(image: Json, facts: Collection[str], names: set[str], numbers: Mappin
             if value is None or not 1 <= value <= _LARGEST_SIDE:
                 raise _Unsound(rule, image.get(rule.key))
     for rule in (NO_LIST, NO_LIST_2) if numbers is not None else ():
-        value = image.get(rule.key)
-        changes[rule.key] = [numbers.get(_key(item)) for item in value] if isinstance(value, list) else [None]
-        if None in changes[rule.key]:
+        if not isinstance(value := image.get(rule.key), list):
             raise _Unsound(rule, value)
+        # Files that others cut to some classes still list the others, which says nothing here.
+        changes[rule.key] = [numbers[key] for key in map(_key, value) if key in numbers]
     if "name" in facts:
         _check_name(image, names)
     return _with(image, **changes)

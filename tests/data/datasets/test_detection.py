@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,10 @@ SIZES = Detection(train_short_sides=[48], test_short_side=48, max_size=200, test
 WIDTH, HEIGHT = 32, 24
 # Ids are neither dense nor in the order of the file; picture 5 has no box, and "kite" is no class.
 COCO = [{"id": 9, "name": "star"}, {"id": 2, "name": "stop sign"}, {"id": 4, "name": "kite"}]
-LVIS = [{"id": 9, "name": "red_star"}, {"id": 2, "name": "stop_sign_(road)"}, {"id": 4, "name": "kite"}]
+LVIS = [
+    {"id": number, "name": name, "frequency": "f"}
+    for number, name in ((9, "red_star"), (2, "stop_sign_(road)"), (4, "kite"))
+]
 BOXES = {3: [(9, [2, 4, 10, 8]), (4, [0, 0, 5, 5]), (2, [20, 10, 8, 12])], 5: [], 8: [(4, [1, 1, 6, 6])]}
 
 
@@ -95,6 +99,35 @@ def test_test_keeps_every_picture_in_the_order_of_ids(scenes: DetectionSet) -> N
     pictures = boxes_dataset(_write(scenes, COCO), ("star",), detection.test_pipeline(SIZES, None), training=False)
     assert [pictures[i]["data_samples"].img_id for i in range(3)] == [3, 5, 8]
     assert [len(pictures[i]["data_samples"].gt_instances) for i in range(3)] == [1, 0, 0]
+
+
+def test_boxes_are_trained_on_whatever_their_area_says_and_not_where_they_are_to_be_ignored(
+    scenes: DetectionSet,
+) -> None:
+    """MMDetection's own reader drops both without a word."""
+    where = _write(scenes, COCO)
+    content = read_json(where.annotations)
+    content["annotations"][0]["area"] = 0
+    content["annotations"][2]["ignore"] = 1
+    write_json(where.annotations, content)
+    pictures = boxes_dataset(where, ("stop sign", "star"), train_pipeline(SIZES, None), training=True)
+    instances = pictures.get_data_info(0)["instances"]
+    assert [(instance["bbox_label"], instance["ignore_flag"]) for instance in instances] == [(1, 0), (0, 1)]
+
+
+def test_own_class_names_are_not_cleaned(scenes: DetectionSet) -> None:
+    where = _write(scenes, [{"id": 9, "name": "red_star"}, {"id": 2, "name": "red star"}, {"id": 4, "name": "a (b)"}])
+    pictures = boxes_dataset(where, ("red star", "a (b)"), train_pipeline(SIZES, None), training=True)
+    assert pictures.cat_ids == [2, 4]
+
+
+def test_a_training_file_that_lacks_a_class_or_all_boxes_is_refused(scenes: DetectionSet) -> None:
+    with pytest.raises(InputError, match=r"boxes\.json, key 'categories': 1 classes are not .* such as 'ring'"):
+        boxes_dataset(_write(scenes, COCO), ("star", "ring"), train_pipeline(SIZES, None), training=True)
+    content = read_json(scenes.annotations)
+    write_json(scenes.annotations, content | {"annotations": [a | {"iscrowd": 1} for a in content["annotations"]]})
+    with pytest.raises(InputError, match="no picture has a box to train on"):
+        boxes_dataset(scenes, ("star",), train_pipeline(SIZES, None), training=True)
 
 
 @pytest.fixture
@@ -231,7 +264,9 @@ def test_pictures_of_rare_classes_are_repeated(real: SimpleNamespace) -> None:
     content = read_json(real.lvis.instances_train)
     image, chair = content["images"][0], content["annotations"][0]
     for number in (31, 32, 33):
-        content["images"].append(image | {"id": number})
+        name = f"train2017/{number:012d}.jpg"
+        shutil.copy("sets/train2017/000000000001.jpg", f"sets/{name}")
+        content["images"].append(image | {"id": number, "coco_url": f"http://images.cocodataset.org/{name}"})
         content["annotations"].append(chair | {"id": number, "image_id": number})
     write_json(real.lvis.instances_train, content)
     pictures = _training("lvis", real, repeat_threshold=0.8)
