@@ -20,6 +20,7 @@ from regionclip.checkpoints.tensors import refuse_non_finite, save_tensors
 from regionclip.checkpoints.training_state import publish, read
 from regionclip.errors import InputError
 from regionclip.files import sha256_tree, write_json
+from tests.conftest import TINY_CLIP
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a.x": torch.tensor([1, 2]), "empty": torch.zeros(0, 4)}
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
@@ -71,7 +72,7 @@ def _npy(state: dict[str, torch.Tensor], path: Path) -> Path:
 
 
 def _clip(state: dict[str, torch.Tensor], path: Path) -> Path:
-    write_json(path / CONFIG, {"model_cfg": {"vision_cfg": {"layers": [1, 1, 1, 1]}}})
+    write_json(path / CONFIG, {"model_cfg": TINY_CLIP})
     save_file(state, path / WEIGHTS)
     return path
 

@@ -20,6 +20,7 @@ from regionclip.regions.store import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
+from tests.conftest import TINY_CLIP
 
 NAMES = {
     "coco": ("star", "ring", "boat"),
@@ -69,7 +70,7 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project folder that is clean; the current folder."""
     monkeypatch.chdir(data.parent)
     ConceptPool(NAMES["concepts"], tuple(range(20, 10, -1)), "pattern", 1).save("artifacts/concepts/concepts.csv")
-    config = {"model_cfg": {"embed_dim": 4, "vision_cfg": {"layers": [1, 1, 1, 1]}}}
+    config = {"model_cfg": TINY_CLIP | {"embed_dim": 4}}
     write_json("artifacts/teacher/open_clip_config.json", config)
     Path("artifacts/teacher/open_clip_model.safetensors").write_bytes(b"weights")
     publish({"w": torch.zeros(1)}, "artifacts/rpn/rpn.pth", {"classes": ["star", "boat"]})
