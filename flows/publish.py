@@ -17,7 +17,7 @@ from flows.dvc_graph import Stage
 from flows.dvc_lock import LOCK, REPORTS, git
 from flows.profiles import PARAMS
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import atomic_dir, atomic_path
 from regionclip.tracking.store import connect, delivery_errors, tracking_uri
 
 REMOTE = "origin"
@@ -143,11 +143,9 @@ def publish(root: Path, name: str, run_id: str, parent_run: str | None, *, pushe
 
 
 def _replace(made: Path, place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
     if made.is_dir():
-        shutil.copytree(made, place)
+        with atomic_dir(place) as beside:
+            shutil.copytree(made, beside, dirs_exist_ok=True)
     else:
         with atomic_path(place) as beside:
             shutil.copyfile(made, beside)

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from regionclip import files
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SILENT = timedelta(days=1)  # after which a process of another host is taken to be gone
-_CLOCK = 2.0  # seconds by which two readings of a process's start may differ
 
 
 def process_tags() -> dict[str, str]:
@@ -31,17 +32,10 @@ def is_gone(tags: Mapping[str, str], last_sign: float | None = None) -> bool:
         last_sign: When it last gave a sign of life, in seconds since 1970. A process of another host, such as a pod
             that is no more, is gone after a day without; None leaves that open.
     """
-    import psutil
-
     if tags.get("host") != platform.node():
         return last_sign is not None and time.time() - last_sign > SILENT.total_seconds()
     try:
-        started = float(tags["process.started"])
-        process = psutil.Process(int(tags["process.pid"]))
-        # Numbers of processes are given out again, and one that ended stays until its parent, if it has one, asks.
-        return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - started) > _CLOCK
-    except psutil.NoSuchProcess:
-        return True
+        return files.is_gone(int(tags["process.pid"]), float(tags["process.started"]))
     except (KeyError, ValueError, OverflowError):
         return False
 

@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder, save_clip
+from regionclip.checkpoints.clip_folder import save_clip
 from regionclip.checkpoints.containers import read_container
 from regionclip.checkpoints.tensors import refuse_non_finite, save_tensors
 from regionclip.checkpoints.training_state import publish, read
 from regionclip.errors import InputError
-from regionclip.files import sha256_tree, write_json
-from tests.conftest import TINY_CLIP
+from regionclip.files import sha256_tree
 
 TENSORS = {"b": torch.arange(6.0).view(2, 3), "a.x": torch.tensor([1, 2]), "empty": torch.zeros(0, 4)}
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
@@ -71,12 +70,6 @@ def _npy(state: dict[str, torch.Tensor], path: Path) -> Path:
     return path / "x.npy"
 
 
-def _clip(state: dict[str, torch.Tensor], path: Path) -> Path:
-    write_json(path / CONFIG, {"model_cfg": TINY_CLIP})
-    save_file(state, path / WEIGHTS)
-    return path
-
-
 @pytest.mark.parametrize(
     ("write", "load"),
     [
@@ -84,7 +77,6 @@ def _clip(state: dict[str, torch.Tensor], path: Path) -> Path:
         (_torch, read_container),
         (_safetensors, read_container),
         (_npy, read_container),
-        (_clip, lambda path: ClipFolder.open(path).state_dict()),
     ],
 )
 def test_no_loader_takes_them(tmp_path: Path, write: Callable[..., Path], load: Callable[[Path], object]) -> None:
