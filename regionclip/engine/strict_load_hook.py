@@ -10,6 +10,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from regionclip.checkpoints.loading import Allowance, compare
+from regionclip.checkpoints.tensors import refuse_non_finite
 
 _ALLOWED = (
     Allowance(r"roi_head\.bbox_head\.fc_cls\.embeddings", "the vocabulary comes from the text bank"),
@@ -24,13 +25,14 @@ class StrictLoadHook(Hook):
     A detector whose weights silently stayed random is the commonest cause of an AP near zero.
 
     Raises:
-        InputError: A key is missing, left over or of another shape, and is not allowed by name.
+        InputError: A key is missing, left over or of another shape, and is not allowed by name; or a weight is not
+            finite.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Check ``checkpoint``; MMEngine calls this before it copies the weights."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        report = compare(model.state_dict(), checkpoint.get("state_dict", checkpoint), _ALLOWED)
-        report.require(
-            runner.cfg.get("load_from") or runner.work_dir, mend="give the checkpoint of this config's model"
-        )
+        state, file = checkpoint.get("state_dict", checkpoint), runner.cfg.get("load_from") or runner.work_dir
+        report = compare(model.state_dict(), state, _ALLOWED)
+        report.require(file, mend="give the checkpoint of this config's model")
+        refuse_non_finite(state, file)

@@ -54,8 +54,9 @@ def test_vocabulary_and_counters_may_be_absent() -> None:
         ({"backbone.weight": torch.zeros(1)}, r"some\.pth, key 'backbone\.weight': .*1 unexpected"),
         ({"0.weight": torch.zeros(3, 5)}, r"some\.pth, key '0\.weight': .*wanted \(3, 2\), got \(3, 5\)"),
         ({}, r"some\.pth, key '0\.bias': .*missing"),
+        ({"0.weight": torch.full((3, 2), torch.nan)}, r"some\.pth, key '0\.weight': .*not finite"),
     ],
-    ids=["left over", "another shape", "missing"],
+    ids=["left over", "another shape", "missing", "not finite"],
 )
 def test_misfit_is_refused(state: dict[str, Tensor], words: str) -> None:
     """The message names the file, the first key at fault and the counts."""
