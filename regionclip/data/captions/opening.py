@@ -9,6 +9,7 @@ from regionclip.data.captions.coco import CocoCaptions
 from regionclip.data.captions.jsonl import JsonLinesCaptions
 from regionclip.data.captions.karpathy import TRAIN as KARPATHY_TRAIN
 from regionclip.data.captions.karpathy import KarpathyCaptions
+from regionclip.data.captions.shards import ShardedCaptions
 from regionclip.data.captions.tsv import TsvCaptions
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
@@ -44,9 +45,6 @@ def open_captioned_images(
             raise InputError("the folder holds no captions", file=path, mend=_FORMS)
         path, suffix = (inside[0], inside[0].suffix) if inside else (path, suffix)
     if suffix == ".tar":
-        # Imported here because webdataset imports torch, which reading a JSON does not need.
-        from regionclip.data.captions.shards import ShardedCaptions
-
         return ShardedCaptions(path, rejects)
     if suffix == ".tsv":
         return TsvCaptions(path, rejects)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
-
-from webdataset.tariterators import base_plus_ext
 
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.index import indexed
@@ -18,6 +17,8 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import parse_json
 
+# Key and suffix of a member as webdataset splits its name; webdataset itself imports torch.
+_NAME = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TEXTS = ("txt", "json")
 _LARGEST_TEXT = 1 << 20  # bytes
@@ -71,18 +72,19 @@ class ShardedCaptions(CaptionedImages):
         current: str | None = None
         parts: dict[str, tarfile.TarInfo] = {}
         for member in self._members(shard):
-            key, suffix = base_plus_ext(member.name)
-            if not member.isreg() or key is None:
+            split = _NAME.fullmatch(member.name)
+            if not member.isreg() or split is None:
                 continue
+            key, suffix = split[1], split[2].lower()
             if key != current:
                 if current is not None:
                     yield current, parts
                 current, parts = key, {}
-            if suffix.lower() in parts:
+            if suffix in parts:
                 mend = "write the shard again"
                 self._set_aside(InputError("the file is there twice", file=shard, record=member.name, mend=mend))
             else:
-                parts[suffix.lower()] = member
+                parts[suffix] = member
         if current is not None:
             yield current, parts
 
