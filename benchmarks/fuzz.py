@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import multiprocessing
 import platform
 import random
@@ -47,6 +48,7 @@ def fuzz(kind: str, count: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Feed ``count`` mutated inputs of a kind; return outcomes and findings, each with the seed that makes it again."""
     module = importlib.import_module(f"benchmarks.fuzzing.{kind}")
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     signal.signal(signal.SIGALRM, _hang)
     outcomes: Counter[str] = Counter()
     findings: list[str] = []

@@ -7,7 +7,6 @@ import ctypes
 import errno
 import hashlib
 import json
-import logging
 import os
 import platform
 import re
@@ -22,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from regionclip.errors import InputError
+from regionclip.errors import InputError, logger
 
 # A quota and a limit on a file's size are full disks too. Libraries wrap the system's error, or write of it in words of
 # their own, as PyTorch's archives and NumPy do.
@@ -30,7 +29,7 @@ _FULL = re.compile(
     "|".join(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
     + r"|file write failed|unexpected pos \d|iostream error|requested and \d+ written"
 )
-_log = logging.getLogger(__name__)
+_log = logger(__name__)
 _MARKS = {  # UTF-32's begins as UTF-16's does
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import logging
 import random
 import re
 import tarfile
@@ -22,8 +21,6 @@ from regionclip.data.captions.source import write_caption_source
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.params import CaptionFiles
-
-logging.getLogger("regionclip").setLevel(logging.ERROR)
 
 ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1", "gbk")
 VALUES = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from regionclip.checkpoints.kinds import KINDS, describe_foreign, kind_of
 from regionclip.checkpoints.loading import module_of
 from regionclip.checkpoints.official import OfficialCheckpoint
 from regionclip.errors import InputError
-from regionclip.files import sha256_file
+from regionclip.files import parse_json, sha256_file
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,10 @@ def _of_other(facts: dict[str, str], content: Container) -> Description:
 
 
 def _names(text: str, file: str) -> list[str]:
-    try:
-        return [str(name) for name in json.loads(text)]
-    except (ValueError, TypeError, RecursionError):
-        raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again") from None
+    names = parse_json(text, file=file, record="names")
+    if not isinstance(names, list):
+        raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again")
+    return [str(name) for name in names]
 
 
 def _of_official(facts: dict[str, str], checkpoint: OfficialCheckpoint) -> Description:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from types import TracebackType
 
-from regionclip.errors import DataCheckFailed, InputError
+from regionclip.errors import DataCheckFailed, InputError, printable
 from regionclip.files import atomic_path
 
 SUFFIX = "_rejected.jsonl"
@@ -54,10 +54,9 @@ class Rejects:
     def add(self, error: InputError) -> None:
         """Set aside the record that an error names."""
         line = {"file": error.file, "record": error.record, "key": error.key, "reason": error.problem}
-        # Names in archives and folders may be no Unicode, which no page could show.
+        # Names in archives may be no Unicode or end a line, which no page could show.
         texts = {
-            key: None if value is None else str(value).encode("utf-8", "backslashreplace").decode()
-            for key, value in {**line, "mend": error.mend}.items()
+            key: None if value is None else printable(str(value)) for key, value in {**line, "mend": error.mend}.items()
         }
         self._errors.setdefault(json.dumps(texts, ensure_ascii=False), error)
 

@@ -82,7 +82,7 @@ def evaluate_retrieval(
         InputError: A picture cannot be decoded, there is none, or a feature is not finite.
     """
     images, found = [], []
-    for batch in _batches(track(source, description=f"Pictures of {source.path.name}"), batch_size):
+    for batch in _batches(track(source.table(), description=f"Pictures of {source.path.name}"), batch_size):
         pictures = torch.stack([preprocess(decode_image(record.image)) for record in batch])
         images.append(clip_model.encode_image(pictures.to(device)).float().cpu())
         found += [record.captions for record in batch]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from regionclip.data.rejects import Rejects
-from regionclip.errors import InputError
+from regionclip.errors import InputError, printable
 
 
 def _error(record: int, problem: str = "not JSON (at 3)") -> InputError:
@@ -24,6 +24,15 @@ def test_the_file_tells_each_record_once(tmp_path):
     first, second = path.read_text(encoding="utf-8").splitlines()
     wanted = {"file": "a.jsonl", "record": "1", "key": "caption", "reason": "not JSON (at 3)", "mend": "mend it"}
     assert json.loads(first) == wanted and "caf\xe9" in second
+
+
+@pytest.mark.parametrize("odd", ["\udcff", "\ud83d", "\u2028", "\x85", "\x1b[31m", "\x1c"])
+def test_each_record_is_one_line_of_unicode(tmp_path, odd):
+    """Whatever is in its name."""
+    with Rejects(tmp_path / "a_rejected.jsonl", 1) as rejects:
+        rejects.add(InputError(f"the id is odd ({odd})", file=f"{odd}.tar", record=odd, mend="mend it"))
+    (line,) = (tmp_path / "a_rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["record"] == printable(odd)
 
 
 def test_the_file_is_written_when_the_run_fails_and_is_gone_when_all_is_well(tmp_path):
