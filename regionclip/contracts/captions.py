@@ -13,7 +13,7 @@ from regionclip.contracts.boxes import size_expectations
 from regionclip.contracts.checkpoint import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.data.annotations.tables import INTEGER, TEXT, read_object, records_table
-from regionclip.data.captions.faults import caption_fault
+from regionclip.data.captions.record import caption_fault
 from regionclip.data.pictures import Looked, look, look_at_files
 from regionclip.errors import DataCheckFailed
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from regionclip.data.captions.base import CaptionedImages
-from regionclip.data.captions.opening import open_captioned_images
+from regionclip.data.captions.coco import CocoCaptions
+from regionclip.data.captions.jsonl import JsonLinesCaptions
+from regionclip.data.captions.karpathy import TRAIN as KARPATHY_TRAIN
+from regionclip.data.captions.karpathy import KarpathyCaptions
 from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.shards import ShardedCaptions
 from regionclip.data.captions.table import CaptionTable
+from regionclip.data.captions.tsv import TsvCaptions
 from regionclip.data.pictures import ImageSpan, decode_image
+from regionclip.data.rejects import Rejects
+from regionclip.data.sources import mend_missing
+from regionclip.errors import InputError
+from regionclip.files import text_encoding
 
 __all__ = [
     "CaptionTable",
@@ -16,3 +27,51 @@ __all__ = [
     "decode_image",
     "open_captioned_images",
 ]
+
+_FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
+_START = 1 << 20  # letters; the first image of a Karpathy JSON has its sentences within them
+
+
+def open_captioned_images(
+    path: str | Path, images: str | Path | None = None, rejects: Rejects | None = None
+) -> CaptionedImages:
+    """Open a source of captioned images.
+
+    Args:
+        path: COCO captions JSON, Karpathy JSON (what is trained on), JSON Lines, a tar shard, an image TSV, a folder of
+            shards or TSVs, or a folder with ``captions.json`` or ``captions.jsonl``.
+        images: Folder that file names start from; default: ``images`` beside a JSON, the folder of a JSON Lines file.
+        rejects: Takes the bad records; None: they are errors. See `CaptionedImages`.
+
+    Raises:
+        InputError: Nothing is there, its form is unknown, or it is broken.
+    """
+    path = Path(path)
+    if not path.exists():
+        otherwise = "run the stage that writes them, or mend the path"
+        raise InputError("there are no captions", file=path, mend=mend_missing(path, otherwise))
+    suffix = path.suffix
+    if path.is_dir():
+        inside = [path / name for name in ("captions.json", "captions.jsonl") if (path / name).exists()]
+        suffix = next((suffix for suffix in (".tar", ".tsv") if any(path.glob(f"*{suffix}"))), None)
+        if not inside and suffix is None:
+            raise InputError("the folder holds no captions", file=path, mend=_FORMS)
+        path, suffix = (inside[0], inside[0].suffix) if inside else (path, suffix)
+    if suffix == ".tar":
+        return ShardedCaptions(path, rejects)
+    if suffix == ".tsv":
+        return TsvCaptions(path, rejects)
+    if suffix == ".jsonl":
+        return JsonLinesCaptions(path, Path(images) if images else path.parent, rejects)
+    if suffix == ".json":
+        folder = Path(images) if images else path.parent / "images"
+        if _is_karpathy(path):
+            return KarpathyCaptions(path, folder, KARPATHY_TRAIN, rejects)
+        return CocoCaptions(path, folder, rejects)
+    raise InputError(f"captions do not come as '{suffix}'", file=path, mend=_FORMS)
+
+
+def _is_karpathy(path: Path) -> bool:
+    """Whether the images of a JSON hold their sentences; COCO's captions stand in a list of their own."""
+    with path.open(encoding=text_encoding(path), errors="replace") as content:
+        return '"sentences"' in content.read(_START)

@@ -8,8 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from regionclip.data.captions.faults import caption_fault
-from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.record import CaptionedImage, caption_fault
 from regionclip.data.captions.table import CaptionTable
 from regionclip.data.pictures import inside
 from regionclip.data.rejects import Rejects, reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,11 @@ from regionclip.errors import InputError
 
 LONGEST_KEY = 255
 """Bytes of an image's id, or of its key in a shard or TSV."""
+
+LONGEST = 1000
+"""Characters; CLIP reads about 300, and COCO's longest has 250."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and ends of lines
 
 _KINDS = {str: "text", list: "a list"}
 
@@ -60,3 +66,20 @@ def image_key(value: object) -> str:
             pass
     mend = f"give the image an integer of 64 bits, or a text of at most {LONGEST_KEY} bytes"
     raise InputError("the id is neither an integer nor a short text", mend=mend)
+
+
+def caption_fault(caption: str) -> str | None:
+    """Return what is wrong with a caption, or None.
+
+    Emoji, accents and other scripts are no fault. Bytes of Latin-1 that were read as UTF-8 leave U+FFFD, or control
+    characters where they were taken for Unicode.
+    """
+    if not caption.strip():
+        return "the caption is empty"
+    if len(caption) > LONGEST:
+        return f"the caption has more than {LONGEST} characters"
+    if _CONTROL.search(caption):
+        return "the caption has control characters"
+    if "\ufffd" in caption:
+        return "the caption was not UTF-8"
+    return None

@@ -37,6 +37,11 @@ def test_a_profile_reads_the_training_images(file: Path) -> None:
     assert source.listed == {"images": 2, "captions": 3}
 
 
+def test_a_file_of_utf_16_is_told_by_its_content_too(file: Path) -> None:
+    file.write_bytes(file.read_text().encode("utf-16"))
+    assert [item.key for item in open_captioned_images(file, "pictures")] == ["1.jpg", "4.jpg"]
+
+
 def test_of_coco_the_rest_of_val_is_trained_on_too(tmp_path: Path) -> None:
     records = [record("9.jpg", split, "a", filepath="val2014") for split in ("restval", "val", "test")]
     records.append(record("9.jpg", "train", "b", filepath="train2014"))
