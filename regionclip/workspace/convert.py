@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from regionclip.data.annotations.annotation_files import Json, listed
-from regionclip.data.annotations.quarantine import BORDER
+from regionclip.data.annotations.annotation_files import BORDER, Json, listed
 from regionclip.data.pictures import Looked, inside, look_at_files
 from regionclip.data.rejects import SUFFIX, Rejects, reason
 from regionclip.errors import InputError, printable
