@@ -21,8 +21,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 # A stage in training: writes its number, and on an interrupt takes a moment for its checkpoint.
 TRAINING = """
 import os, pathlib, sys, time
-pathlib.Path("pid").write_text(str(os.getpid()))
 try:
+    pathlib.Path("new").write_text(str(os.getpid()))
+    pathlib.Path("new").rename("pid")
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(0.5)
