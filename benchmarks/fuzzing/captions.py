@@ -204,7 +204,7 @@ def _karpathy(folder: Path, rng: random.Random, _: bytes) -> tuple[Path, Account
         chosen = record.get("split") if isinstance(record, dict) else None
         if not isinstance(chosen, str) or chosen in ("train", "restval"):
             name = record.get("filename") if isinstance(record, dict) else None
-            account.append(({f"images[{number}]"}, {str(name), str(name).removeprefix("./")}))
+            account.append(({f"images[{number}]"}, {str(name), str(name).strip("./")}))
     path = folder / "k.json"
     content = {"images": records, "dataset": "x"}
     path.write_bytes(_encoded(_json(rng, content) + ('"sentences"' if rng.random() < 0.01 else ""), rng)[0])

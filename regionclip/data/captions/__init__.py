@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from regionclip.data.captions.base import CaptionedImages
@@ -17,7 +18,6 @@ from regionclip.data.pictures import ImageSpan, decode_image
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
-from regionclip.files import text_encoding
 
 __all__ = [
     "CaptionTable",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
-_START = 1 << 20  # letters; the first image of a Karpathy JSON has its sentences within them
+_START = 1 << 20  # bytes; the first image of a Karpathy JSON has its sentences within them
 
 
 def open_captioned_images(
@@ -73,5 +73,6 @@ def open_captioned_images(
 
 def _is_karpathy(path: Path) -> bool:
     """Whether the images of a JSON hold their sentences; COCO's captions stand in a list of their own."""
-    with path.open(encoding=text_encoding(path), errors="replace") as content:
-        return '"sentences"' in content.read(_START)
+    with path.open("rb") as content:
+        start = content.read(_START)
+    return '"sentences"' in start.decode(json.detect_encoding(start), "replace")
