@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from regionclip.models import mmcv_ops
+from regionclip import mmcv_ops
 
 mmcv_ops.ensure()
 

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from regionclip import runtime
-from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
 from regionclip.contracts.boxes import (
     BoxTables,
     account_check,
@@ -40,7 +39,7 @@ from regionclip.contracts.splits import TRAIN, class_table, split_checks
 from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.datasets.detection import boxes_dataset
+from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import (
     PICTURES,
     DatasetName,
@@ -242,7 +241,7 @@ def account_boxes(
 
 def _trained(scenes: DetectionSet, names: Sequence[str]) -> int:
     """Return how many boxes MMDetection's data set gives to the training."""
-    found = boxes_dataset(scenes, names, [], training=True)
+    found = NamedBoxesDataset(**NamedBoxesDataset.config(scenes, names, training=True), pipeline=[])
     instances = (instance for i in range(len(found)) for instance in found.get_data_info(i)["instances"])
     return sum(not instance["ignore_flag"] for instance in instances)
 
@@ -250,15 +249,13 @@ def _trained(scenes: DetectionSet, names: Sequence[str]) -> int:
 def _class_names(context: StageContext, dataset: DatasetName, classes: pd.DataFrame) -> Check:
     """Check, by the teacher's tokenizer, that CLIP can tell the classes apart."""
     teacher = context.params.teacher
-    if teacher.architecture:
-        length = teacher.architecture.text_cfg.context_length
-    else:
-        config = open_clip.get_model_config(teacher.model or "RN50")
-        if teacher.source == "folder" and (Path(teacher.weights) / CONFIG).is_file():
-            config = ClipFolder.open(teacher.weights).model_cfg
-        length = config["text_cfg"]["context_length"] if config else 77
+    name = f"local-dir:{teacher.weights}" if teacher.source == "folder" else teacher.model
+    try:
+        tokenizer = open_clip.get_tokenizer(name)
+    except (AssertionError, AttributeError, OSError, KeyError, ValueError):
+        # It is trained here, or a file; what is wrong with a folder, the stage `teacher` tells.
+        length = teacher.architecture.text_cfg.context_length if teacher.architecture else None
+        tokenizer = open_clip.SimpleTokenizer(context_length=length or open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     templates = TEMPLATE_SETS[context.params.text_bank.templates]
     names = classes["name"].tolist()
-    return twin_check(
-        dataset, classes, same_to_clip(names, templates, open_clip.SimpleTokenizer(context_length=length))
-    )
+    return twin_check(dataset, classes, same_to_clip(names, templates, tokenizer))

@@ -11,17 +11,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from faster_coco_eval.core import mask as checked_mask
 
 from regionclip.data.layout import Split
 from regionclip.data.pictures import inside
-from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 from regionclip.files import read_json
 from regionclip.text.prompts import clean_lvis_name
+
+if TYPE_CHECKING:
+    from regionclip.data.rejects import Rejects
 
 Json = dict[str, Any]
 Kind = Literal["coco", "lvis"]

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
-from regionclip.data.datasets import named_boxes_dataset, transforms  # noqa: F401  (registered)
+from regionclip.data.datasets import transforms  # noqa: F401  (registered)
+from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import DetectionSet
 from regionclip.params import Detection
 
@@ -74,11 +75,7 @@ def boxes_dataset(
     """
     config = {
         "type": "NamedBoxesDataset",
-        "ann_file": str(scenes.annotations.resolve()),
-        "data_prefix": {"img": str(scenes.images.resolve())},
-        "metainfo": {"classes": tuple(names)},
-        "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
-        "test_mode": not training,
+        **NamedBoxesDataset.config(scenes, names, training=training),
         "pipeline": pipeline,
     }
     if repeat_threshold is not None:

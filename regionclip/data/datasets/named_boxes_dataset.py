@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
+from regionclip import mmcv_ops
 
-# isort: split
-from mmdet.datasets import CocoDataset
-from mmdet.registry import DATASETS
+mmcv_ops.ensure()  # mmdet needs `mmcv.ops`
 
-from regionclip.data.annotations.annotation_files import Json, class_name, picture_name, read_boxes
-from regionclip.errors import InputError
+from mmdet.datasets import CocoDataset  # noqa: E402
+from mmdet.registry import DATASETS  # noqa: E402
+
+from regionclip.data.annotations.annotation_files import (  # noqa: E402
+    Json,
+    class_name,
+    picture_name,
+    read_boxes,
+)
+from regionclip.data.layout import DetectionSet  # noqa: E402
+from regionclip.errors import InputError  # noqa: E402
 
 
 @DATASETS.register_module()
@@ -26,6 +34,17 @@ class NamedBoxesDataset(CocoDataset):
     Boxes below one pixel are dropped, as `CocoDataset` does; Detectron2 keeps them. No other box is: `CocoDataset`
     drops those with ``area`` 0 or ``ignore`` too, which are understood when the file is read (see `read_boxes`).
     """
+
+    @staticmethod
+    def config(scenes: DetectionSet, names: Sequence[str], *, training: bool) -> dict[str, Any]:
+        """Return the arguments, all but the pipeline; for a training, pictures without a box of the classes go."""
+        return {
+            "ann_file": str(scenes.annotations.resolve()),
+            "data_prefix": {"img": str(scenes.images.resolve())},
+            "metainfo": {"classes": tuple(names)},
+            "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
+            "test_mode": not training,
+        }
 
     def load_data_list(self) -> list[dict]:
         """Read the file.

@@ -46,7 +46,7 @@ class _TorchvisionOps(ModuleType):
 
     def __init__(self) -> None:
         super().__init__(_NAME, "mmcv's operators, from torchvision")
-        self.__spec__ = ModuleSpec(_NAME, loader=None, origin="regionclip.models.mmcv_ops")
+        self.__spec__ = ModuleSpec(_NAME, loader=None, origin="regionclip.mmcv_ops")
         self.nms = _nms
         self.softnms = _softnms
         self.roi_align_forward = _roi_align_forward
