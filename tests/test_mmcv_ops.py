@@ -14,10 +14,13 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmcv.ops import RoIAlign, batched_nms, nms, nms_rotated, soft_nms
 
 from regionclip import mmcv_ops
 from regionclip.errors import InputError
+
+mmcv_ops.ensure()
+
+from mmcv.ops import RoIAlign, batched_nms, nms, nms_rotated, soft_nms  # noqa: E402
 
 BOXES = torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 5], [0, 0, 10, 10]])  # the last two overlap by 0.5
 SCORES = torch.tensor([0.7, 0.8, 0.9])
