@@ -72,10 +72,10 @@ def test_init_shows_what_it_found_and_the_next_commands(
     from regionclip.files import write_json
 
     monkeypatch.chdir(tmp_path)
-    for split, box in (("train", [1, 1, 10, 10]), ("val", [1, 1, -10, 10])):
+    for split, given in (("train", [[1, 1, 10, 10]]), ("val", [[1, 1, 10, 10], [1, 1, -10, 10]])):
         Image.new("RGB", (32, 32)).save(f"{split}.png")
         image = {"id": 1, "file_name": f"{split}.png", "width": 32, "height": 32}
-        boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": box}]
+        boxes = [{"id": i, "image_id": 1, "category_id": 1, "bbox": box} for i, box in enumerate(given)]
         write_json(f"{split}.json", {"images": [image], "annotations": boxes, "categories": [{"id": 1, "name": "cup"}]})
     assert cli.main(_data("init", "--train", "train.json", "--val", "val.json", "--images", ".", "-o", "own.yaml")) == 0
     text = capsys.readouterr().out
