@@ -51,7 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     path = options.out / f"{options.run}.npz"
     with atomic_path(path) as beside:
-        np.savez_compressed(beside, **arrays)
+        # A path that does not end in .npz gets it from NumPy, an open file does not.
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **arrays)
     print(f"{path}: {len(arrays)} arrays")
     if not options.compare:
         return 0
