@@ -50,10 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     path = options.out / f"{options.run}.npz"
-    with atomic_path(path) as beside:
-        # A path that does not end in .npz gets it from NumPy, an open file does not.
-        with beside.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+    # A path that does not end in .npz gets it from NumPy, an open file does not.
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
     print(f"{path}: {len(arrays)} arrays")
     if not options.compare:
         return 0

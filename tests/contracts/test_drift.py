@@ -21,7 +21,7 @@ from regionclip.files import write_json
 def _tables(sides: list[tuple[float, float]], categories: list[int] | int = 1) -> BoxTables:
     """One box an image and its side lengths."""
     boxes = pd.DataFrame(sides, columns=["bbox_w", "bbox_h"]).assign(image_id=range(len(sides)), category_id=categories)
-    return BoxTables(pd.DataFrame({"id": range(len(sides))}), boxes, pd.DataFrame())
+    return BoxTables(pd.DataFrame({"id": range(len(sides))}), boxes, pd.DataFrame(), [])
 
 
 def test_a_profile_is_counted_by_hand() -> None:
