@@ -65,7 +65,7 @@ def test_batch_norm_that_trains_is_refused_on_the_cpu(four: None) -> None:
 
 
 def test_batch_norm_that_trains_is_shared_on_cuda(four: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REGIONCLIP_DEVICE", "cuda:0")
+    monkeypatch.setattr(joint_batch.runtime, "device", lambda: torch.device("cuda:0"))
     settings = wrapping(Model())["cfg"]
     assert settings["sync_bn"] == "torch" and settings["model_wrapper_cfg"]["device_ids"] == [0]
 

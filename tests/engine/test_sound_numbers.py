@@ -69,13 +69,21 @@ def _nan_statistic(model: Faulty, losses: dict[str, Tensor]) -> None:
     model.mean.fill_(math.nan)
 
 
-def _fit(folder: Path, model: Faulty, **schedule: Any) -> Faulty:
+def _fit(folder: Path, model: Faulty, unchecked: dict[str, Any] | None = None, **schedule: Any) -> Faulty:
     settings = {
         "iterations": ITERATIONS, "batch_size": 2, "optimizer": "AdamW", "learning_rate": 0.01, "weight_decay": 0.0,
         "warmup_iterations": 0, "milestones": [], "clip_gradients": None,
     }  # fmt: skip
     scratch, history = folder / "scratch", folder / "history.jsonl"
-    return train(model, Numbers(), Schedule(**settings | schedule), title="x", seed=3, scratch=scratch, history=history)
+    return train(
+        model,
+        Numbers(),
+        Schedule(**settings | schedule).model_copy(update=unchecked),
+        title="x",
+        seed=3,
+        scratch=scratch,
+        history=history,
+    )
 
 
 PER_MODEL, PER_PARAMETER = ({"norm": 1.0, "per": per} for per in ("model", "parameter"))
@@ -124,7 +132,7 @@ def test_first_and_last_iteration_count_too(tmp_path: Path, at: int) -> None:
 
 def test_learning_rate_that_blows_up_the_weights(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not finite since step [0-9]+") as caught:
-        _fit(tmp_path, Faulty(), optimizer="SGD", learning_rate=1e30)
+        _fit(tmp_path, Faulty(), {"learning_rate": 1e30}, optimizer="SGD")
     assert "lower the learning rate" in caught.value.mend and Path(caught.value.file) == tmp_path / "scratch"
 
 

@@ -215,7 +215,7 @@ def test_the_frozen_worlds_use_every_federated_rule(tmp_path: Path) -> None:
 )
 def test_a_file_without_a_federated_key_is_refused(truth: dict[str, Any], tmp_path: Path, part: str, key: str) -> None:
     del truth[part][1][key]
-    with pytest.raises(InputError, match=rf"a\.json.*{part}\[1\].*{key}"):
+    with pytest.raises(InputError, match=rf"a\.json.*{key}"):
         evaluate_lvis(write(tmp_path / "a.json", truth), [])
 
 

@@ -34,6 +34,7 @@ BORDER = 1.0
 LVIS_LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 """Keys of LVIS's images: classes that are not there, and classes of which not all objects are annotated."""
 
+FACTS = ("name", "size", "mask")
 _LISTED = 12  # names that a message lists
 _LARGEST_ID, _LARGEST_SIDE = 2**53, 2**31 - 1  # whole numbers that floats keep; pixels
 _MARKS = {"0": 0, "false": 0, "": 0, "1": 1, "true": 1}
@@ -170,7 +171,7 @@ class DerivedSplit(NamedTuple):
 
 
 def read_boxes(
-    path: str | Path, kind: Kind = "coco", *, facts: Collection[str] = ("name", "size"), shown: Path | None = None
+    path: str | Path, kind: Kind = "coco", *, facts: Collection[str] = FACTS, shown: Path | None = None
 ) -> Boxes:
     """Read an annotation file.
 
@@ -181,7 +182,7 @@ def read_boxes(
     Args:
         path: The file.
         kind: LVIS's files have masks, frequencies and lists of classes of each image too.
-        facts: What images must have: "name", "size".
+        facts: What is asked for: "name" and "size" of images, "mask" of each of LVIS's boxes.
         shown: The file that messages name, where another one is read in its place.
 
     Raises:
@@ -193,7 +194,7 @@ def read_boxes(
     return sort_records(read_json(path), shown or path, kind, facts)
 
 
-def sort_records(content: Any, file: Path, kind: Kind, facts: Collection[str] = ("name", "size")) -> Boxes:
+def sort_records(content: Any, file: Path, kind: Kind, facts: Collection[str] = FACTS) -> Boxes:
     """Tell the sound records of an annotation file's content from the others; see `read_boxes`."""
     for part in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(part), list):
@@ -216,7 +217,7 @@ def sort_records(content: Any, file: Path, kind: Kind, facts: Collection[str] = 
         if category is None:
             raise _Unsound(NO_CATEGORY, record.get("category_id"))
         ids = {"image_id": images[key]["id"], "category_id": category}
-        return _annotation(record, ids, images[key] if "size" in facts else None, kind)
+        return _annotation(record, ids, images[key] if "size" in facts else None, kind, masks="mask" in facts)
 
     annotations, more = _sorted(content["annotations"], "annotations", annotation)
     parts = {"images": images, "annotations": annotations, "categories": categories}
@@ -324,7 +325,7 @@ def _check_name(image: Json, names: set[str]) -> None:
     names.add(plain)
 
 
-def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind) -> Json:
+def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind, *, masks: bool) -> Json:
     """Return a sound annotation with its numbers; ``image`` is None where its size does not matter."""
     width, height = _sides(record.get("bbox"), image)
     marks = {}
@@ -335,7 +336,7 @@ def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind) -> Json
             raise _Unsound(rule, value)
         marks[rule.key] = int(known)
     if kind == "lvis":
-        if not record.get("segmentation"):
+        if masks and not record.get("segmentation"):
             raise _Unsound(NO_MASK)
         if image is not None and ids["category_id"] in image[LVIS_LISTS[0]]:
             raise _Unsound(ABSENT, record["category_id"])
