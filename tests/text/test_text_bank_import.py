@@ -103,7 +103,7 @@ def test_a_bank_of_65_for_a_consumer_of_1203_is_refused_with_both_numbers(tmp_pa
         (torch.ones(0, 4), r"shape \(0, 4\)"),
         (torch.ones(65, 4, dtype=torch.int64), r"torch.int64 of shape \(65, 4\)"),
         (torch.ones(1, 4), "1 rows of embeddings for the 65 names"),
-        (torch.full((65, 4), float("nan")), "row 0 .person..*not finite"),
+        (torch.full((65, 4), float("nan")), "not finite"),
         ({"a": torch.ones(65, 4), "b": torch.ones(1)}, "holds 2 named tensors"),
     ],
     ids=["one axis", "three axes", "empty", "integers", "one row", "not finite", "weights"],
