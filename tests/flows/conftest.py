@@ -48,7 +48,7 @@ def prefect_server() -> Iterator[None]:
             patch.setenv(name, value)
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=60):
+        with prefect_test_harness(server_startup_timeout=180):
             yield
 
 
