@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from regionclip.errors import InputError
 from regionclip.inference.files import read_bundle, workspace_files, write_bundle
@@ -42,6 +44,21 @@ def test_changed_or_absent_file_is_named(bundle: Path, name: str) -> None:
     with pytest.raises(InputError, match="does not exist") as caught:
         read_bundle(bundle)
     assert caught.value.file == bundle / name
+
+
+@pytest.mark.parametrize("name", ["artifacts/finetune/coco/regionclip.pth", "artifacts/rpn/rpn.pth"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_leave_in_no_bundle(
+    workspace: Path, tmp_path: Path, name: str, value: float
+) -> None:
+    """Nor into MLflow's registry, where a bundle is what is registered."""
+    shutil.copytree(workspace, tmp_path / "copy")
+    weights = torch.load(tmp_path / "copy" / name, weights_only=True)
+    next(iter(weights["state_dict"].values())).view(-1)[0] = value
+    torch.save(weights, tmp_path / "copy" / name)
+    with pytest.raises(InputError, match="not finite") as caught:
+        write_bundle(workspace_files(tmp_path / "copy", "coco", "regionclip"), tmp_path / "bundle")
+    assert caught.value.file == tmp_path / "copy" / name and not (tmp_path / "bundle").exists()
 
 
 def test_manifest_that_leaves_a_file_out_is_refused(bundle: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -27,6 +29,7 @@ from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.inference import Detector
 from regionclip.inference.pyfunc_model import RegionCLIPModel
+from regionclip.tracking import registry
 from regionclip.tracking.registry import register
 from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import connect, process_wide
@@ -213,6 +216,28 @@ def test_workspace_that_is_not_the_locked_one_is_refused(
             register("coco", Path(), None)
     finally:
         Path(file).write_bytes(content)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, True, "0.5", 55.0])
+def test_numbers_that_are_none_are_not_registered(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, version: ModelVersion, value: object
+) -> None:
+    """Though the lock knows the file, and nothing of a version is left behind."""
+    monkeypatch.chdir(repository)
+    monkeypatch.setattr(registry, "_require_locked", lambda *_: None)
+    file = Path("reports/metrics/evaluate_coco.json")
+    content = file.read_bytes()
+    file.unlink()
+    file.write_text(json.dumps({"regionclip": MEASURED | {"ap50_novel": value}}))
+    try:
+        with pytest.raises(InputError, match="no number") as caught:
+            register("coco", Path(), None)
+    finally:
+        file.unlink()
+        file.write_bytes(content)
+    assert caught.value.file == file and caught.value.key == "regionclip.ap50_novel"
+    client = connect(os.environ["MLFLOW_TRACKING_URI"])
+    assert len(client.search_model_versions("name = 'regionclip-coco'")) == int(version.version)
 
 
 def test_inputs_that_were_left_out_are_no_change(repository: Path, monkeypatch: pytest.MonkeyPatch, version) -> None:
