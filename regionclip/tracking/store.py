@@ -78,11 +78,21 @@ def connect(uri: str) -> MlflowClient:
             mend = "restore it from a copy, or move it away: a new one is made"
             database.execute("SELECT name FROM sqlite_master").fetchall()
         mend = f"use the MLflow that wrote it, or `mlflow db upgrade {quote(uri)}` if that was older, or move it away"
+        _know_files()
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
         # SQLAlchemy, alembic and each of MLflow's migrations fail in their own ways, and a stage is to go on.
         problem = f"MLflow cannot use this store ({one_line(error)})"
         raise InputError(problem, file=file, mend=mend) from error
+
+
+def _know_files() -> None:
+    """Register `plugin`, as the entry point of an installed package does: the one that is installed may be older."""
+    from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
+
+    from regionclip.tracking.plugin import artifact_repository
+
+    get_registered_artifact_repositories()[_SCHEME.rstrip(":")] = artifact_repository
 
 
 @contextmanager
