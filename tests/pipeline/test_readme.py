@@ -99,6 +99,7 @@ def test_excused_lines_stand_in_the_readme() -> None:
     assert set(ELSEWHERE) <= {text for _, text in commands()}
 
 
+@pytest.mark.slow
 def test_every_line_runs(project: Path, finished: Path, shell: Shell) -> None:
     """In the order of the page. The last ones find the model that one of them registered; nothing is said about where
     MLflow's store is, no other one appears, and the workspace that this one is a copy of stays as it is."""
