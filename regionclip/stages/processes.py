@@ -31,9 +31,8 @@ def run_together(name: str, dataset: str | None = None) -> None:
 
 def label_shard(number: int, shards: int) -> None:
     """Label share ``number``, from 1, of ``shards`` of the pseudo labels; the stage merges the shares."""
-    from regionclip.stages import pseudo_labels
-
-    pseudo_labels.label_shard(_context("pseudo_labels", None), number, shards)
+    stage = importlib.import_module("regionclip.stages.pseudo_labels")
+    stage.label_shard(_context("pseudo_labels", None), number, shards)
 
 
 @contextmanager

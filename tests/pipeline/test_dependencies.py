@@ -29,6 +29,7 @@ def _named(repository: Path) -> set[str]:
         return {name.rpartition(":")[2] for name in repo.status()}
 
 
+@pytest.mark.slow
 def test_a_line_in_a_module_makes_the_stages_stale_that_import_it(
     copy: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
