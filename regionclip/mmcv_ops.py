@@ -1,16 +1,12 @@
-"""Give mmcv-lite the compiled operators that this project needs, from torchvision's kernels.
+"""The module ``mmcv._ext`` where mmcv-lite lacks it: the operators that detection uses, from torchvision's kernels.
 
-The wheel of mmcv-lite holds ``mmcv.ops`` as Python but not the compiled module ``mmcv._ext`` behind it. :func:`ensure`
-puts a module of that name in place, with the four operators that detection uses. A compiled mmcv is left alone.
+The wheel of mmcv-lite holds ``mmcv.ops`` as Python but not the compiled module behind it. ``regionclip/__init__.py``
+lets this file be found under that name, after a compiled one.
 """
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +15,6 @@ from torch import Tensor
 
 from regionclip.errors import InputError
 
-_NAME = "mmcv._ext"
 _LINEAR, _GAUSSIAN = 1, 2  # mmcv's numbers of the soft-NMS methods; 0 is hard NMS
 
 
@@ -27,45 +22,21 @@ class UnsupportedOperator(NotImplementedError):
     """An mmcv operator was called that torchvision cannot stand in for."""
 
 
-def ensure() -> bool:
-    """Make ``import mmcv.ops`` work. Safe to call more than once.
+def __getattr__(name: str) -> Callable[..., Any]:
+    """Every other operator can be imported but not called."""
+    if name.startswith("__"):
+        raise AttributeError(name)
 
-    Returns:
-        True if the operators come from torchvision, False if from a compiled mmcv.
-    """
-    module = sys.modules.get(_NAME)
-    if module is None:
-        if importlib.util.find_spec(_NAME) is not None:
-            return False
-        module = sys.modules[_NAME] = _TorchvisionOps()
-    return isinstance(module, _TorchvisionOps)
+    def unsupported(*args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedOperator(
+            f"mmcv's operator '{name}' needs a compiled mmcv. This environment has mmcv-lite, where torchvision "
+            "gives only nms, softnms and RoIAlign. To mend: install mmcv 2.1 from source, or choose another layer."
+        )
 
-
-class _TorchvisionOps(ModuleType):
-    """The module ``mmcv._ext``: four real operators; every other name can be imported but not called."""
-
-    def __init__(self) -> None:
-        super().__init__(_NAME, "mmcv's operators, from torchvision")
-        self.__spec__ = ModuleSpec(_NAME, loader=None, origin="regionclip.mmcv_ops")
-        self.nms = _nms
-        self.softnms = _softnms
-        self.roi_align_forward = _roi_align_forward
-        self.roi_align_backward = _roi_align_backward
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-
-        def unsupported(*args: Any, **kwargs: Any) -> Any:
-            raise UnsupportedOperator(
-                f"mmcv's operator '{name}' needs a compiled mmcv. This environment has mmcv-lite, where torchvision "
-                "gives only nms, softnms and RoIAlign. To mend: install mmcv 2.1 from source, or choose another layer."
-            )
-
-        return unsupported
+    return unsupported
 
 
-def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
     """Hard NMS of (N, 4) xyxy boxes: indices of the kept ones, best first. ``offset`` 1 counts pixels inclusively.
 
     mmcv compares in float32, torchvision with a threshold in float64, where float32's 0.3 is more than 0.3.
@@ -91,7 +62,7 @@ def _refuse_inverted(boxes: Tensor) -> None:
         raise InputError(problem, record=place, key="boxes", mend="give x1, y1, x2, y2 with x1 <= x2 and y1 <= y2")
 
 
-def _softnms(
+def softnms(
     boxes: Tensor,
     scores: Tensor,
     dets: Tensor,
@@ -127,7 +98,7 @@ def _overlap(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
     return inter / ((box[2:] - box[:2] + offset).prod() + (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1) - inter)
 
 
-def _roi_align_forward(
+def roi_align_forward(
     features: Tensor,
     rois: Tensor,
     output: Tensor,
@@ -147,7 +118,7 @@ def _roi_align_forward(
     output.copy_(pooled)
 
 
-def _roi_align_backward(
+def roi_align_backward(
     grad_output: Tensor,
     rois: Tensor,
     argmax_y: Tensor,
@@ -160,7 +131,7 @@ def _roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Fill ``grad_input`` (N, C, H, W), the gradient that :func:`_roi_align_forward` sends to its features."""
+    """Fill ``grad_input`` (N, C, H, W), the gradient that :func:`roi_align_forward` sends to its features."""
     _average_only(pool_mode)
     size = (aligned_height, aligned_width)
     grad = torch.ops.torchvision._roi_align_backward(

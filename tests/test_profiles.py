@@ -13,10 +13,6 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.model import BaseModel

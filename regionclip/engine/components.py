@@ -1,8 +1,5 @@
 """Everything that the MMEngine configs name, registered by one import, and MMEngine's checkpoint reader made safe."""
 
-import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from regionclip.checkpoints.training_state import register_safe_loader
 from regionclip.data.datasets import image_text, named_boxes_dataset, samplers, transforms  # noqa: F401
 from regionclip.engine import loops, per_parameter_clip, strict_load_hook, vocabulary_hook  # noqa: F401

@@ -6,9 +6,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, which the tools need)
-
-# isort: split
 import mmdet
 
 _TOOLS = ("train", "test")

@@ -6,15 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
-
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
-from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 
 
 @HOOKS.register_module()

@@ -12,7 +12,6 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
-import regionclip.models  # noqa: F401  (the runner's scope is MMDetection's, which needs `mmcv.ops`)
 from regionclip import runtime
 from regionclip.checkpoints.training_state import register_safe_loader
 from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from mmdet.models.layers import multiclass_nms
 from torch import Tensor, nn
 

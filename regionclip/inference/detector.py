@@ -15,7 +15,6 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-import regionclip.models  # noqa: F401  (first: it makes `mmcv.ops` importable, which mmdet needs)
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from regionclip import mmcv_ops
-
-mmcv_ops.ensure()
-
-from regionclip.models import (  # noqa: E402, F401
+from regionclip.models import (  # noqa: F401
     attention_pool,
     clip_res5,
     clip_resnet_c4,

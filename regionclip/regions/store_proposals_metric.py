@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from mmdet.registry import METRICS
 from mmdet.structures import DetDataSample
 from mmengine.evaluator import BaseMetric

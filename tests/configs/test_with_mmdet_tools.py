@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import HorizontalBoxes
+from mmdet.structures.mask import BitmapMasks
 from mmengine.dist import is_main_process
 from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
@@ -25,11 +28,6 @@ from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Schedule, load_params
-
-# isort: split
-from mmdet.structures import DetDataSample
-from mmdet.structures.bbox import HorizontalBoxes
-from mmdet.structures.mask import BitmapMasks
 
 PARAMS = Path(__file__).parents[1] / "tiny.yaml"
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from mmdet.models.data_preprocessors import DetDataPreprocessor
+from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import nn
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
 from regionclip.engine import joint_batch
 from regionclip.engine.joint_batch import JointCanvas, JointLossHook, share_of_batch, wrapping
 from regionclip.errors import InputError
-
-# isort: split
-from mmdet.models.data_preprocessors import DetDataPreprocessor
-from mmdet.structures import DetDataSample
-from mmdet.structures.mask import BitmapMasks
 
 
 class Model(BaseModel):

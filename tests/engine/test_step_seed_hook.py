@@ -6,12 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from mmdet.models.task_modules.samplers import RandomSampler
 from torch import nn
 
 from regionclip.engine.step_seed_hook import StepSeedHook
-
-# isort: split
-from mmdet.models.task_modules.samplers import RandomSampler
 
 
 def _drawn(seed: int, iteration: int, rank: int = 0) -> tuple[float, float]:

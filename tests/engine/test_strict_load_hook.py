@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from types import SimpleNamespace
 from typing import Any
 

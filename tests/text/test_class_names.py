@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mmdet.registry import DATASETS
 
-import regionclip.models  # noqa: F401 - lets mmdet be imported without mmcv's compiled operators
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
 
 

@@ -13,16 +13,12 @@ import open_clip
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from mmdet.registry import DATASETS
+from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
-from mmdet.registry import DATASETS
-from mmdet.structures import DetDataSample
 
 from regionclip.data.captions import CaptionedImages, ImageSpan, decode_image, open_captioned_images
 from regionclip.data.captions.table import INTEGER

@@ -7,21 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regionclip import mmcv_ops
+from mmdet.datasets import CocoDataset
+from mmdet.registry import DATASETS
 
-mmcv_ops.ensure()  # mmdet needs `mmcv.ops`
-
-from mmdet.datasets import CocoDataset  # noqa: E402
-from mmdet.registry import DATASETS  # noqa: E402
-
-from regionclip.data.annotations.annotation_files import (  # noqa: E402
+from regionclip.data.annotations.annotation_files import (
     Json,
     class_name,
     picture_name,
     read_boxes,
 )
-from regionclip.data.layout import DetectionSet  # noqa: E402
-from regionclip.errors import InputError  # noqa: E402
+from regionclip.data.layout import DetectionSet
+from regionclip.errors import InputError
 
 
 @DATASETS.register_module()

@@ -1,6 +1,5 @@
 """Metrics for MMEngine's evaluators; importing this package registers them with MMDetection."""
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
 from regionclip.evaluation.mmdet_metrics.constrained_ov_coco_metric import ConstrainedOVCocoMetric
 from regionclip.evaluation.mmdet_metrics.federated_lvis_metric import FederatedLVISMetric
 from regionclip.evaluation.mmdet_metrics.region_classification_metric import RegionClassificationMetric

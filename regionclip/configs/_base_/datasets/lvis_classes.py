@@ -2,9 +2,6 @@
 
 _base_ = "./pipelines.py"
 
-import regionclip.models  # noqa: E402  (makes `mmcv.ops` importable, which mmdet needs)
-
-# isort: split
 from mmdet.datasets import LVISV1Dataset  # noqa: E402
 
 from regionclip.text.prompts import clean_lvis_name  # noqa: E402
@@ -30,4 +27,4 @@ LVIS_RARE_IDS = (
 LVIS_ALL = tuple(map(clean_lvis_name, LVISV1Dataset.METAINFO["classes"]))
 LVIS_BASE = tuple(name for number, name in enumerate(LVIS_ALL, start=1) if number not in LVIS_RARE_IDS)
 # A config holds values only.
-del regionclip, LVISV1Dataset, clean_lvis_name
+del LVISV1Dataset, clean_lvis_name

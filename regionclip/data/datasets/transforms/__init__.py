@@ -1,6 +1,5 @@
 """Steps of MMDetection pipelines; importing this package registers them."""
 
-import regionclip.models  # noqa: F401  (makes `mmcv.ops` importable, which mmdet needs)
 from regionclip.data.datasets.transforms.load_ground_truth_as_proposals import LoadGroundTruthAsProposals
 from regionclip.data.datasets.transforms.load_picture import LoadPicture
 from regionclip.data.datasets.transforms.load_stored_proposals import LoadStoredProposals
