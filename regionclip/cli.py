@@ -244,6 +244,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if runtime.is_first():
             print(f"regionclip {chosen.stage}: interrupted{resume}.", file=sys.stderr)
         return Interrupted.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "regionclip"):
+            return _unknown(error, chosen.stage)
+        mend = "pip install 'regionclip[pipeline]'"
+        print(f"regionclip {chosen.stage}: the package '{package}' is not installed. To mend: {mend}.", file=sys.stderr)
+        return InputError.exit_code
     except Exception as error:
         return _unknown(error, chosen.stage)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -365,3 +366,12 @@ def test_a_full_disk_ends_a_command_with_2_and_its_folder(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr and not [
         path for path in tmp_path.rglob("*") if path.is_file() and path != source
     ]
+
+
+def test_a_command_of_the_pipeline_says_what_the_light_install_lacks(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    program = "import sys; sys.modules['dvc'] = None; from regionclip.cli import main; sys.exit(main(['report']))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = "regionclip report: the package 'dvc' is not installed. To mend: pip install 'regionclip[pipeline]'.\n"
+    assert (done.returncode, done.stderr) == (2, said)
