@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,18 @@ def _content(path: Path) -> object:
     return path.read_text() if path.exists() else None
 
 
+def _fork(act: Callable[[], object]) -> BaseProcess:
+    """Start a function in a process of its own, which leaves out what other tests have registered for its end."""
+
+    def run() -> None:
+        act()
+        os._exit(0)
+
+    child = FORK.Process(target=run)
+    child.start()
+    return child
+
+
 def _killed_at(wanted: int, act: Callable[[], object]) -> bool:
     """Run a function in a process that is killed before a change of the disk; False where it ended before."""
 
@@ -121,8 +134,7 @@ def _killed_at(wanted: int, act: Callable[[], object]) -> bool:
         sys.addaudithook(see)
         act()
 
-    child = FORK.Process(target=run)
-    child.start()
+    child = _fork(run)
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL)
     return child.exitcode != 0
@@ -171,9 +183,7 @@ def test_two_writers_of_one_folder_both_succeed(tmp_path: Path, monkeypatch: pyt
             for _ in range(50):
                 _write_folder(path)
 
-        writers = [FORK.Process(target=write_often) for _ in range(2)]
-        for writer in writers:
-            writer.start()
+        writers = [_fork(write_often) for _ in range(2)]
         for writer in writers:
             writer.join()
         assert [writer.exitcode for writer in writers] == [0, 0]

@@ -97,7 +97,7 @@ def test_interrupt_reaches_the_stage_and_its_exit_code_comes_back(
         thread.start()
         wait_for((training / "pid").exists)
         raise RuntimeError("terminated")
-    thread.join(5)
+    thread.join(60)
     assert (training / "checkpoint").read_text() == "saved\n"
     code, tail = ended[0]
     assert code == 255 and exit_code(tail) == INTERRUPTED, tail
