@@ -21,7 +21,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from regionclip.errors import InputError
@@ -76,9 +77,20 @@ def _hang(*_: object) -> None:
     raise TimeoutError(f"still at it after {SECONDS} s")
 
 
-def _share(task: tuple[str, int, int]) -> tuple[str, Counter[str], list[str]]:
+def _share(task: tuple[str, int, int]) -> tuple[Counter[str], list[str]]:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    return task[0], *fuzz(*task)
+    return fuzz(*task)
+
+
+def _alone(task: tuple[str, int, int]) -> tuple[str, Counter[str], list[str]]:
+    """Run a share in a process of its own; an input that kills it is a finding."""
+    kind, count, first = task
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return kind, *pool.submit(_share, task).result()
+        except BrokenProcessPool:
+            killed = f"{kind}, one of the seeds {first} to {first + count - 1} killed its process\n"
+            return kind, Counter({"FINDING": 1}), [killed]
 
 
 def main() -> int:
@@ -89,15 +101,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first input; the next ones follow")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
-    tasks, step = [], 250
+    tasks, step = [], 500
     for kind in chosen.kind:
         last = chosen.seed + (chosen.count or KINDS[kind])
         tasks += [(kind, min(step, last - start), start) for start in range(chosen.seed, last, step)]
     started, outcomes, findings = time.perf_counter(), {kind: Counter() for kind in chosen.kind}, []
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(chosen.processes, mp_context=spawn, max_tasks_per_child=4) as pool:
-        # An input that kills its process breaks the pool, which ends the run with the share that was under way.
-        for kind, counted, found in pool.map(_share, tasks):
+    with ThreadPoolExecutor(chosen.processes) as pool:
+        for kind, counted, found in pool.map(_alone, tasks):
             outcomes[kind] += counted
             findings += found
             done = sum(sum(counts.values()) for counts in outcomes.values())

@@ -28,6 +28,8 @@ from typing import Any
 
 import psutil
 import yaml
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from voluptuous import Invalid
 
 from benchmarks.services import QUIET
 from regionclip.files import read_json, sweep, write_json
@@ -138,9 +140,10 @@ class Workspace:
     def lock_is_cut(self) -> bool:
         """Whether a kill came while DVC wrote dvc.lock, which it does in place; then DVC refuses the file."""
         try:
-            return "schema" not in yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8"))
-        except (yaml.YAMLError, TypeError):
+            COMPILED_LOCKFILE_SCHEMA(yaml.safe_load((self.folder / "dvc.lock").read_text(encoding="utf-8")))
+        except (yaml.YAMLError, Invalid):
             return True
+        return False
 
     def restore(self) -> None:
         """Put the quiet run's outputs back."""
