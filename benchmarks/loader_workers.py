@@ -18,6 +18,7 @@ import torch
 
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.data.datasets.pairs import PairsDataset
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.files import atomic_path
 from regionclip.models.clip_pretrainer import ClipPretrainer
@@ -56,7 +57,8 @@ def step_seconds(helpers: int, iterations: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder) / "scratch"
         started = time.perf_counter()
-        train(model, pairs, schedule, title="teacher", seed=0, scratch=scratch, history=Path(folder) / "history.jsonl")
+        hooks = [HistoryHook(Path(folder) / "history.jsonl")]
+        train(model, pairs, schedule, title="teacher", seed=0, scratch=scratch, hooks=hooks)
         return (time.perf_counter() - started) / iterations
 
 

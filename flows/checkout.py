@@ -16,9 +16,9 @@ from dvc.config import Config
 from dvc.repo import Repo
 from prefect.deployments.steps.pull import git_clone, set_working_directory
 
-from flows.dvc_graph import Stage
 from flows.dvc_lock import LOCK, REPORTS, git, read_lock
 from regionclip.errors import InputError
+from regionclip.stages.graph import Stage
 from regionclip.tracking.store import STATE
 
 WORKSPACE, REPOSITORY, SCRATCH = "REGIONCLIP_WORKSPACE", "REGIONCLIP_REPOSITORY", "REGIONCLIP_SCRATCH"

@@ -17,8 +17,8 @@ from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
 from flows.automations import ensure_automations
-from flows.dvc_graph import read_graph
 from regionclip.errors import InputError
+from regionclip.stages.graph import read_graph
 
 ROOT = Path(__file__).parents[1]
 POOLS = ("cpu", "gpu")

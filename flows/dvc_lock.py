@@ -16,8 +16,9 @@ from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from voluptuous import Invalid
 
-from flows.dvc_graph import SIDECARS, Stage
+from regionclip.artifacts import SIDECARS
 from regionclip.errors import InputError
+from regionclip.stages.graph import Stage
 
 LOCK, REPORTS = "dvc.lock", "reports"
 # As DVC writes them: path, hash, md5, size.

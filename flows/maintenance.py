@@ -1,28 +1,28 @@
-"""The flow `maintenance`: frees what dead workers hold, delivers late records, clears old files, looks at disks."""
+"""The flow `maintenance`: delivers late records, closes MLflow runs left open, clears old files, looks at disks."""
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
-from prefect.runtime import flow_run
 from pydantic import Field
 
 from flows.dvc_lock import committed_runs
-from flows.findings import Finding
-from flows.old_files import clean_artifacts, clean_scratch, look_at_disks
-from flows.stale_flow_runs import crash_stale_flow_runs
-from flows.stale_mlflow_runs import all_runs, close_stale_runs
+from regionclip.artifacts import SIDECARS
 from regionclip.errors import InputError, printable
+from regionclip.files import sweep
+from regionclip.inference.promotion import all_versions
+from regionclip.tracking.liveness import all_runs, close_left_open, is_gone
 from regionclip.tracking.sidecar import read_sidecars
 from regionclip.tracking.store import (
     EXPERIMENT,
@@ -36,9 +36,19 @@ from regionclip.tracking.undelivered import sync
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-SCRATCH, SIDECARS = Path(".scratch"), Path("artifacts/runs")
+SCRATCH = Path(".scratch")
+WRITTEN = (Path("artifacts"), Path("data"), SCRATCH)
 DISKS = (Path(), SCRATCH, Path(".dvc/cache"), Path("mlruns"))
+LEAST_FREE = 0.1  # of a disk
+REMOVED, KEEP = "artifacts.removed", "keep"
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+_STAGE_RUN = re.compile(r"stage\..+\.run_id")
+
+Row = dict[str, str]
+"""Of the table: subject (what kind of thing), item (which one), found (what is the matter with it), done."""
 
 
 class DiskAlmostFull(Exception):
@@ -46,18 +56,13 @@ class DiskAlmostFull(Exception):
 
 
 @flow(name="maintenance")
-def maintenance(
-    stale_minutes: Annotated[int, Field(ge=1, le=525_600)] = 30,
-    keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30,
-    dry_run: bool = False,
-) -> list[dict[str, str]]:
-    """Free what dead workers hold, deliver late records, clear old files and look at the disks.
+def maintenance(keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30, dry_run: bool = False) -> list[Row]:
+    """Deliver late records, close MLflow runs left open, clear old files and look at the disks.
 
     Files are those of the checkout it runs in. It belongs on a pool without a limit: one that a dead worker has
-    filled would hold it back too.
+    filled would hold it back too. What dead workers hold in Prefect, its automations free.
 
     Args:
-        stale_minutes: How long a flow run may be PENDING, or RUNNING without a heartbeat.
         keep_days: How long scratch and artifacts are kept that nothing refers to.
         dry_run: Only say what would be done.
 
@@ -67,65 +72,196 @@ def maintenance(
     Raises:
         DiskAlmostFull: A disk has less than a tenth free; all else was done before.
     """
-    own = UUID(str(flow_run.id)) if flow_run.id else None
-    with get_client(sync_client=True) as client:
-        findings = crash_stale_flow_runs(client, timedelta(minutes=stale_minutes), but=own, dry_run=dry_run)
-        findings += _mlflow(_ending_of(client), timedelta(days=keep_days), dry_run)
-    disks = look_at_disks(DISKS)
-    rows = [asdict(finding) for finding in findings + disks]
+    rows = [] if dry_run else [_row("temporary", path, "its writer is gone", "removed") for path in _swept()]
+    with get_client(sync_client=True) as prefect:
+        rows += _of_mlflow(prefect, keep_days, dry_run)
+    disks = list(_disks())
+    rows += disks
     create_table_artifact(key="maintenance", table=rows, description="What maintenance found and did")
     for row in rows:
         get_run_logger().info("%(subject)s %(item)s: %(found)s; %(done)s", row)
-    if full := [disk for disk in disks if disk.done.startswith("alarm")]:
-        raise DiskAlmostFull("; ".join(f"{disk.item}: {disk.found}" for disk in full))
+    if full := [disk for disk in disks if disk["done"].startswith("alarm")]:
+        raise DiskAlmostFull("; ".join(f"{disk['item']}: {disk['found']}" for disk in full))
     return rows
 
 
-def _mlflow(ended: Callable[[str], bool | None], keep: timedelta, dry_run: bool) -> list[Finding]:
+def _row(subject: str, item: object, found: str, done: str) -> Row:
+    return {"subject": subject, "item": str(item), "found": found, "done": done}
+
+
+def _swept() -> list[Path]:
+    """Remove what writers that were killed left beside their files."""
+    return [left for folder in WRITTEN for left in sweep(folder, below=True)]
+
+
+def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> list[Row]:
     """Do what needs MLflow; scratch too, since MLflow knows which training goes on."""
-    findings, uri = list[Finding](), "MLFLOW_TRACKING_URI"
-    options: dict[str, Any] = {"now": time.time(), "dry_run": dry_run}
+    rows: list[Row] = []
+    uri = "MLFLOW_TRACKING_URI"
     try:
         uri = tracking_uri()
         require_answer(uri)
         client = connect(uri)
         for synced in sync(dry_run=dry_run):
-            records = f"{synced.records} of {synced.file.name}"
             why = f": {synced.error}" if synced.error else ""
-            findings.append(Finding("undelivered records", synced.stage, records, f"{synced.outcome}{why}"))
-        experiment = experiment_id(client, EXPERIMENT, uri)
-        findings += close_stale_runs(client, experiment, ended, **options)
-        running = all_runs(client, experiment, "attributes.status = 'RUNNING'")
-        live = {run.data.tags.get("stage.digest", "") for run in running}
-        findings += clean_scratch(SCRATCH, lambda start: any(d.startswith(start) for d in live), keep, **options)
-        findings += _old_artifacts(client, experiment, keep, **options)
+            records = f"{synced.records} of {synced.file.name}"
+            rows.append(_row("undelivered records", synced.stage, records, f"{synced.outcome}{why}"))
+        cleaning = _Cleaning(client, experiment_id(client, EXPERIMENT, uri), keep_days, dry_run)
+        rows += cleaning.open_runs(prefect)
+        rows += cleaning.scratch(SCRATCH)
+        try:
+            rows += cleaning.artifacts(_named_runs())
+        except InputError as error:
+            rows.append(_row("MLflow", "old artifacts", str(error), "nothing: all of them stay"))
     except (InputError, *delivery_errors()) as error:
         problem = " ".join(str(error).split())[:300]
-        findings.append(Finding("MLflow", uri, printable(problem), "nothing more: all of it stays"))
-    return findings
+        rows.append(_row("MLflow", uri, printable(problem), "nothing more: all of it stays"))
+    return rows
 
 
-def _old_artifacts(client: MlflowClient, experiment: str, keep: timedelta, **options: Any) -> list[Finding]:
-    """Clear artifacts that nothing names, from a checkout that knows what is named."""
-    try:
-        sidecars = read_sidecars(SIDECARS).values()
-        if not sidecars:
-            mend = "run maintenance where the results are"
-            raise InputError(
-                "there are no results here, so what others refer to is not known", file=SIDECARS, mend=mend
-            )
-        named = {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
-    except InputError as error:
-        return [Finding("MLflow", "old artifacts", str(error), "nothing: all of them stay")]
-    return clean_artifacts(client, experiment, named, keep, **options)
+def _named_runs() -> set[str]:
+    """Return the runs that made what lies in the workspace, or that a commit names.
+
+    Raises:
+        InputError: They cannot all be known here.
+    """
+    sidecars = read_sidecars(SIDECARS).values()
+    if not sidecars:
+        problem = "there are no results here, so what others refer to is not known"
+        raise InputError(problem, file=SIDECARS, mend="run maintenance where the results are")
+    return {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
 
 
-def _ending_of(client: SyncPrefectClient) -> Callable[[str], bool | None]:
-    def ended(flow_run_id: str) -> bool | None:
+@dataclass(frozen=True)
+class _Cleaning:
+    """What is cleared away by policy, with what MLflow knows of it.
+
+    Attributes:
+        client: MLflow's client.
+        experiment: Id of the experiment.
+        keep_days: Age up to which things are kept.
+        dry_run: Change nothing, say what would be done.
+    """
+
+    client: MlflowClient
+    experiment: str
+    keep_days: int
+    dry_run: bool
+
+    def open_runs(self, prefect: SyncPrefectClient) -> list[Row]:
+        """Close runs that are RUNNING without a live process.
+
+        A run of this host is judged by its process. One of another host is closed when it gave no sign of life for a
+        day: it was not started, logged no metric, and its Prefect flow run, where it has one, is over.
+        """
+        dead = close_left_open(
+            self.client,
+            self.experiment,
+            {},
+            "maintenance",
+            lambda run: self._is_dead(run, prefect),
+            dry_run=self.dry_run,
+        )
+        done = self._done("closed as KILLED")
+        names = [f"{run.info.run_name} {run.info.run_id}" for run in dead]
+        return [_row("MLflow run", name, "no sign of life of its process", done) for name in names]
+
+    def scratch(self, folder: Path) -> Iterator[Row]:
+        """Remove resumable state (STAGE/DIGEST) that nothing has touched for a while, and that is of no RUNNING run."""
+        running = all_runs(self.client, self.experiment, "attributes.status = 'RUNNING'")
+        live = {run.data.tags.get("stage.digest", "")[:16] for run in running}
+        for state in sorted(path for path in folder.glob("*/*") if path.is_dir() and _DIGEST.fullmatch(path.name)):
+            files = [file.lstat() for file in state.rglob("*") if not file.is_dir()]
+            age = _days_since(max([state.lstat().st_mtime, *(file.st_mtime for file in files)]))
+            if age <= self.keep_days or state.name in live:
+                continue
+            if not self.dry_run:
+                shutil.rmtree(state)
+            found = f"{_size(sum(file.st_size for file in files))}, untouched for {age:.0f} days"
+            yield _row("scratch", f"{state.parent.name}/{state.name}", found, self._done("removed"))
+
+    def artifacts(self, named: Iterable[str]) -> Iterator[Row]:
+        """Remove the artifact files of old runs that nothing refers to; params, metrics and tags stay.
+
+        Kept are the runs of registered versions, those that ``named`` holds or that have the tag ``keep``, the pipeline
+        runs above them, the stage runs that such a pipeline run links to, and all children of runs that are kept.
+        """
+        runs = {run.info.run_id: run for run in all_runs(self.client, self.experiment)}
+        tagged = {run_id for run_id, run in runs.items() if KEEP in run.data.tags}
+        registered = {version.run_id for version in all_versions(self.client) if version.run_id}
+        kept = _related(runs, {*named, *tagged, *registered})
+        for run_id, run in runs.items():
+            age = 0.0 if run.info.end_time is None else _days_since(run.info.end_time / 1000)
+            if age <= self.keep_days or run_id in kept or REMOVED in run.data.tags:
+                continue
+            files = self._files(run)
+            size = sum(_sizes(files))
+            if not self.dry_run:
+                files.delete_artifacts()
+                self.client.set_tag(run_id, REMOVED, "maintenance")
+            if size:
+                found = f"{_size(size)}, ended {age:.0f} days ago"
+                yield _row("MLflow artifacts", f"{run.info.run_name} {run_id}", found, self._done("removed"))
+
+    def _done(self, action: str) -> str:
+        return f"would be {action}" if self.dry_run else action
+
+    def _is_dead(self, run: Run, prefect: SyncPrefectClient) -> bool:
+        tags = run.data.tags
+        if is_gone(tags):
+            return True
+        histories = (self.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics)
+        last = max([run.info.start_time, *(metric.timestamp for history in histories for metric in history)])
+        if not is_gone(tags, last / 1000):
+            return False
         try:
-            state = client.read_flow_run(UUID(flow_run_id)).state
+            flow_run = tags.get("prefect.flow_run_id")
+            state = prefect.read_flow_run(UUID(flow_run)).state if flow_run else None
         except (ObjectNotFound, ValueError):
-            return None
-        return state is not None and state.is_final()
+            return False
+        return flow_run is None or (state is not None and state.is_final())
 
-    return ended
+    def _files(self, run: Run) -> ArtifactRepository:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(run.info.artifact_uri, tracking_uri=self.client.tracking_uri)
+
+
+def _related(runs: dict[str, Run], seeds: set[str]) -> set[str]:
+    """Return the runs and all that are above, below or linked to them."""
+    kept: set[str] = set()
+    new = seeds
+    while new:
+        kept |= new
+        tags = [item for run_id in new & runs.keys() for item in runs[run_id].data.tags.items()]
+        near = {value for tag, value in tags if tag == "mlflow.parentRunId" or _STAGE_RUN.fullmatch(tag)}
+        below = {run_id for run_id, run in runs.items() if run.data.tags.get("mlflow.parentRunId") in kept}
+        new = (near | below) - kept
+    return kept
+
+
+def _disks() -> Iterator[Row]:
+    """Say how much is free on each disk of the workspace."""
+    disks: dict[int, Path] = {}
+    for folder in DISKS:
+        if folder.exists():
+            disks.setdefault(folder.stat().st_dev, folder)
+    for folder in disks.values():
+        usage = shutil.disk_usage(folder)
+        verdict = "nothing" if usage.free >= LEAST_FREE * usage.total else f"alarm: below {LEAST_FREE:.0%}"
+        yield _row("disk", folder.resolve(), f"{_size(usage.free)} of {_size(usage.total)} free", verdict)
+
+
+def _sizes(files: ArtifactRepository, path: str | None = None) -> list[int]:
+    sizes = []
+    for entry in files.list_artifacts(path):
+        sizes += _sizes(files, entry.path) if entry.is_dir else [entry.file_size or 0]
+    return sizes
+
+
+def _days_since(seconds: float) -> float:
+    return (time.time() - seconds) / 86_400
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,17 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows import processes
+from flows import commands
 from flows.checkout import share, worktree
-from flows.dvc_graph import Stage, gathered, read_graph, select
 from flows.dvc_lock import changed_outputs, recorded
 from flows.profiles import use_profile
 from flows.publish import Home, bring_home, keep_branch, publish, push_outputs, require_remote
 from flows.run_report import counts, leave_artifacts, problems, stage_records
 from flows.shards import submit_shards
 from flows.stage_runs import RunOptions, run_stage
+from regionclip.artifacts import SIDECARS
 from regionclip.errors import InputError
+from regionclip.stages.graph import Stage, in_order, read_graph
 from regionclip.tracking.pipeline_run import finish_pipeline_run, start_pipeline_run, tracking_ui_link
 
 
@@ -56,7 +57,7 @@ def pipeline(
     home = Path(workspace or ".").resolve()
     if not (home / "dvc.yaml").is_file():
         raise InputError("the file does not exist", file=home / "dvc.yaml", mend="give the checkout as workspace")
-    with processes.alone_in(home, get_run_logger().info):
+    with commands.alone_in(home, get_run_logger().info):
         if pull or push:
             require_remote(home)
         tree = worktree(home)
@@ -72,11 +73,44 @@ def pipeline(
             return _record_run(graph, options, shards, push, origin)
 
 
+def select(graph: dict[str, Stage], targets: Sequence[str] | None, file: str | Path = "dvc.yaml") -> dict[str, Stage]:
+    """Return the stages that ``dvc repro TARGETS`` would look at: the targets and all they need; None gives all.
+
+    Args:
+        graph: Of `read_graph`.
+        targets: Names of stages; one without its item (``finetune``) means all items.
+        file: Named in errors.
+
+    Raises:
+        InputError: There is no such stage.
+    """
+    if not targets:
+        return dict(graph)
+    chosen = []
+    for target in targets:
+        found = [name for name in graph if target in (name, name.partition("@")[0])]
+        if not found:
+            raise InputError("no such stage", file=file, key=target, mend=f"stages are {', '.join(graph)}")
+        chosen += found
+    return in_order(graph, chosen)
+
+
+def gathered(graph: Mapping[str, Stage]) -> list[str]:
+    """Return outputs that another stage reads through the folder they lie in, and all sidecars.
+
+    ``dvc repro --pull`` fetches a folder that is not there at all; of one that is there in part, it would take the
+    part for the whole. So a fresh checkout has to have these first.
+    """
+    deps = {dep for stage in graph.values() for dep in stage.deps} | {SIDECARS.as_posix()}
+    outs = (out for stage in graph.values() for out in stage.outs)
+    return [out for out in outs if any(out.startswith(f"{dep}/") for dep in deps)]
+
+
 def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool, home: Home) -> State[None]:
     """Run the stages, then leave what became of them in Prefect, MLflow, and the checkout or a branch."""
     records = []
     try:
-        with processes.stopped_together():
+        with commands.stopped_together():
             if options.pull:
                 _fetch_gathered(graph, options)
             before = recorded(options.root, graph)
@@ -130,10 +164,10 @@ def _run_stages(graph: Mapping[str, Stage], options: RunOptions, shards: int) ->
 def _fetch_gathered(graph: Mapping[str, Stage], options: RunOptions) -> None:
     """Fetch the outputs that are read through their folder; those never made are left to their stages."""
     made = [out for record in recorded(options.root, graph).values() for out in record.outs()]
-    wanted = [out for out in gathered(dict(graph)) if out in made and not (options.root / out).exists()]
+    wanted = [out for out in gathered(graph) if out in made and not (options.root / out).exists()]
     if wanted:
         command = ["dvc", "--wait-for-lock", "pull", "--allow-missing", *wanted]
         log = get_run_logger()
-        code, tail = processes.run(command, root=options.root, lock="pull", settings={}, log=log.info)
+        code, tail = commands.run(command, root=options.root, lock="pull", settings={}, log=log.info)
         if code:
             raise RuntimeError(f"dvc pull failed: {tail[-1] if tail else code}")

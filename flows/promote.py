@@ -7,8 +7,8 @@ from typing import Literal
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from regionclip.tracking import promotion
-from regionclip.tracking.promotion import Comparison
+from regionclip.inference import promotion
+from regionclip.inference.promotion import Comparison
 
 
 @flow(name="promote")

@@ -12,12 +12,12 @@ from dvc.repo import Repo
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows import processes
-from flows.dvc_graph import Stage
+from flows import commands
 from flows.dvc_lock import LOCK, REPORTS, git
 from flows.profiles import PARAMS
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, atomic_path
+from regionclip.stages.graph import Stage
 from regionclip.tracking.store import connect, delivery_errors, tracking_uri
 
 REMOTE = "origin"
@@ -50,7 +50,7 @@ def push_outputs(root: Path) -> None:
         RuntimeError: DVC could not push.
     """
     command = ["dvc", "--wait-for-lock", "push", "--run-cache"]
-    code, tail = processes.run(command, root=root, lock="push", settings={}, log=get_run_logger().info)
+    code, tail = commands.run(command, root=root, lock="push", settings={}, log=get_run_logger().info)
     if code:
         raise RuntimeError(f"dvc push failed: {tail[-1] if tail else code}")
 
@@ -101,7 +101,7 @@ def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
     if not outs:
         return []
     command = ["dvc", "--wait-for-lock", "checkout", "--quiet", "--allow-missing", *outs]
-    code, tail = processes.run(command, root=home.root, lock="checkout", settings={}, log=get_run_logger().info)
+    code, tail = commands.run(command, root=home.root, lock="checkout", settings={}, log=get_run_logger().info)
     return [f"`dvc checkout` in the checkout failed: {tail[-1] if tail else code}."] if code else []
 
 

@@ -12,9 +12,8 @@ from prefect.client.schemas.objects import State
 
 from flows.dvc_lock import Recorded
 from flows.stage_runs import StageFailed, StageRun
+from regionclip.artifacts import SUMMARY_TABLE
 from regionclip.tracking.pipeline_run import StageRecord, tracking_ui_link
-
-SUMMARY = Path("reports/summary.md")
 
 
 def stage_records(
@@ -61,8 +60,8 @@ def leave_artifacts(
     create_table_artifact(key="pipeline-stages", table=rows, description="Every stage of the run")
     reported = any(record.name == "report" and record.outcome in ("ran", "cached") for record in records)
     parts = ["# Pipeline run", counts(records), *notes]
-    if reported and (root / SUMMARY).exists():
-        parts.append((root / SUMMARY).read_text(encoding="utf-8"))
+    if reported and (root / SUMMARY_TABLE).exists():
+        parts.append((root / SUMMARY_TABLE).read_text(encoding="utf-8"))
     parts += ["## Changed outputs", _change_table(changes)]
     create_markdown_artifact(key="pipeline-summary", markdown="\n\n".join(parts), description="Results and changes")
 

@@ -16,10 +16,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
-from flows import processes
-from flows.dvc_graph import Stage, read_graph
+from flows import commands
 from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, slot, worth_a_retry
 from regionclip.errors import InputError
+from regionclip.stages.graph import Stage, read_graph
 
 DEPLOYMENT = "label-shard/label-shard"
 PATIENCE = 300.0  # seconds for a worker to start a part, before the pipeline does it itself
@@ -44,7 +44,7 @@ def label_shard(workspace: str, shard: int, shards: int, stage: str = "pseudo_la
     described = read_graph(root).get(stage)
     if described is None or not described.shards or not 1 <= shard <= shards:
         raise InputError(f"there is no part {shard} of {shards} of '{stage}'", file=root / "dvc.yaml", key="shards")
-    with processes.stopped_together():
+    with commands.stopped_together():
         make_part(described, shard, shards, RunOptions(root))
 
 
@@ -71,7 +71,7 @@ def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     command = ["dvc", "--wait-for-lock", "repro", "--dry", "--single-item", stage.name]
     command += ["--force"] if options.force else []
     command += ["--allow-missing"] if options.pull else []
-    code, tail = processes.run(command, root=options.root, lock=stage.name, settings={}, log=log)
+    code, tail = commands.run(command, root=options.root, lock=stage.name, settings={}, log=log)
     if code:
         raise StageFailed(stage.name, None, 0.0, tail[-1] if tail else "")
     if not any(line.startswith("Running stage") for line in tail):
@@ -79,7 +79,7 @@ def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     missing = [dep for dep in stage.deps if not (options.root / dep).exists()]
     if options.pull and missing:
         fetch = ["dvc", "--wait-for-lock", "pull", *missing]
-        code, tail = processes.run(fetch, root=options.root, lock="pull", settings={}, log=log)
+        code, tail = commands.run(fetch, root=options.root, lock="pull", settings={}, log=log)
         if code:
             raise StageFailed(stage.name, None, 0.0, tail[-1])
     return True
@@ -112,7 +112,7 @@ def make_part(stage: Stage, number: int, shards: int, options: RunOptions) -> No
     lock = f"{stage.name}-{number}-of-{shards}"
     with slot(stage):
         started = time.monotonic()
-        code, tail = processes.run(
+        code, tail = commands.run(
             command, root=options.root, lock=lock, settings=options.settings(), log=get_run_logger().info
         )
     if code:
@@ -134,7 +134,7 @@ def _made_by_a_worker(stage: Stage, number: int, shards: int, options: RunOption
         run: FlowRun = run_deployment(DEPLOYMENT, parameters=parameters, timeout=0, flow_run_name=name)
         deadline = time.monotonic() + PATIENCE
         while not run.state.is_final():
-            if processes.stopping.wait(POLL):
+            if commands.stopping.wait(POLL):
                 return False
             run = client.read_flow_run(run.id)
             if time.monotonic() > deadline and (run.state.is_scheduled() or run.state.is_pending()):

@@ -14,10 +14,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
-from flows import processes
-from flows.dvc_graph import Stage
+from flows import commands
 from flows.supervise import INTERRUPTED
 from regionclip.errors import FAULT, DataCheckFailed, InputError
+from regionclip.stages.graph import Stage
 
 # Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
 RETRY_DELAYS = [30.0, 120.0, 360.0]
@@ -91,7 +91,7 @@ class StageFailed(Exception):
 
 def worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
     """Say whether the same again may end better: not for wrong input or a failed data check, not while stopping."""
-    if processes.stopping.is_set():
+    if commands.stopping.is_set():
         return False
     try:
         state.result()
@@ -121,7 +121,7 @@ def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     command += ["--pull", "--allow-missing"] if options.pull else []
     with slot(stage):
         started = time.monotonic()
-        code, tail = processes.run(
+        code, tail = commands.run(
             command, root=options.root, lock=stage.name, settings=options.settings(), log=log.info
         )
         seconds = time.monotonic() - started

@@ -90,13 +90,11 @@ def _add_raw(commands: argparse._SubParsersAction) -> None:
 
 
 def _raw(chosen: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from regionclip.params import load_params
     from regionclip.stages.graph import read_stage
 
     if chosen.name is None:
-        for out in read_stage("raw_folders").outs:
+        for out in map(Path, read_stage("raw_folders").outs):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.touch()
         return
@@ -170,9 +168,9 @@ def _shard(text: str) -> tuple[int, int]:
 def _run_stage(chosen: argparse.Namespace) -> int | None:
     name, dataset = chosen.stage, getattr(chosen, "dataset", None)
     if getattr(chosen, "shard", None):
-        from regionclip.stages.processes import label_shard
+        from regionclip.stages.runner import run_shard
 
-        return label_shard(*chosen.shard)
+        return run_shard(name, *chosen.shard)
     if runtime.inside_group():
         return _run_in_group(name, dataset)
     if name in SHARED and (runtime.processes() > 1 or runtime.torchrun_options()):
@@ -190,7 +188,7 @@ def _run_in_group(name: str, dataset: str | None) -> None:
     if name not in SHARED:
         mend = f"run it without torchrun; {', '.join(sorted(SHARED))} can be shared"
         raise InputError(f"processes cannot share the stage {name}", mend=mend)
-    from regionclip.stages.processes import run_together
+    from regionclip.stages.runner import run_together
 
     run_together(name, dataset)
 

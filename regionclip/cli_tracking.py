@@ -29,7 +29,8 @@ def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _sync(chosen: argparse.Namespace) -> None:
-    from regionclip.tracking.undelivered import FOLDER, sync
+    from regionclip.tracking.record import FOLDER
+    from regionclip.tracking.undelivered import sync
 
     empty, waiting = True, None
     for done in sync(dry_run=chosen.dry_run):
@@ -49,7 +50,7 @@ def _sync(chosen: argparse.Namespace) -> None:
 
 
 def _register(chosen: argparse.Namespace) -> None:
-    from regionclip.tracking.registry import register
+    from regionclip.inference.registry import register
 
     version = register(chosen.dataset, Path(), chosen.parent)
     print(f"{version.name}: version {version.version} is the candidate")

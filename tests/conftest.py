@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 TINY_CLIP: dict[str, Any] = {
     "embed_dim": 32,
@@ -91,3 +95,26 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: SimpleNamespace) 
     root = tmp_path_factory.mktemp("world") / "data"
     build_demo_world(root, tiny_spec, seed=0, workers=1)
     return root
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated MLflow database without runs, to copy; making one takes seconds."""
+    from regionclip.tracking.store import connect
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    connect(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def client(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A client of the store that a stage uses in an empty working folder."""
+    from regionclip.tracking.store import connect, tracking_uri
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "REGIONCLIP_PARENT_RUN_ID", "PREFECT__FLOW_RUN_ID", "REGIONCLIP_FLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(template, tmp_path / "mlruns" / "mlflow.db")
+    return connect(tracking_uri())

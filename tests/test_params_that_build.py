@@ -26,6 +26,7 @@ from regionclip.demo_world import plans
 from regionclip.demo_world.pairs import PairTask, render_pair
 from regionclip.demo_world.scenes import SceneTask, render_scene
 from regionclip.demo_world.vocabulary import KINDS
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.labelling.views import crop_regions
@@ -124,7 +125,6 @@ class Points(torch.utils.data.Dataset):
 
 def _train(schedule: Schedule, seed: int, folder: Path) -> None:
     short = schedule.model_copy(update={"iterations": 2, "batch_size": min(schedule.batch_size, 2)})
-    history = folder / "history.jsonl"
     train(
         Line(),
         Points(),
@@ -132,7 +132,7 @@ def _train(schedule: Schedule, seed: int, folder: Path) -> None:
         title="t",
         seed=seed,
         scratch=folder / str(len(list(folder.iterdir()))),
-        history=history,
+        hooks=[HistoryHook(folder / "history.jsonl")],
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from regionclip.artifacts import REPORTS
 from regionclip.contracts.data_docs import build_data_docs
 from regionclip.contracts.gx import EphemeralDataContext, gx, quiet_context
 from regionclip.errors import DataCheckFailed
 from regionclip.files import write_json
-from regionclip.tracking.mlflow_run import current_tracker
 
-REPORTS = Path("reports")
+if TYPE_CHECKING:
+    from regionclip.tracking.tracker import Tracker
+
 ERROR, WARNING = "error", "warning"
 _SAMPLE = 5
 
@@ -53,6 +55,7 @@ def gate(
     reports: Path = REPORTS,
     pages: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
+    tracker: Tracker | None = None,
 ) -> list[dict[str, Any]]:
     """Run the checks of a stage; write and log REPORTS/checks/STAGE.json and REPORTS/data_docs/STAGE in any case.
 
@@ -62,6 +65,7 @@ def gate(
         reports: Folder of the reports.
         pages: More pages of the Data Docs: title -> HTML.
         about: What the report says beside the results.
+        tracker: The stage's MLflow run, which gets report and Data Docs.
 
     Returns:
         The results; see `run_checks`.
@@ -77,7 +81,7 @@ def gate(
     counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
     write_json(report, {"success": not errors, **counts, **(about or {}), "results": results})
     build_data_docs(context, data_docs, f"Data Docs of {stage}", results, pages or {})
-    if tracker := current_tracker():
+    if tracker is not None:
         tracker.log_artifact(report)
         tracker.log_artifact(data_docs)
         if errors:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from regionclip.artifacts import DATA
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
@@ -47,17 +48,17 @@ class DetectionSet(NamedTuple):
     annotations: Path
 
 
-def data_sets(root: Path = Path("data")) -> tuple[DatasetName, ...]:
+def data_sets(root: Path = DATA) -> tuple[DatasetName, ...]:
     """Return which detection sets there are."""
     return tuple(name for name in DEMO_FILES if (root / name / "classes.json").exists())
 
 
-def splits(name: DatasetName, root: Path = Path("data")) -> tuple[Split, ...]:
+def splits(name: DatasetName, root: Path = DATA) -> tuple[Split, ...]:
     """Return the splits of a detection set: the demo world has "dev" beside "train" and "val"."""
     return ("train", "val") if (root / name / PICTURES).exists() else ("train", "dev", "val")
 
 
-def detection_set(name: DatasetName, split: Split, root: Path = Path("data")) -> DetectionSet:
+def detection_set(name: DatasetName, split: Split, root: Path = DATA) -> DetectionSet:
     """Return where a split lies: base boxes only for "train", all classes for "dev" and "val".
 
     Raises:
@@ -78,7 +79,7 @@ def detection_set(name: DatasetName, split: Split, root: Path = Path("data")) ->
     return DetectionSet(Path(pictures), next((file for file in files if file.exists()), files[0]))
 
 
-def captioned_scenes(root: Path = Path("data")) -> tuple[Path, Path | None]:
+def captioned_scenes(root: Path = DATA) -> tuple[Path, Path | None]:
     """Return the captions and the folder of their images, for ``open_captioned_images``; None: the reader's default.
 
     Raises:
@@ -143,7 +144,7 @@ class ClassList:
         return frozenset(identity for identity, name in zip(self.ids, self.names, strict=True) if name in names)
 
 
-def load_classes(name: DatasetName, root: Path = Path("data")) -> ClassList:
+def load_classes(name: DatasetName, root: Path = DATA) -> ClassList:
     """Read ROOT/NAME/classes.json.
 
     Raises:

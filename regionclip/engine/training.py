@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,13 @@ from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (r
 from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
+from regionclip.engine.progress_hook import ProgressHook
 from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.step_seed_hook import StepSeedHook
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
 from regionclip.params import Schedule
-from regionclip.tracking.hook import MLflowHook
-from regionclip.tracking.progress_hook import ProgressHook
 
 
 def train(
@@ -36,8 +36,7 @@ def train(
     title: str,
     seed: int,
     scratch: Path,
-    history: Path,
-    hooks: list[Hook] | None = None,
+    hooks: Sequence[Hook],
 ) -> BaseModel:
     """Train ``model`` for ``schedule.iterations`` steps and return it, on the CPU and in evaluation mode.
 
@@ -52,8 +51,7 @@ def train(
         title: Shown by the progress bar.
         seed: Seeds every step (together with its number), so that a resumed run repeats the uninterrupted one.
         scratch: Folder of the resume state; named by a digest of everything that decides the result.
-        history: JSON Lines file that receives the losses.
-        hooks: Further hooks.
+        hooks: What looks on, such as `HistoryHook`.
 
     Raises:
         InputError: The batch cannot be dealt to the processes, the disk of ``scratch`` is full, or a loss, gradient or
@@ -74,14 +72,7 @@ def train(
             optim_wrapper=_optimizer(model, schedule),
             param_scheduler=_schedulers(schedule),
             default_hooks=_default_hooks(schedule.iterations, stop, sound),
-            custom_hooks=[
-                StepSeedHook(seed),
-                JointLossHook(),
-                sound,
-                MLflowHook(history),
-                ProgressHook(title),
-                *(hooks or []),
-            ],
+            custom_hooks=[StepSeedHook(seed), JointLossHook(), sound, *hooks, ProgressHook(title)],
             randomness={"seed": seed},
             default_scope="mmdet",
             experiment_name=scratch.name,

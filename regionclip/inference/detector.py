@@ -19,11 +19,11 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
+from regionclip.data.layout import DatasetName
 from regionclip.data.pictures import Picture, to_bgr
 from regionclip.errors import InputError
 from regionclip.inference.files import (
     MANIFEST,
-    Dataset,
     DetectorFiles,
     Initialisation,
     read_bundle,
@@ -76,7 +76,7 @@ class Detector:
     def open(
         cls,
         source: str | Path = ".",
-        dataset: Dataset | None = None,
+        dataset: DatasetName | None = None,
         initialisation: Initialisation | None = None,
     ) -> Detector:
         """Read a detector from a folder where the pipeline has run, or from a bundle.
@@ -90,7 +90,10 @@ class Detector:
             InputError: A file is absent, broken or changed, or the bundle holds another detector.
         """
         _expect(source, (str, Path), "source", "a path")
-        for key, value, known in (("dataset", dataset, Dataset), ("initialisation", initialisation, Initialisation)):
+        for key, value, known in (
+            ("dataset", dataset, DatasetName),
+            ("initialisation", initialisation, Initialisation),
+        ):
             if value not in (None, *get_args(known)):
                 raise InputError(f"{value!r:.80} is unknown", key=key, mend=f"give {' or '.join(get_args(known))}")
         source = Path(source)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
 from regionclip.checkpoints.training_state import read
+from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params import Params, check_params, load_params
 
-Dataset = Literal["coco", "lvis"]
 Initialisation = Literal["clip", "regionclip"]
 
 MANIFEST = "manifest.json"
 _FORMAT = "regionclip-detector-1"
-_CLIPS = {"clip": "teacher", "regionclip": "pretrain"}
 _MEND = "export the bundle again"
 
 
@@ -35,7 +35,7 @@ class DetectorFiles:
         rpn: Checkpoint of the region proposal network.
     """
 
-    dataset: Dataset
+    dataset: DatasetName
     initialisation: Initialisation
     params: Params
     clip: Path
@@ -43,13 +43,13 @@ class DetectorFiles:
     rpn: Path
 
 
-def workspace_files(root: Path, dataset: Dataset, initialisation: Initialisation) -> DetectorFiles:
+def workspace_files(root: Path, dataset: DatasetName, initialisation: Initialisation) -> DetectorFiles:
     """Return the files in a folder where the pipeline has run.
 
     Raises:
         InputError: A file is absent, or the params are broken.
     """
-    params, artifacts = load_params(root / "params.yaml"), root / "artifacts"
+    params = load_params(root / "params.yaml")
     if dataset not in params.data.sets or initialisation not in params.finetune.initialisations:
         problem = f"no detector is trained on {dataset} from {initialisation}"
         raise InputError(problem, file=root / "params.yaml", mend="choose another one, or add it to the params")
@@ -57,9 +57,9 @@ def workspace_files(root: Path, dataset: Dataset, initialisation: Initialisation
         dataset,
         initialisation,
         params,
-        clip=artifacts / _CLIPS[initialisation],
-        detector=artifacts / "finetune" / dataset / f"{initialisation}.pth",
-        rpn=artifacts / "rpn" / "rpn.pth",
+        clip=root / artifacts.CLIP_FOLDERS[initialisation],
+        detector=root / artifacts.FINETUNED / dataset / f"{initialisation}.pth",
+        rpn=root / artifacts.RPN,
     )
     for path in (files.clip / WEIGHTS, files.detector, files.rpn):
         if not path.is_file():

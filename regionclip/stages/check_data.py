@@ -12,7 +12,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from regionclip import runtime
+from regionclip import artifacts, runtime
+from regionclip.artifacts import DATA
 from regionclip.contracts.boxes import (
     BoxTables,
     account_check,
@@ -51,9 +52,8 @@ from regionclip.data.layout import (
     splits,
 )
 from regionclip.data.pictures import SEEN, Looked, load_seen
-from regionclip.data.rejects import SUFFIX
+from regionclip.data.rejects import Rejects
 from regionclip.files import read_json, write_json
-from regionclip.stages.rejected import FOLDER, set_aside
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
 STAGE = "check_data"
-DATA, BOX_PROFILE = Path("data"), Path("reports/checks/box_profile.json")
 MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the readers meet the others
 
 
@@ -93,14 +92,14 @@ def run(context: StageContext) -> dict[str, Any]:
     boxes = {dataset: _detection(context, dataset, seen) for dataset in data_sets(DATA)}
     parts += boxes.values()
     pictures = [picture for part in parts for picture in part.pictures]
-    rejected = read_rejected(DATA / "rejected", FOLDER / f"{STAGE}{SUFFIX}")
+    rejected = read_rejected(artifacts.DATA_REJECTED, artifacts.rejected(STAGE))
     shared = shared_picture_check(pictures, known=frozenset() if demo else frozenset({"lvis"}))
-    write_json(BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
+    write_json(artifacts.BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
     checks = [check for part in parts for check in part.checks]
     accounts = {dataset: part.accounts for dataset, part in boxes.items()}
     _show(accounts)
     page = {"Quarantine": quarantine_page(rejected)}
-    results = gate(STAGE, [*checks, shared], pages=page, about={"boxes": accounts})
+    results = gate(STAGE, [*checks, shared], pages=page, about={"boxes": accounts}, tracker=context.tracker)
     counted = sum(len(picture.table) for picture in pictures)
     return {**counts_of(results), "images": counted, "rejected": len(rejected), "boxes": accounts}
 
@@ -133,7 +132,7 @@ def _scenes() -> _Part:
 def _captioned(context: StageContext, seen: dict[Path, Looked]) -> _Part:
     """Check real captioned images: all of a JSON, or the first of tar shards and other large files."""
     captions, pictures = captioned_scenes(DATA)
-    with set_aside(context, STAGE) as rejects:
+    with Rejects(artifacts.rejected(STAGE), context.params.quarantine.max_fraction) as rejects:
         source = open_captioned_images(captions, pictures, rejects)
         most = None if captions.suffix == ".json" else MOST_CAPTIONED
         table = read_captioned(source, most, runtime.workers(), seen)

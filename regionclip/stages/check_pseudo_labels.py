@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from regionclip import artifacts
+from regionclip.artifacts import (
+    CONCEPT_BANK,
+    CONCEPT_POOL,
+    LABEL_PROFILE,
+    PROPOSALS,
+    PSEUDO_LABELS,
+    RPN,
+    TEACHER,
+    TEXT_BANKS,
+)
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import read
 from regionclip.contracts.checkpoint import Check, counts_of, gate
@@ -18,10 +28,10 @@ from regionclip.contracts.text import bank_check, concept_check, overlap_with_no
 from regionclip.data.annotations.image_sizes import header_sizes, listed_sizes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, write_json
 from regionclip.regions.store import RegionStore
-from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
 
@@ -29,10 +39,6 @@ if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
 STAGE = "check_pseudo_labels"
-STORE, CONCEPTS = Path("artifacts/pseudo_labels"), Path("artifacts/concepts/concepts.csv")
-RPN, PROPOSALS, BANKS = Path("artifacts/rpn/rpn.pth"), Path("artifacts/proposals"), Path("artifacts/text_bank")
-TEACHER, RECALL = Path("artifacts/teacher"), Path("reports/metrics/rpn.json")
-LABEL_PROFILE = Path("reports/checks/label_profile.json")
 MOST_REGIONS = 5_000_000  # of a larger store the first ones are checked; a table of them takes about 1 GB
 MOST_PROPOSALS = 300_000  # of each split; a fault of the RPN shows in each image
 
@@ -52,21 +58,22 @@ def run(context: StageContext) -> dict[str, Any]:
         checks += _bank_checks(None)
         write_json(LABEL_PROFILE, {})
     else:
-        pool = ConceptPool.load(CONCEPTS)
+        pool = ConceptPool.load(CONCEPT_POOL)
         labels, metrics = _label_checks(context, pool)
-        checks += [concept_check(CONCEPTS, pool), *_bank_checks(pool), *labels]
+        checks += [concept_check(CONCEPT_POOL, pool), *_bank_checks(pool), *labels]
         profile = read_json(LABEL_PROFILE)
         pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
-    return {**counts_of(gate(STAGE, checks, pages=pages)), **metrics}
+    return {**counts_of(gate(STAGE, checks, pages=pages, tracker=context.tracker)), **metrics}
 
 
 def _rpn_checks(context: StageContext) -> list[Check]:
     novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
     classes = read(RPN)[1].get("classes", ())
     floor = context.params.check_pseudo_labels.min_proposal_recall
+    recall = artifacts.metrics("rpn")
     return [
         rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
-        recall_check(RECALL, read_json(RECALL), floor),
+        recall_check(recall, read_json(recall), floor),
     ]
 
 
@@ -75,10 +82,8 @@ def _proposal_checks(most: int) -> list[Check]:
     for dataset in data_sets():
         for split in splits(dataset):
             store = RegionStore.open(PROPOSALS / f"{dataset}_{split}")
-            regions, images = (
-                _first_regions(store, MOST_PROPOSALS),
-                listed_sizes(detection_set(dataset, split).annotations),
-            )
+            regions = _first_regions(store, MOST_PROPOSALS)
+            images = listed_sizes(detection_set(dataset, split).annotations)
             if len(regions) < store.num_regions:
                 images = images[images["id"].isin(regions["image_id"])]
             checks += proposal_checks(store.path, regions, images, most)
@@ -89,16 +94,14 @@ def _bank_checks(pool: ConceptPool | None) -> list[Check]:
     names = {dataset: load_classes(dataset).names for dataset in data_sets()}
     if pool is not None:
         names["concepts"] = pool.concepts
-    width, files = (
-        ClipFolder.open(TEACHER).model_cfg["embed_dim"],
-        {name: BANKS / f"{name}.safetensors" for name in names},
-    )
+    width = ClipFolder.open(TEACHER).model_cfg["embed_dim"]
+    files = {name: TEXT_BANKS / f"{name}.safetensors" for name in names}
     return [bank_check(file, TextBank.load(file), names[name], width) for name, file in files.items()]
 
 
 def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check], dict[str, Any]]:
     """Return the checks of the pseudo labels and what is measured of them; write their histograms."""
-    params, store = context.params.check_pseudo_labels, RegionStore.open(STORE)
+    params, store = context.params.check_pseudo_labels, RegionStore.open(PSEUDO_LABELS)
     threshold = _threshold(store)
     # Real pictures that do not decode were set aside by the stage before, and are not in the store.
     tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
@@ -113,10 +116,13 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
     counts = {"regions": len(regions), "images": len(images), "kept_fraction": kept}
     origin = {
         "teacher_sha256": ClipFolder.open(TEACHER).weights_sha256,
-        "bank_sha256": TextBank.load(BANKS / "concepts.safetensors").sha256,
+        "bank_sha256": TextBank.load(CONCEPT_BANK).sha256,
         "rpn_sha256": sha256_file(RPN) if context.params.pseudo_labels.regions == "rpn" else "random regions",
     }
-    checks = [origin_check(STORE, store.metadata, origin), *pseudo_label_checks(STORE, regions, images, demands)]
+    checks = [
+        origin_check(store.path, store.metadata, origin),
+        *pseudo_label_checks(store.path, regions, images, demands),
+    ]
     return checks, {**counts, "concepts_seen": len(named)}
 
 
@@ -127,7 +133,7 @@ def _scene_sizes(context: StageContext, store: RegionStore, regions: pd.DataFram
     if context.params.data.source == "demo":
         images = listed_sizes(captions)
         return images if covered is None else images[images["id"].isin(covered)]
-    with set_aside(context, STAGE) as rejects:
+    with Rejects(artifacts.rejected(STAGE), context.params.quarantine.max_fraction) as rejects:
         records = open_captioned_images(captions, pictures, rejects)
         wanted = (record for record in records if covered is None or store.id_type(record.key) in covered)
         return header_sizes(wanted, store.id_type)
@@ -147,4 +153,4 @@ def _threshold(store: RegionStore) -> float:
         return float(store.metadata["threshold"])
     except (KeyError, ValueError):
         mend = "run the stage `pseudo_labels` again"
-        raise InputError("the key is missing or no number", file=STORE, key="threshold", mend=mend) from None
+        raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None

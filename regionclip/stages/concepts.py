@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regionclip import runtime
+from regionclip import artifacts, runtime
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, load_classes
+from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
-from regionclip.stages.imported import say_not_needed
-from regionclip.stages.rejected import set_aside
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.counting import count_concepts
 from regionclip.text.coverage import coverage, write_table
@@ -22,7 +21,6 @@ from regionclip.text.spelling import mend_spellings, write_misspellings
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-OUT, MANIFEST = Path("artifacts/concepts"), Path("data/scenes/manifest.json")
 # Starting processes that load the lexicon takes seconds; below this many bytes one process is faster.
 _WORTH_PROCESSES = 50_000_000
 
@@ -32,24 +30,24 @@ def run(context: StageContext) -> dict[str, Any]:
     and .csv (which class names the pool holds, under which spelling, how often).
     """
     if context.params.pretrain.weights:
-        with atomic_dir(OUT):
-            return say_not_needed("concepts", "pretrain.weights is given")
+        with atomic_dir(artifacts.CONCEPTS):
+            return context.not_needed("pretrain.weights is given")
     params = context.params.concepts
     parser = build_parser(params.parser, params.modifiers)
     captions, pictures = captioned_scenes()
     workers = runtime.workers() if _size(captions) > _WORTH_PROCESSES else 0
-    with set_aside(context, "concepts") as rejects:
+    with Rejects(artifacts.rejected("concepts"), context.params.quarantine.max_fraction) as rejects:
         images = open_captioned_images(captions, pictures, rejects)
         counts = count_concepts(images.iter_captions(), parser, workers)
     misspellings = mend_spellings(counts)
     # To sum hundreds of gigabytes of shards takes long; their manifest lists their names and sizes.
-    source = {str(captions): sha256_file(MANIFEST if images.shards else images.path)}
+    source = {str(captions): sha256_file(artifacts.SCENES_MANIFEST if images.shards else images.path)}
     pool = ConceptPool.from_counts(counts, parser.version, params.minimum_count, source)
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
         raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
     covered = {dataset: _coverage(dataset, counts, params.minimum_count) for dataset in data_sets()}
-    with atomic_dir(OUT) as folder:
+    with atomic_dir(artifacts.CONCEPTS) as folder:
         pool.save(folder / "concepts.csv")
         write_misspellings(misspellings, folder / "misspellings.csv")
         write_json(folder / "coverage.json", covered)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.contracts.checkpoint import Check, gate
@@ -18,13 +19,10 @@ from regionclip.evaluation.detections import Detection, save_detections
 from regionclip.evaluation.protocols import detect, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.stages.processes import model_run
-from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
-BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
-CHECKPOINTS, OUT = Path("artifacts/finetune"), Path("artifacts/evaluate")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -35,25 +33,26 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
-    bank = TextBank.load(BANKS / f"{dataset}.safetensors")
+    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors")
     metrics, checks = {}, []
     for name in params.finetune.initialisations:
-        clip = ClipFolder.open(MODELS[name])
+        clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
-        model = _detector(context, clip, CHECKPOINTS / dataset / f"{name}.pth")
-        proposals = PROPOSALS / f"{dataset}_{split}"
-        with model_run(name) as run:
+        model = _detector(context, clip, artifacts.FINETUNED / dataset / f"{name}.pth")
+        proposals = artifacts.PROPOSALS / f"{dataset}_{split}"
+        with context.model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             constrained = params.evaluation.constrained and dataset == "coco"
             metrics[name] = _constrained(context, model, bank, name) if constrained else {}
             if run is None:
                 continue
-            save_detections(OUT / dataset / f"{name}.json", found)
-            checks += _checks(context, OUT / dataset / f"{name}.json", found)
+            file = artifacts.DETECTIONS / dataset / f"{name}.json"
+            save_detections(file, found)
+            checks += _checks(context, file, found)
             metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images) | metrics[name]
             run.log_metrics(metrics[name])
     if is_main_process():
-        gate(f"detections_{dataset}", checks)
+        gate(f"detections_{dataset}", checks, tracker=context.tracker)
     return metrics
 
 
@@ -67,9 +66,10 @@ def _checks(context: StageContext, file: Path, found: list[Detection]) -> list[C
 def _constrained(context: StageContext, model: BaseModel, bank: TextBank, name: str) -> dict[str, Any]:
     """Measure COCO with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
     split, metrics = context.params.evaluation.split, {}
+    proposals = artifacts.PROPOSALS / f"coco_{split}"
     for group in ("novel", "base"):
         title = f"coco from {name}, {group} only"
-        found = detect(model, "coco", split, context.params.detection, PROPOSALS / f"coco_{split}", bank, title, group)
+        found = detect(model, "coco", split, context.params.detection, proposals, bank, title, group)
         if is_main_process():
             metrics[f"constrained_{group}"] = measure("coco", split, found, group)
     return metrics

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.importing import detector_weights
 from regionclip.checkpoints.training_state import publish
@@ -15,49 +16,47 @@ from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.datasets.detection import boxes_dataset, train_pipeline
 from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import detection_set, load_classes
+from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.stages.imported import leave_empty
-from regionclip.stages.processes import model_run
-from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
-BANKS, PROPOSALS, OUT = Path("artifacts/text_bank"), Path("artifacts/proposals"), Path("artifacts/finetune")
-HISTORY = Path("artifacts/history")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
 
 
 def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
     target, classes = getattr(params.finetune, dataset), load_classes(dataset)
-    bank = TextBank.load(BANKS / f"{dataset}.safetensors").subset(classes.base_names)
+    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(classes.base_names)
     settings = finetune_settings(params.finetune, target, len(bank.names))
     for name in params.finetune.initialisations:
-        clip = ClipFolder.open(MODELS[name])
+        clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
         torch.manual_seed(params.seed)
         model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
         model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
-        history = HISTORY / f"finetune_{dataset}" / f"{name}.jsonl"
-        with model_run(name):
+        history = artifacts.HISTORIES / f"finetune_{dataset}" / f"{name}.jsonl"
+        with context.model_run(name) as tracker:
             if target.weights:
                 load_strictly(model, detector_weights(target.weights, bank.embeddings), target.weights)
                 leave_empty(history)
             else:
-                _train(context, model, name, history)
+                _train(context, model, name, HistoryHook(history, tracker))
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
         if is_main_process():
-            publish(model.state_dict(), OUT / dataset / f"{name}.pth", {**meta, "stage_digest": context.digest})
+            file = artifacts.FINETUNED / dataset / f"{name}.pth"
+            publish(model.state_dict(), file, {**meta, "stage_digest": context.digest})
 
 
-def _train(context: StageContext, model: BaseModel, name: str, history: Path) -> None:
+def _train(context: StageContext, model: BaseModel, name: str, history: HistoryHook) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
     target, scenes = getattr(params.finetune, dataset), detection_set(dataset, "train")
-    assert_no_novel(scenes.annotations, Path("data") / dataset / "classes.json")
-    pipeline = train_pipeline(params.detection, PROPOSALS / f"{dataset}_train", masks=target.masks)
+    assert_no_novel(scenes.annotations, artifacts.DATA / dataset / "classes.json")
+    pipeline = train_pipeline(params.detection, artifacts.PROPOSALS / f"{dataset}_train", masks=target.masks)
     boxes = boxes_dataset(
         scenes,
         load_classes(dataset).base_names,
@@ -72,5 +71,5 @@ def _train(context: StageContext, model: BaseModel, name: str, history: Path) ->
         title=f"finetune {dataset} from {name}",
         seed=params.seed,
         scratch=context.scratch / name,
-        history=history,
+        hooks=[history],
     )

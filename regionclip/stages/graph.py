@@ -1,32 +1,53 @@
-"""What dvc.yaml says of a stage: the params and files that decide its result. The graph is written once, there."""
+"""The graph of dvc.yaml as DVC itself reads it: what each stage runs, reads and writes, and where it may run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from dvc.dependency import ParamsDependency
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.graph import build_graph
+from dvc.stage import PipelineStage
 
+from regionclip import artifacts
 from regionclip.errors import InputError
-from regionclip.params import load_params
 
 
 @dataclass(frozen=True)
-class StageDefinition:
+class Stage:
     """One stage of dvc.yaml.
 
     Attributes:
         name: DVC's name, such as ``finetune@coco``.
-        params: Keys of params.yaml that the stage depends on, dotted.
-        deps: Files and folders that the stage depends on.
-        outs: Files and folders that it writes, metrics apart.
+        cmd: Its command.
+        params: Keys of params.yaml that it depends on, dotted.
+        deps: Files and folders that it reads, from the folder of dvc.yaml.
+        outs: What it writes and DVC keeps.
+        reports: What it writes and Git keeps.
+        needs: Names of the stages whose outputs it reads.
+        limit: Prefect's global concurrency limit that it takes a slot of (``meta: {limit: gpu}``), or None.
+        shards: Whether several workers may share it (``meta: {shards: true}``).
     """
 
     name: str
-    params: tuple[str, ...]
-    deps: tuple[Path, ...]
-    outs: tuple[Path, ...]
+    cmd: str
+    params: tuple[str, ...] = ()
+    deps: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+    reports: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    limit: str | None = None
+    shards: bool = False
+
+    @property
+    def sidecar(self) -> str | None:
+        """Path of the file among its outputs that names the MLflow run that made them; the report has none."""
+        path = artifacts.sidecar(self.name).as_posix()
+        return path if path in self.outs else None
 
     def values(self, params: dict[str, Any]) -> dict[str, Any]:
         """Pick the stage's params out of the whole of params.yaml."""
@@ -39,45 +60,75 @@ class StageDefinition:
         return picked
 
 
-def read_stage(name: str, item: str | None = None, path: str | Path = "dvc.yaml") -> StageDefinition:
-    """Read the definition of a stage from dvc.yaml.
+def read_graph(root: str | Path = ".") -> dict[str, Stage]:
+    """Read the stages of a folder's dvc.yaml by name, each after those it needs; it need be no repository of DVC.
+
+    DVC gives its stages to Python only by what its own commands call; tests hold this to ``dvc dag`` and
+    ``dvc stage list``.
+
+    Raises:
+        InputError: There is no dvc.yaml, or DVC cannot read it.
+    """
+    file = Path(root).resolve() / "dvc.yaml"
+    if not file.is_file():
+        raise InputError("the file does not exist", file=file, mend="run from the folder that holds dvc.yaml")
+    try:
+        with Repo(str(root), uninitialized=True) as repo:
+            stages = repo.stage.load_all(str(file))
+            graph = build_graph(stages)
+            described = {stage.name: _describe(stage, graph.successors(stage)) for stage in stages}
+    except DvcException as error:
+        raise InputError(f"DVC cannot read the graph ({error})", file=file) from error
+    return in_order(described, described)
+
+
+def read_stage(name: str, item: str | None = None, root: str | Path = ".") -> Stage:
+    """Read one stage of a folder's dvc.yaml.
 
     Args:
         name: The stage's name without its item.
         item: The item of a ``foreach`` stage, such as ``coco``.
-        path: The file.
+        root: The folder.
 
     Raises:
         InputError: There is no such file, stage or item.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("the file does not exist", file=path, mend="run from the folder that holds dvc.yaml")
-    stages = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
-    if name not in stages:
-        raise InputError("no such stage", file=path, key=name, mend=f"stages are {', '.join(stages)}")
-    body, full = stages[name], name
-    if "foreach" in body:
-        items = _items(body["foreach"], path)
-        if item not in items:
-            raise InputError(f"no such item {item!r}", file=path, key=name, mend=f"items are {', '.join(items)}")
-        body, full = body["do"], f"{name}@{item}"
-    params = tuple(_fill(key, item) for key in body.get("params", []))
-    deps = tuple(Path(_fill(dep, item)) for dep in body.get("deps", []))
-    # An output with settings is a mapping of its path to them.
-    outs = tuple(Path(_fill(out if isinstance(out, str) else next(iter(out)), item)) for out in body.get("outs", []))
-    return StageDefinition(full, params, deps, outs)
+    graph, file = read_graph(root), Path(root) / "dvc.yaml"
+    items = [stage.partition("@")[2] for stage in graph if stage.partition("@")[0] == name]
+    if not items:
+        known = ", ".join(dict.fromkeys(stage.partition("@")[0] for stage in graph))
+        raise InputError("no such stage", file=file, key=name, mend=f"stages are {known}")
+    if (item or "") not in items:
+        raise InputError(f"no such item {item!r}", file=file, key=name, mend=f"items are {', '.join(items)}")
+    return graph[f"{name}@{item}" if item else name]
 
 
-def _items(foreach: list[str] | str, path: Path) -> list[str]:
-    """Return the items of a ``foreach``: a list, or ``${a.b}``, which DVC takes from params.yaml beside its file."""
-    if isinstance(foreach, list):
-        return foreach
-    value = load_params(path.with_name("params.yaml")).model_dump()
-    for part in foreach.removeprefix("${").removesuffix("}").split("."):
-        value = value[part]
-    return value
+def in_order(graph: dict[str, Stage], names: Iterable[str]) -> dict[str, Stage]:
+    """Return the named stages and all they need, each after those it needs."""
+    ordered: dict[str, Stage] = {}
+
+    def visit(name: str) -> None:
+        if name not in ordered:
+            for need in graph[name].needs:
+                visit(need)
+            ordered[name] = graph[name]
+
+    for name in names:
+        visit(name)
+    return ordered
 
 
-def _fill(text: str, item: str | None) -> str:
-    return text.replace("${item}", item) if item else text
+def _describe(stage: PipelineStage, needs: Iterable[PipelineStage]) -> Stage:
+    meta = stage.meta or {}
+    params = [dep for dep in stage.deps if isinstance(dep, ParamsDependency)]
+    return Stage(
+        name=stage.name,
+        cmd=stage.cmd,
+        params=tuple(key for dep in params for key in dep.params),
+        deps=tuple(dep.def_path for dep in stage.deps if dep not in params),
+        outs=tuple(out.def_path for out in stage.outs if out.use_cache),
+        reports=tuple(out.def_path for out in stage.outs if not out.use_cache),
+        needs=tuple(sorted(other.name for other in needs)),
+        limit=meta.get("limit"),
+        shards=bool(meta.get("shards", False)),
+    )

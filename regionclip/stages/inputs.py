@@ -18,12 +18,11 @@ from dvc_data.hashfile.build import build
 from dvc_data.hashfile.db import HashFileDB
 from dvc_data.hashfile.tree import Tree
 
+from regionclip.artifacts import RAW
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 from regionclip.params import Params
 
-RAW = Path("artifacts/raw")
-"""Folder of one small file for each raw file or folder; stages depend on the part of it that they read."""
 _PARAMS = Path("params.yaml")
 
 

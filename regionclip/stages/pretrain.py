@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import is_main_process, master_only
 
+from regionclip import artifacts
+from regionclip.artifacts import CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.checkpoints.importing import clip_weights
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.layout import captioned_scenes
+from regionclip.data.rejects import Rejects
+from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer
 from regionclip.params import Pretrain
 from regionclip.regions.store import RegionStore
-from regionclip.stages.imported import leave_empty
-from regionclip.stages.rejected import set_aside
-from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-TEACHER, STORE = Path("artifacts/teacher"), Path("artifacts/pseudo_labels")
-BANK, OUT, HISTORY = (
-    Path("artifacts/text_bank/concepts.safetensors"),
-    Path("artifacts/pretrain"),
-    Path("artifacts/history/pretrain.jsonl"),
-)
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
+
+HISTORY = HISTORIES / "pretrain.jsonl"
 
 
 def run(context: StageContext) -> None:
@@ -40,23 +38,24 @@ def run(context: StageContext) -> None:
 @master_only
 def _import(context: StageContext, weights: str) -> None:
     model_cfg, state = clip_weights(weights)
-    save_clip(OUT, model_cfg, state, {"stage_digest": context.digest, "source_sha256": sha256_tree(weights)})
+    save_clip(PRETRAINED, model_cfg, state, {"stage_digest": context.digest, "source_sha256": sha256_tree(weights)})
     leave_empty(HISTORY)
 
 
 def _train(context: StageContext) -> None:
     params, seed = context.params.pretrain, context.params.seed
-    clip, bank, store = ClipFolder.open(TEACHER), TextBank.load(BANK), RegionStore.open(STORE)
+    clip = ClipFolder.open(TEACHER)
+    bank, store = TextBank.load(CONCEPT_BANK), RegionStore.open(PSEUDO_LABELS)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     store.require(bank_sha256=bank.sha256, teacher_sha256=clip.weights_sha256)
     model = build_pretrainer(clip, _losses(params), params.threshold, params.frozen_stages)
     model.set_concepts(bank.embeddings)
     captions, pictures = captioned_scenes()
-    with set_aside(context, "pretrain") as rejects:
+    with Rejects(artifacts.rejected("pretrain"), context.params.quarantine.max_fraction) as rejects:
         dataset = ImageTextRegionDataset(
             captions=captions,
             images=pictures,
-            store=STORE,
+            store=PSEUDO_LABELS,
             tokenizer=clip.tokenizer(),
             regions_per_image=params.regions_per_image,
             scales=params.scales,
@@ -66,15 +65,14 @@ def _train(context: StageContext) -> None:
             seed=seed,
             rejects=rejects,
         )
-    trained = train(
-        model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, history=HISTORY
-    )
+    hooks = [HistoryHook(HISTORY, context.tracker)]
+    trained = train(model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, hooks=hooks)
     if not is_main_process():
         return
     state = clip.state_dict()
     state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
     lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
-    save_clip(OUT, clip.model_cfg, state, lineage)
+    save_clip(PRETRAINED, clip.model_cfg, state, lineage)
 
 
 def _losses(params: Pretrain) -> dict[str, dict[str, Any] | None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regionclip import runtime
+from regionclip import artifacts, runtime
+from regionclip.artifacts import CONCEPT_BANK, PSEUDO_LABELS, RPN, SCENES_TRUTH, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.captions import CaptionTable, open_captioned_images
@@ -27,18 +28,10 @@ from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
 from regionclip.regions.store_summary import summarise
-from regionclip.stages.imported import say_not_needed
-from regionclip.stages.rejected import set_aside
-from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-TRUTH = Path("data/scenes_truth/instances.json")
-TEACHER, RPN, BANK = (
-    Path("artifacts/teacher"),
-    Path("artifacts/rpn/rpn.pth"),
-    Path("artifacts/text_bank/concepts.safetensors"),
-)
-OUT = Path("artifacts/pseudo_labels")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
 
 
 class _Pictures(Sequence[tuple[int | str, Path | ImageSpan]]):
@@ -67,23 +60,23 @@ class _Pictures(Sequence[tuple[int | str, Path | ImageSpan]]):
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/pseudo_labels; measure it against the scenes' true objects, which nothing else reads.
 
-    Parts that `label_shard` has made are taken up, the others are made here.
+    Parts that `run_shard` has made are taken up, the others are made here.
     """
     if context.params.pretrain.weights:
-        with atomic_dir(OUT):
-            return say_not_needed("pseudo_labels", "pretrain.weights is given")
-    params, bank = context.params.pseudo_labels, TextBank.load(BANK)
-    with set_aside(context, "pseudo_labels") as rejects:
+        with atomic_dir(PSEUDO_LABELS):
+            return context.not_needed("pretrain.weights is given")
+    params, bank = context.params.pseudo_labels, TextBank.load(CONCEPT_BANK)
+    with Rejects(artifacts.rejected("pseudo_labels"), context.params.quarantine.max_fraction) as rejects:
         pictures = _Pictures.read(rejects)
         parts = _label(context, bank, pictures)
         for error in parts.rejected():
             rejects.add(error)
         rejects.check(len(rejects), len(pictures), captioned_scenes()[0])
-    parts.merge(OUT)
+    parts.merge(PSEUDO_LABELS)
     return _measure(bank, params.threshold) | {"rejected": len(rejects)}
 
 
-def label_shard(context: StageContext, number: int, shards: int) -> None:
+def run_shard(context: StageContext, number: int, shards: int) -> None:
     """Label one share of the pictures, whose parts ``run`` finds in the scratch folder.
 
     Args:
@@ -92,19 +85,20 @@ def label_shard(context: StageContext, number: int, shards: int) -> None:
         shards: How many workers share the pictures.
     """
     if context.params.pretrain.weights:
-        say_not_needed("pseudo_labels", "pretrain.weights is given")
+        context.not_needed("pretrain.weights is given")
         return
     # The stage itself reports what is set aside.
     limit = context.params.quarantine.max_fraction
     with Rejects(context.scratch / f"{number}_of_{shards}{SUFFIX}", limit) as rejects:
-        _label(context, TextBank.load(BANK), _Pictures.read(rejects), number, shards)
+        _label(context, TextBank.load(CONCEPT_BANK), _Pictures.read(rejects), number, shards)
 
 
 def _label(
     context: StageContext, bank: TextBank, everything: _Pictures, number: int = 1, shards: int = 1
 ) -> StoreParts:
     """Make what is missing of a share of the parts."""
-    params, clip, batch = context.params.pseudo_labels, ClipFolder.open(TEACHER), context.params.detection.test_batch
+    params, batch = context.params.pseudo_labels, context.params.detection.test_batch
+    clip = ClipFolder.open(TEACHER)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     metadata = {
         "teacher_sha256": clip.weights_sha256,
@@ -122,11 +116,8 @@ def _label(
     teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
     matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
     left = np.concatenate([parts.images_of(part) for part in missing])
-    pictures, proposer = (
-        PicturesDataset(_Pictures(everything.table, left), context.params.detection),
-        _proposer(context, clip),
-    )
-    labelled = label_regions(proposer, teacher, matcher, pictures, params.top_k, batch)
+    pictures = PicturesDataset(_Pictures(everything.table, left), context.params.detection)
+    labelled = label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k, batch)
     for part in missing:
         with parts.writing(part) as (writer, rejected):
             for place in parts.images_of(part):
@@ -151,10 +142,10 @@ def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
 
 
 def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:
-    store = RegionStore.open(OUT)
+    store = RegionStore.open(PSEUDO_LABELS)
     quality = summarise(store)
-    if TRUTH.exists():
-        quality |= pseudo_label_precision(TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
+    if SCENES_TRUTH.exists():
+        quality |= pseudo_label_precision(SCENES_TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
     return quality
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regionclip import artifacts
+from regionclip.artifacts import DETECTIONS, HISTORIES, PLOTS, SIDECARS, SUMMARY, SUMMARY_TABLE
 from regionclip.data.annotations.annotation_files import picture_name
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.captions import decode_image
@@ -22,11 +24,11 @@ from regionclip.evaluation.pictures import (
 )
 from regionclip.evaluation.summary import build_summary, summary_table
 from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
-from regionclip.stages.runner import METRICS, SIDECARS, StageContext
 from regionclip.tracking.sidecar import read_sidecars
 
-HISTORY, DETECTIONS = Path("artifacts/history"), Path("artifacts/evaluate")
-SUMMARY, TABLE, PLOTS = Path("reports/summary.json"), Path("reports/summary.md"), Path("reports/plots")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
+
 MEASURED = ("check_data", "text_bank", "rpn", "pseudo_labels", "zero_shot")
 MODELS = {"clip": "CLIP", "regionclip": "RegionCLIP"}
 SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
@@ -35,15 +37,15 @@ SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 def run(context: StageContext) -> None:
     """Write reports/summary.{json,md} and reports/plots."""
     params = context.params
-    metrics = {name: read_json(METRICS / f"{name}.json") for name in MEASURED + _transfers()}
+    metrics = {name: read_json(artifacts.metrics(name)) for name in MEASURED + _transfers()}
     seconds = {stage: sidecar["seconds"] for stage, sidecar in read_sidecars(SIDECARS).items() if stage != "report"}
     summary = build_summary(params.profile, params.seed, params.evaluation.split, seconds, metrics)
     write_json(SUMMARY, summary)
-    with atomic_path(TABLE) as beside:
+    with atomic_path(SUMMARY_TABLE) as beside:
         beside.write_text(summary_table(summary), encoding="utf-8")
     with atomic_dir(PLOTS) as folder:
         _draw(folder, summary, metrics, params.evaluation.split)
-    for file in (SUMMARY, TABLE, *sorted(PLOTS.iterdir())):
+    for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.iterdir())):
         context.tracker.log_artifact(file)
     context.tracker.log_metrics(
         {key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")}
@@ -75,7 +77,8 @@ def _transfers() -> tuple[str, ...]:
 
 def _histories() -> dict[str, list[dict[str, float]]]:
     """Return the learning curve of each training by name; where a result was imported there is none."""
-    files = {"_".join(file.relative_to(HISTORY).with_suffix("").parts): file for file in HISTORY.rglob("*.jsonl")}
+    folder = HISTORIES
+    files = {"_".join(file.relative_to(folder).with_suffix("").parts): file for file in folder.rglob("*.jsonl")}
     return {name: records for name, file in sorted(files.items()) if (records := _records(file))}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.importing import rpn_weights
 from regionclip.checkpoints.training_state import publish
@@ -17,29 +17,30 @@ from regionclip.data.annotations.truth import boxes_by_image, load_truth
 from regionclip.data.datasets.detection import boxes_dataset, test_pipeline, train_pipeline
 from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import data_sets, detection_set, load_classes, splits
+from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.evaluation.recall import average_recall
 from regionclip.files import sha256_file
 from regionclip.labelling.proposals import store_proposals
 from regionclip.models.assembly import build_rpn
-from regionclip.stages.imported import leave_empty
-from regionclip.stages.runner import StageContext
 
-TEACHER, OUT, PROPOSALS = Path("artifacts/teacher"), Path("artifacts/rpn/rpn.pth"), Path("artifacts/proposals")
-HISTORY = Path("artifacts/history/rpn.jsonl")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
+
+HISTORY = artifacts.HISTORIES / "rpn.jsonl"
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/rpn and artifacts/proposals/SET_SPLIT."""
     rpn = context.params.rpn
     torch.manual_seed(context.params.seed)
-    model = build_rpn(ClipFolder.open(TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
+    model = build_rpn(ClipFolder.open(artifacts.TEACHER), rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals)
     classes = _import(model, rpn.weights) if rpn.weights else _train(context, model)
     metadata = {"rpn_classes": ",".join(classes)}
     if is_main_process():
         lineage = {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
-        publish(model.state_dict(), OUT, lineage)
-        metadata["rpn_sha256"] = sha256_file(OUT)
+        publish(model.state_dict(), artifacts.RPN, lineage)
+        metadata["rpn_sha256"] = sha256_file(artifacts.RPN)
     return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 
 
@@ -55,12 +56,13 @@ def _train(context: StageContext, model: BaseModel) -> tuple[str, ...]:
     """Train the model in place; return the names of the base classes."""
     params, rpn = context.params, context.params.rpn
     scenes, names = detection_set(rpn.dataset, "train"), load_classes(rpn.dataset).base_names
-    assert_no_novel(scenes.annotations, Path("data") / rpn.dataset / "classes.json")
+    assert_no_novel(scenes.annotations, artifacts.DATA / rpn.dataset / "classes.json")
     jitter = params.detection.max_size if rpn.augmentation == "large_scale_jitter" else None
     pipeline = train_pipeline(params.detection, None, large_scale_jitter=jitter)
     boxes = boxes_dataset(scenes, names, pipeline, training=True, repeat_threshold=rpn.repeat_threshold)
     stream = StreamDataset(boxes, params.seed)
-    train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, history=HISTORY)
+    hooks = [HistoryHook(HISTORY, context.tracker)]
+    train(model, stream, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, hooks=hooks)
     return names
 
 
@@ -71,7 +73,8 @@ def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: di
     for split in splits(dataset):
         scenes = detection_set(dataset, split)
         pictures = boxes_dataset(scenes, classes.names, test_pipeline(sizes, None), training=False)
-        proposals = store_proposals(model, pictures, PROPOSALS / f"{dataset}_{split}", metadata, sizes.test_batch)
+        place = artifacts.PROPOSALS / f"{dataset}_{split}"
+        proposals = store_proposals(model, pictures, place, metadata, sizes.test_batch)
         if split != "train" and is_main_process():
             truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
             recall[split] = average_recall(truth, proposals, groups)

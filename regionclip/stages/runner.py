@@ -1,28 +1,25 @@
-"""Runs one stage: reads params, opens its MLflow run, times it, writes its metrics and its sidecar."""
+"""Runs a stage, alone or in each process of a group: params, MLflow run, time, metrics and sidecar."""
 
 from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from regionclip import runtime
+from regionclip import artifacts, runtime
 from regionclip.checkpoints.scratch import alone, clean_scratch, scratch_folder
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.params import Params, load_params
-from regionclip.stages.graph import StageDefinition, read_stage
-from regionclip.stages.inputs import RAW, Inputs, changed, read_inputs, require_raw
-from regionclip.tracking.mlflow_run import track
+from regionclip.stages.graph import Stage, read_stage
+from regionclip.stages.inputs import Inputs, changed, read_inputs, require_raw
 from regionclip.tracking.sidecar import write_sidecar
+from regionclip.tracking.tracker import Tracker, track
 
-if TYPE_CHECKING:
-    from regionclip.tracking.mlflow_run import Tracker
-
-METRICS = Path("reports/metrics")
-SIDECARS = Path("artifacts/runs")
 DATA_FOLDERS = ("data", "artifacts", "reports")
 
 
@@ -31,18 +28,34 @@ class StageContext:
     """What a stage is given besides its files.
 
     Attributes:
+        stage: DVC's name of it.
         params: The whole of params.yaml, checked.
         dataset: The item of a ``foreach`` stage (``coco`` or ``lvis``), else None.
         digest: Names the params and inputs that decide the result; kept in what the stage writes.
         scratch: Folder for resumable state, named by the digest.
-        tracker: The stage's MLflow run.
+        tracker: The stage's MLflow run; None in processes of a group that track nothing.
     """
 
+    stage: str
     params: Params
     dataset: str | None
     digest: str
     scratch: Path
-    tracker: Tracker
+    tracker: Tracker | None
+
+    @contextmanager
+    def model_run(self, model: str) -> Iterator[Tracker | None]:
+        """Record the block in a run of the model's own below the stage's; None where nothing is tracked."""
+        if self.tracker is None:
+            yield None
+        else:
+            with self.tracker.model_run(model) as tracker:
+                yield tracker
+
+    def not_needed(self, reason: str) -> dict[str, str]:
+        """Print why the stage has nothing to do, and return it as the stage's metrics."""
+        print(f"{self.stage}: nothing to do, {reason}")
+        return {"not_needed": reason}
 
 
 def run_stage(name: str, dataset: str | None = None) -> None:
@@ -53,60 +66,93 @@ def run_stage(name: str, dataset: str | None = None) -> None:
         DataCheckFailed: A gate refused an artefact.
     """
     runtime.check()
-    definition, params = read_stage(name, dataset), load_params()
+    params = load_params()
+    stage = read_stage(name, dataset)
     require_raw(params)
-    with alone(definition.name.replace("@", "_")):
-        _run_alone(definition, params, name, dataset)
+    with alone(artifacts.file_name(stage.name)):
+        _run_alone(stage, params, dataset)
 
 
-def _run_alone(definition: StageDefinition, params: Params, name: str, dataset: str | None) -> None:
-    inputs, digest, scratch = resolve(definition, params)
-    values = definition.values(params.model_dump(mode="json"))
+def run_together(name: str, dataset: str | None = None) -> None:
+    """Run a stage in each process of a group: all train and predict, the first tracks, measures and writes.
+
+    Errors are those of `run_stage`, in whichever process they come.
+    """
+    from mmengine.dist import is_main_process
+
+    from regionclip.engine.process_group import process_group
+
+    with process_group():
+        if is_main_process():
+            run_stage(name, dataset)
+        else:
+            _module(name).run(_untracked(name, dataset))
+
+
+def run_shard(name: str, number: int, shards: int) -> None:
+    """Make share ``number``, from 1, of ``shards`` of a stage that workers share; the stage merges the shares."""
+    _module(name).run_shard(_untracked(name, None), number, shards)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"regionclip.stages.{name}")
+
+
+def _untracked(name: str, dataset: str | None) -> StageContext:
+    """Return the context of a stage whose run and outputs are another process's."""
+    runtime.check()
+    params = load_params()
+    stage = read_stage(name, dataset)
+    _, digest, scratch = _resolve(stage, params)
+    return StageContext(stage.name, params, dataset, digest, scratch, tracker=None)
+
+
+def _run_alone(stage: Stage, params: Params, dataset: str | None) -> None:
+    inputs, digest, scratch = _resolve(stage, params)
+    values = stage.values(params.model_dump(mode="json"))
     data = {dep: md5 for dep, md5 in inputs.sums.items() if Path(dep).parts[0] in DATA_FOLDERS}
-    file_name = definition.name.replace("@", "_")
     started = time.perf_counter()
-    with track(definition.name, values, data, profile=params.profile, digest=digest) as tracker:
-        module = importlib.import_module(f"regionclip.stages.{name}")
-        metrics = module.run(StageContext(params, dataset, digest, scratch, tracker))
-        _require_same(definition, values, inputs)
+    with track(stage.name, values, data, profile=params.profile, digest=digest) as tracker:
+        module = _module(stage.name.partition("@")[0])
+        metrics = module.run(StageContext(stage.name, params, dataset, digest, scratch, tracker))
+        _require_same(stage, values, inputs)
         if metrics:
-            path = METRICS / f"{file_name}.json"
+            path = artifacts.metrics(stage.name)
             write_json(path, metrics)
             tracker.log_metrics(metrics)
             tracker.log_artifact(path)
-        tracker.log_checkpoints(definition.outs, digest)
+        tracker.log_checkpoints(stage.outs, digest)
     seconds = round(time.perf_counter() - started, 1)
-    sidecar = SIDECARS / f"{file_name}.json"
     # The report depends on the folder of sidecars and adds none to it.
-    if sidecar in definition.outs:
-        write_sidecar(sidecar, definition.name, tracker.run_id, seconds, digest)
+    if stage.sidecar:
+        write_sidecar(stage.sidecar, stage.name, tracker.run_id, seconds, digest)
     clean_scratch(scratch)
 
 
-def resolve(definition: StageDefinition, params: Params) -> tuple[Inputs, str, Path]:
+def _resolve(stage: Stage, params: Params) -> tuple[Inputs, str, Path]:
     """Return what a stage reads, the digest that names its params and inputs, and its folder for resumable state.
 
     Raises:
         InputError: An input is not there.
     """
     # Outside DVC nothing need have summed the raw data.
-    deps = [dep for dep in definition.deps if dep.exists() or RAW not in dep.parents]
+    deps = [dep for dep in map(Path, stage.deps) if dep.exists() or artifacts.RAW not in dep.parents]
     for dep in deps:
         if not dep.exists():
-            raise InputError("the input does not exist", file=dep, mend=f"run `dvc repro {definition.name}`")
+            raise InputError("the input does not exist", file=dep, mend=f"run `dvc repro {stage.name}`")
     inputs = read_inputs(deps)
-    digest = inputs.digest(definition.values(params.model_dump(mode="json")))
-    return inputs, digest, scratch_folder(definition.name.replace("@", "_"), digest, root=runtime.SCRATCH)
+    digest = inputs.digest(stage.values(params.model_dump(mode="json")))
+    return inputs, digest, scratch_folder(artifacts.file_name(stage.name), digest, root=runtime.SCRATCH)
 
 
-def _require_same(definition: StageDefinition, values: dict[str, Any], inputs: Inputs) -> None:
+def _require_same(stage: Stage, values: dict[str, Any], inputs: Inputs) -> None:
     """A result belongs to the params and inputs that it was made with; DVC records those of now."""
-    now = definition.values(load_params().model_dump(mode="json"))
+    now = stage.values(load_params().model_dump(mode="json"))
     keys = [key for key in values if now[key] != values[key]]
     file = changed(inputs, read_inputs([Path(dep) for dep in inputs.sums]))
     if keys or file:
         raise InputError(
-            f"changed while the stage {definition.name} ran, and DVC would record its result as made with this",
+            f"changed while the stage {stage.name} ran, and DVC would record its result as made with this",
             file="params.yaml" if keys else file,
             key=keys[0] if keys else None,
             mend="run the stage again; with what it began with, a training goes on from its last resume point",

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
 from mmengine.dist import is_main_process
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.importing import clip_weights
 from regionclip.data.datasets.pairs import PairsDataset
+from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer
 from regionclip.params import Teacher
-from regionclip.stages.imported import leave_empty
-from regionclip.stages.runner import StageContext
 
-PAIRS, OUT, HISTORY = Path("data/pairs"), Path("artifacts/teacher"), Path("artifacts/history/teacher.jsonl")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
+
+HISTORY = artifacts.HISTORIES / "teacher.jsonl"
 
 
 def run(context: StageContext) -> None:
@@ -32,7 +34,7 @@ def run(context: StageContext) -> None:
         model_cfg, state = _import(teacher) if teacher.source == "open_clip" else clip_weights(teacher.weights)
         leave_empty(HISTORY)
     if is_main_process():
-        save_clip(OUT, model_cfg, state, {"stage_digest": context.digest})
+        save_clip(artifacts.TEACHER, model_cfg, state, {"stage_digest": context.digest})
 
 
 def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -43,12 +45,12 @@ def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tenso
     tokenizer = open_clip.SimpleTokenizer(context_length=model_cfg["text_cfg"]["context_length"])
     model = train(
         ClipPretrainer(clip),
-        PairsDataset(PAIRS / "train", tokenizer, seed),
+        PairsDataset(artifacts.PAIRS / "train", tokenizer, seed),
         teacher.schedule,
         title="teacher",
         seed=seed,
         scratch=context.scratch,
-        history=HISTORY,
+        hooks=[HistoryHook(HISTORY, context.tracker)],
     )
     return model_cfg, model.clip.state_dict()
 

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from regionclip import runtime
+from regionclip import artifacts, runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets, detection_set, load_classes
 from regionclip.labelling.teacher import crop_top1, image_top1
-from regionclip.stages.runner import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.embed import embed_names
 from regionclip.text.prompts import TEMPLATE_SETS
 from regionclip.text.text_bank import TextBank
 
-CONCEPTS, TEACHER, OUT = Path("artifacts/concepts/concepts.csv"), Path("artifacts/teacher"), Path("artifacts/text_bank")
-HELD_OUT_PAIRS = Path("data/pairs/val")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
+
+HELD_OUT_PAIRS = artifacts.PAIRS / "val"
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors; measure the teacher on images and true crops."""
-    clip = ClipFolder.open(TEACHER)
+    clip = ClipFolder.open(artifacts.TEACHER)
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]
     weights_sha256 = clip.weights_sha256
     names = {dataset: load_classes(dataset).names for dataset in data_sets()}
     if not context.params.pretrain.weights:
-        names["concepts"] = ConceptPool.load(CONCEPTS).concepts
+        names["concepts"] = ConceptPool.load(artifacts.CONCEPT_POOL).concepts
     for bank, of in names.items():
         embeddings = embed_names(model, tokenizer, of, templates, device=runtime.device())
         TextBank(
@@ -36,14 +36,14 @@ def run(context: StageContext) -> dict[str, Any]:
             templates=tuple(templates),
             text_model=context.params.teacher.model or context.params.profile,
             weights_sha256=weights_sha256,
-        ).save(OUT / f"{bank}.safetensors")
+        ).save(artifacts.TEXT_BANKS / f"{bank}.safetensors")
     counts = {f"{bank}_names": len(of) for bank, of in names.items()}
     return counts | {"teacher": _measure(context, clip)}
 
 
 def _measure(context: StageContext, clip: ClipFolder) -> dict[str, float]:
     dataset = data_sets()[0]
-    bank, classes = TextBank.load(OUT / f"{dataset}.safetensors"), load_classes(dataset)
+    bank, classes = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors"), load_classes(dataset)
     scenes, factor = detection_set(dataset, context.params.evaluation.split), context.params.pseudo_labels.crop_context
     metrics = {"crop_top1": crop_top1(clip, scenes, classes, bank, factor)}
     if any(HELD_OUT_PAIRS.glob("*.tar")):

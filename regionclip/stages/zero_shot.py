@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmengine.dist import is_main_process
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets
 from regionclip.evaluation.protocols import MAX_DETECTIONS, detect, measure, true_box_top1
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.stages.processes import model_run
-from regionclip.stages.runner import StageContext
 from regionclip.text.text_bank import TextBank
 
-MODELS = {"clip": Path("artifacts/teacher"), "regionclip": Path("artifacts/pretrain")}
-BANKS, PROPOSALS = Path("artifacts/text_bank"), Path("artifacts/proposals")
+if TYPE_CHECKING:
+    from regionclip.stages.runner import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
     """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
-    banks = {dataset: TextBank.load(BANKS / f"{dataset}.safetensors") for dataset in data_sets()}
+    banks = {dataset: TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors") for dataset in data_sets()}
     metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
-    for name, folder in MODELS.items():
+    for name, folder in artifacts.CLIP_FOLDERS.items():
         clip = ClipFolder.open(folder)
-        with model_run(name) as run:
+        with context.model_run(name) as run:
             for dataset, bank in banks.items():
                 bank.require(width=clip.model_cfg["embed_dim"])
                 for boxes in ("gt", "rpn"):
@@ -47,7 +45,7 @@ def _measure(
         params.zero_shot, len(bank.names), MAX_DETECTIONS[dataset], least, use_objectness=boxes == "rpn"
     )
     model = build_detector(clip, settings)
-    proposals = PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
+    proposals = artifacts.PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
     top1: dict[str, Any] = {}
     if boxes == "gt":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ _STAGES = {"teacher", "rpn", "pretrain", "finetune"}
 _WEIGHTS = {".safetensors", ".pth"}
 
 
-def checkpoints(stage: str, outs: Sequence[Path], digest: str) -> list[dict[str, Any]]:
+def checkpoints(stage: str, outs: Sequence[str | Path], digest: str) -> list[dict[str, Any]]:
     """Describe the weight files that a stage wrote.
 
     Args:
@@ -30,10 +30,10 @@ def checkpoints(stage: str, outs: Sequence[Path], digest: str) -> list[dict[str,
     """
     if stage.split("@")[0] not in _STAGES:
         return []
-    return [_describe(file, stage, digest) for file in _weight_files(outs)]
+    return [_describe(file, stage, digest) for file in _weight_files(map(Path, outs))]
 
 
-def _weight_files(outs: Sequence[Path]) -> Iterator[Path]:
+def _weight_files(outs: Iterable[Path]) -> Iterator[Path]:
     for out in outs:
         files = [out] if out.is_file() else sorted(out.rglob("*"))
         yield from (file for file in files if file.suffix in _WEIGHTS)
@@ -48,19 +48,19 @@ def _describe(file: Path, stage: str, digest: str) -> dict[str, Any]:
     return {"name": name, "tags": {**facts, "dvc.stage": stage, "stage.digest": digest}}
 
 
-def send_model(client: MlflowClient, uri: str, run_id: str, described: Mapping[str, Any]) -> None:
+def send_model(client: MlflowClient, uri: str, run_id: str, name: str, tags: Mapping[str, str]) -> None:
     """Log one of `checkpoints` as a model of a run, unless the run has it."""
     import mlflow
     from mlflow.entities import LoggedModelOutput
 
     experiment = client.get_run(run_id).info.experiment_id
-    wanted = f"name = '{described['name']}' and source_run_id = '{run_id}'"
+    wanted = f"name = '{name}' and source_run_id = '{run_id}'"
     found = client.search_logged_models([experiment], wanted, max_results=1)
     if found:
         model = found[0]
     else:
         with process_wide(uri):
             model = mlflow.create_external_model(
-                described["name"], run_id, dict(described["tags"]), model_type="checkpoint", experiment_id=experiment
+                name, run_id, dict(tags), model_type="checkpoint", experiment_id=experiment
             )
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])

@@ -1,15 +1,13 @@
-"""Where a run comes from: git commit, host, process, flow run, package versions, device."""
+"""Where a run comes from: git commit, host, process, flow run, package versions."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-import sys
 from importlib import metadata
 
-from regionclip.errors import InputError
-from regionclip.tracking.processes import process_tags
+from regionclip.tracking.liveness import process_tags
 
 _PACKAGES = ("regionclip", "torch", "mmdet", "mmengine", "open_clip_torch", "dvc")
 
@@ -35,22 +33,6 @@ def all_packages() -> dict[str, str]:
     """Return the versions of all installed packages by name."""
     found = {part.metadata["Name"]: part.version for part in metadata.distributions()}
     return dict(sorted(found.items()))
-
-
-def device_tags() -> dict[str, str]:
-    """Return the tags device and gpu of the stage; one that did not load torch ran on the CPU."""
-    if "torch" not in sys.modules:
-        return {"device": "cpu", "gpu": "none"}
-    import torch
-
-    from regionclip import runtime
-
-    try:
-        device = runtime.device()
-    except InputError:
-        # The stage has failed on the same setting; the run is to say so, not to fail again.
-        return {"device": "unknown", "gpu": "unknown"}
-    return {"device": str(device), "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none"}
 
 
 def _git(*arguments: str) -> str:

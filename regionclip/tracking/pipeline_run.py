@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from regionclip import artifacts
 from regionclip.errors import logger, redacted
 from regionclip.files import read_json
-from regionclip.tracking.delivery import Delivery, Record
 from regionclip.tracking.names import flat_metrics, metric_name
 from regionclip.tracking.origin import all_packages, origin_tags
-from regionclip.tracking.processes import close_left_open
-from regionclip.tracking.store import (
-    EXPERIMENT,
-    connect,
-    delivery_errors,
-    experiment_id,
-    one_line,
-    require_answer,
-    tracking_uri,
-)
-from regionclip.tracking.undelivered import Undelivered
+from regionclip.tracking.record import End, Metrics, Record, Start
+from regionclip.tracking.store import EXPERIMENT, connect, delivery_errors, one_line, require_answer, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,8 +22,7 @@ if TYPE_CHECKING:
 _log = logger(__name__)
 _Result = TypeVar("_Result")
 
-_KIND = {"kind": "pipeline"}
-LOCK, SUMMARY = Path("dvc.lock"), Path("reports/summary.json")
+LOCK = Path("dvc.lock")
 
 
 @dataclass(frozen=True)
@@ -64,13 +53,13 @@ def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
         Id of the run; None, after a warning, when MLflow does not answer.
     """
 
-    def open_run(client: MlflowClient, uri: str) -> str:
-        experiment = experiment_id(client, EXPERIMENT, uri)
-        of_run = {**origin_tags(), **_KIND, "profile": profile, **tags}
-        run_id = client.create_run(experiment, run_name="pipeline", tags=of_run).info.run_id
-        close_left_open(client, experiment, _KIND, closed_by=run_id)
-        client.log_dict(run_id, all_packages(), "packages.json")
-        return run_id
+    start = Start(tags={**origin_tags(), "kind": "pipeline", "profile": profile, **tags})
+    record = Record.begin("pipeline", EXPERIMENT, start)
+
+    def open_run(client: MlflowClient, uri: str) -> str | None:
+        record.send(client, uri)
+        client.log_dict(record.run_id, all_packages(), "packages.json")
+        return record.run_id
 
     return _unless_away("open", open_run)
 
@@ -90,12 +79,13 @@ def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, st
     if run_id is None:
         return
     late = _unless_away("look into", lambda client, uri: _late_runs(client, run_id, stages, root)) or {}
-    records = _records(stages, late, status, root)
-    delivery = Delivery(tracking_uri(), run_id)
-    if _unless_away("close", lambda client, uri: [delivery.send(record) for record in records]) is None:
-        kept = Undelivered("pipeline", run_id)
-        kept.keep(run_id, records)
-        _log.warning("Its end is in %s; deliver it with `regionclip mlflow-sync`.", kept.file)
+    record = Record.begin("pipeline", EXPERIMENT, None, run_id)
+    record.metrics = [Metrics(time=record.since, step=0, values=_numbers(stages, root))]
+    record.artifacts = [str(root / LOCK)] if (root / LOCK).exists() else []
+    record.end = End(time=record.since, status=status, tags=_tags(stages, late, root))
+    if _unless_away("close", record.send) is None:
+        record.keep()
+        _log.warning("Its end is in %s; deliver it with `regionclip mlflow-sync`.", record.file)
 
 
 def tracking_ui_link(run_id: str | None) -> str | None:
@@ -110,8 +100,8 @@ def tracking_ui_link(run_id: str | None) -> str | None:
     return _unless_away("look up", address)
 
 
-def _records(stages: Sequence[StageRecord], late: Mapping[str, str], status: str, root: Path) -> list[Record]:
-    now, tags, records = int(1000 * time.time()), {}, []
+def _tags(stages: Sequence[StageRecord], late: Mapping[str, str], root: Path) -> dict[str, str]:
+    tags = {}
     for stage in stages:
         name = f"stage.{metric_name(stage.name)}"
         tags[f"{name}.outcome"] = stage.outcome
@@ -119,16 +109,14 @@ def _records(stages: Sequence[StageRecord], late: Mapping[str, str], status: str
             tags[f"{name}.run_id"] = made_by
     if (root / LOCK).exists():
         tags["dvc.lock.md5"] = hashlib.md5((root / LOCK).read_bytes(), usedforsecurity=False).hexdigest()
-        records.append({"kind": "artifact", "path": str(root / LOCK), "time": now})
-    records.append({"kind": "metrics", "values": _numbers(stages, root), "step": 0, "time": now})
-    return [*records, {"kind": "finish", "status": status, "tags": tags, "time": now}]
+    return tags
 
 
 def _late_runs(client: MlflowClient, run_id: str, stages: Sequence[StageRecord], root: Path) -> dict[str, str]:
     """Return the runs of stages whose sidecars name none, by stage: those that finished with the sidecar's digest."""
     found, experiment = {}, client.get_run(run_id).info.experiment_id
     for stage in stages:
-        sidecar = root / "artifacts/runs" / f"{stage.name.replace('@', '_')}.json"
+        sidecar = root / artifacts.sidecar(stage.name)
         if stage.run_id or stage.outcome not in ("ran", "cached") or not sidecar.exists():
             continue
         digest = read_json(sidecar)["digest"]
@@ -145,8 +133,8 @@ def _numbers(stages: Sequence[StageRecord], root: Path) -> dict[str, float]:
     """Return seconds of the stages that ran, and the summary's numbers where the report belongs to this run."""
     numbers: dict[str, Any] = {"seconds": {stage.name: stage.seconds for stage in stages if stage.seconds is not None}}
     report = next((stage for stage in stages if stage.name == "report"), None)
-    if report is not None and report.outcome in ("ran", "cached") and (root / SUMMARY).exists():
-        summary = read_json(root / SUMMARY)
+    if report is not None and report.outcome in ("ran", "cached") and (root / artifacts.SUMMARY).exists():
+        summary = read_json(root / artifacts.SUMMARY)
         numbers |= {key: value for key, value in summary.items() if isinstance(value, dict) and key != "seconds"}
     return flat_metrics(numbers)
 

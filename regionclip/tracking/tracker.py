@@ -1,41 +1,75 @@
-"""Tracker: the record of one stage, delivered to MLflow in order, and kept beside the run while MLflow is away."""
+"""One MLflow run a stage, open while its block runs, closed whatever happens; MLflow may be away or come back."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from regionclip.errors import logger
-from regionclip.tracking.delivery import ID, PARENT, Delivery, Record
+from regionclip import runtime
+from regionclip.errors import InputError, Interrupted, logger
 from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
-from regionclip.tracking.store import delivery_errors, one_line, require_answer
+from regionclip.tracking.origin import origin_tags
+from regionclip.tracking.record import PARENT, End, Metrics, Model, Record, Start, milliseconds
+from regionclip.tracking.store import EXPERIMENT, connect, delivery_errors, one_line, require_answer, tracking_uri
 from regionclip.tracking.system_metrics import SystemMetrics
-from regionclip.tracking.undelivered import Undelivered
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _log = logger(__name__)
 RETRY = 60.0  # seconds after which MLflow, once away, is tried again
 
 
+@contextmanager
+def track(
+    stage: str, params: Mapping[str, Any], inputs: Mapping[str, str], *, profile: str, digest: str = "none"
+) -> Iterator[Tracker]:
+    """Record the block as one MLflow run named as the stage.
+
+    The run is a child of ``REGIONCLIP_PARENT_RUN_ID`` where that is set. It ends as FINISHED, as FAILED when an
+    exception leaves the block, and as KILLED when that is an interruption; the exception goes on. Runs of the stage
+    that are still open though their process on this host is gone are closed as KILLED.
+
+    Args:
+        stage: DVC's name, such as ``finetune@coco``.
+        params: The params that the stage depends on.
+        inputs: Path of each file and folder of data that it reads -> MD5, as DVC records it; logged as data sets.
+        profile: Name of the params profile.
+        digest: Names params and inputs.
+    """
+    tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
+    if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
+        tags["mlflow.parentRunId"] = parent
+    tracker = Tracker(stage, Start(tags=tags, params=flat_params(params), inputs=dict(inputs)), tracking_uri())
+    with tracker.open():
+        yield tracker
+
+
 class Tracker:
-    """The record of one stage.
+    """The record of one stage, or of what it does with one model.
 
     When MLflow cannot be reached the stage goes on: a warning is given, the records wait, and from time to time and at
     the end it is tried again. What is still waiting then is in mlruns/undelivered/, for ``regionclip mlflow-sync``.
 
     Attributes:
-        stage: DVC's name of the stage.
-        run_id: The MLflow run; None as long as none could be opened.
+        stage: DVC's name of the stage; of a model, with its name.
+        record: What waits.
     """
 
-    def __init__(self, stage: str, uri: str, parent: Tracker | None = None) -> None:
-        self.stage, self.id = stage, uuid.uuid4().hex
-        self.undelivered = Undelivered(stage, self.id)
-        self._delivery, self._parent, self._children = Delivery(uri), parent, []
-        self._waiting: list[Record] = []
+    def __init__(self, stage: str, start: Start, uri: str, parent: Tracker | None = None) -> None:
+        self.stage = stage
+        self.record = Record.begin(stage, EXPERIMENT, start)
+        self._tags = dict(start.tags)
+        self._uri = uri
+        self._parent = parent
+        self._children: list[Tracker] = []
         self._refused: list[str] = []
         self._away: bool | None = None  # None: not asked yet
         self._tried = 0.0
@@ -44,97 +78,94 @@ class Tracker:
     @property
     def run_id(self) -> str | None:
         """The MLflow run; None as long as none could be opened."""
-        return self._delivery.run_id
+        return self.record.run_id
 
-    def start(
-        self,
-        experiment: str,
-        tags: Mapping[str, str],
-        params: Mapping[str, Any],
-        inputs: Mapping[str, Mapping[str, str]],
-    ) -> None:
-        """Open the run.
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return connect(self._uri)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Open the run, and close it as the block ends."""
+        self._deliver()
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except (KeyboardInterrupt, Interrupted):
+            status = "KILLED"
+            raise
+        finally:
+            self._finish(status)
+
+    @contextmanager
+    def model_run(self, model: str) -> Iterator[Tracker]:
+        """Record the block in a run below this one, with the model's name as tag and param.
+
+        Stages that do the same with CLIP and RegionCLIP give each a run of its own: the same names of metrics, so that
+        MLflow's UI compares them.
 
         Args:
-            experiment: Name of the experiment; made when it is not there.
-            tags: Tags of the run.
-            params: Nested params.
-            inputs: Name to the path and digest of each input.
+            model: ``clip`` or ``regionclip``.
         """
-        self._experiment, self._tags = experiment, dict(tags)
-        self._deliver(
-            kind="start",
-            name=self.stage,
-            experiment=experiment,
-            tags={**tags, ID: self.id},
-            params=flat_params(params),
-            inputs={name: dict(item) for name, item in inputs.items()},
-        )
-
-    def start_child(self, model: str) -> Tracker:
-        """Open a run below this one for what the stage does with one model, so that MLflow can compare models."""
-        child = Tracker(f"{self.stage} {model}", self._delivery.uri, parent=self)
-        self._children.append(child)
-        tags = {**self._tags, "model": model, PARENT: self.id}
+        tags = {**self._tags, "model": model, PARENT: self.record.id}
         tags.pop("mlflow.parentRunId", None)
-        if self.run_id:
-            tags["mlflow.parentRunId"] = self.run_id
-        child.start(self._experiment, tags, {"model": model}, {})
-        return child
+        child = Tracker(f"{self.stage} {model}", Start(tags=tags, params={"model": model}), self._uri, parent=self)
+        self._children.append(child)
+        with child.open():
+            yield child
 
     def log_metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers; nested dictionaries become names with slashes, see `flat_metrics`."""
-        self._deliver(kind="metrics", step=step or 0, values=flat_metrics(values))
+        self.record.metrics.append(Metrics(time=milliseconds(), step=step or 0, values=flat_metrics(values)))
+        self._deliver()
 
     def log_artifact(self, path: str | Path) -> None:
         """Log a file, or a folder with all that is in it, as it is now."""
-        self._deliver(kind="artifact", path=str(path))
+        self.record.artifacts.append(str(path))
+        self._deliver()
 
-    def log_dict(self, values: Mapping[str, Any], file: str) -> None:
-        """Log values as a JSON artifact with the name ``file``."""
-        self._deliver(kind="dict", file=file, values=dict(values))
-
-    def log_checkpoints(self, outs: tuple[Path, ...], digest: str) -> None:
+    def log_checkpoints(self, outs: Sequence[str | Path], digest: str) -> None:
         """Log the stage's weight files as models that DVC keeps; see `checkpoints`."""
-        for described in checkpoints(self.stage, outs, digest):
-            self._deliver(kind="model", values=described)
+        self.record.models += [Model(**described) for described in checkpoints(self.stage, outs, digest)]
+        self._deliver()
 
     def watch_system(self) -> None:
         """Log the use of CPU, memory, disk, network and GPU from now to the end of the run."""
-        self._system = self._system or SystemMetrics(self._delivery.uri)
+        self._system = self._system or SystemMetrics(self._uri)
         self._system.restart(self.run_id)
 
-    def finish(self, status: str, tags: Mapping[str, str]) -> None:
-        """Close the run as FINISHED, FAILED or KILLED, with last tags."""
+    def _finish(self, status: str) -> None:
         if self._system is not None:
             self._system.stop()
             self._system = None
         refused = {"refused": f"{len(self._refused)} records, the first: {self._refused[0]}"} if self._refused else {}
-        self._deliver(kind="finish", status=status, tags={**tags, **refused})
+        self.record.end = End(time=milliseconds(), status=status, tags={**_device_tags(), **refused})
+        self._deliver()
+        if self.record.waiting:
+            _log.warning(
+                "MLflow is away: the record of %s is in %s; deliver it with `regionclip mlflow-sync`.",
+                self.stage,
+                self.record.file,
+            )
 
-    def _deliver(self, *, kind: str, **content: Any) -> None:
-        self._waiting.append({"kind": kind, "time": int(1000 * time.time()), **content})
+    def _deliver(self) -> None:
+        self.record.last = milliseconds()
         root = self._parent or self
         # The end is tried in any case: it is the last chance within the run.
-        if not root._away or kind == "finish" or time.monotonic() - root._tried >= RETRY:
+        if not root._away or self.record.end or time.monotonic() - root._tried >= RETRY:
             root._send_waiting()
-        if self._waiting:
-            self.undelivered.keep(self.run_id, self._waiting)
-            if kind == "finish":
-                _log.warning(
-                    "MLflow is away: the record of %s is in %s; deliver it with `regionclip mlflow-sync`.",
-                    self.stage,
-                    self.undelivered.file,
-                )
+        if self.record.waiting:
+            self.record.keep()
 
     def _send_waiting(self) -> None:
         """Send what waits: the stage's own records, then those of its models."""
         self._tried = time.monotonic()
         try:
             if self._away is not False:
-                require_answer(self._delivery.uri)
+                require_answer(self._uri)
             for tracker in (self, *self._children):
-                tracker._send_own()
+                tracker._send_own(self._client)
         except delivery_errors() as error:
             if not self._away:
                 _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, one_line(error))
@@ -150,10 +181,23 @@ class Tracker:
             if tracker._system is not None:
                 tracker._system.restart(tracker.run_id)
 
-    def _send_own(self) -> None:
-        while self._waiting:
-            if refusal := self._delivery.send(self._waiting[0]):
+    def _send_own(self, client: MlflowClient) -> None:
+        if self.record.waiting:
+            for refusal in self.record.send(client, self._uri):
                 self._refused.append(refusal)
                 _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
-            self._waiting.pop(0)
-        self.undelivered.remove()
+            self.record.remove()
+
+
+def _device_tags() -> dict[str, str]:
+    """Return the tags device and gpu of the stage; one that did not load torch ran on the CPU."""
+    if "torch" not in sys.modules:
+        return {"device": "cpu", "gpu": "none"}
+    import torch
+
+    try:
+        device = runtime.device()
+    except InputError:
+        # The stage has failed on the same setting; the run is to say so, not to fail again.
+        return {"device": "unknown", "gpu": "unknown"}
+    return {"device": str(device), "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none"}

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import ops
 from benchmarks.services import environment_of
-from flows.dvc_graph import read_graph
+from regionclip.stages.graph import read_graph
 
 
 def measured(flow: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from regionclip.files import read_json, write_json
 from regionclip.params import CheckData, CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
 from regionclip.stages import check_data
 
-CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"))
+CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"), tracker=None)
 
 
 @pytest.fixture

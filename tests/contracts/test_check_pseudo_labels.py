@@ -88,7 +88,8 @@ def _context(min_kept: float = 0.5, **changes: Any) -> SimpleNamespace:
     params = load_params(Path(__file__).parents[1] / "tiny.yaml")
     wanted = {"min_kept_fraction": min_kept, "max_regions": 10, "min_proposal_recall": 0.3}
     demands = params.check_pseudo_labels.model_copy(update=wanted)
-    return SimpleNamespace(params=params.model_copy(update={"check_pseudo_labels": demands, **changes}))
+    params = params.model_copy(update={"check_pseudo_labels": demands, **changes})
+    return SimpleNamespace(params=params, tracker=None)
 
 
 def test_a_clean_project_passes_and_is_measured(project: Path) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regionclip.contracts import checkpoint
 from regionclip.contracts.checkpoint import WARNING, Check, counts_of, gate, run_checks
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.errors import DataCheckFailed
@@ -79,12 +78,11 @@ class _Recorder:
 
 @pytest.mark.parametrize(("values", "metrics"), [([0.5], {}), ([3.0], {"expectations": 3, "failed": 1, "warnings": 0})])
 def test_report_and_data_docs_go_to_the_run_whatever_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[float], metrics: dict[str, float]
+    tmp_path: Path, values: list[float], metrics: dict[str, float]
 ) -> None:
     recorder = _Recorder()
-    monkeypatch.setattr(checkpoint, "current_tracker", lambda: recorder)
     with contextlib.suppress(DataCheckFailed):
-        gate("stage", [_check(values)], tmp_path)
+        gate("stage", [_check(values)], tmp_path, tracker=recorder)
     assert recorder.artifacts == ["stage.json", "stage"] and recorder.metrics == metrics
 
 

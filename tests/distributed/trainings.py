@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.datasets.stream import ShuffledStream
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
@@ -118,8 +119,8 @@ def run(clip_folder: Path, out: Path) -> None:
     )  # fmt: skip
     trainings = {"pretrain": (pretrainer, Regions()), "rpn": (rpn, Objects()), "finetune": (detector, Objects())}
     for kind, (model, data) in trainings.items():
-        scratch, history = out / "scratch" / kind, out / f"{kind}.jsonl"
-        trained = train(model, data, schedule, title=kind, seed=3, scratch=scratch, history=history)
+        scratch, hooks = out / "scratch" / kind, [HistoryHook(out / f"{kind}.jsonl")]
+        trained = train(model, data, schedule, title=kind, seed=3, scratch=scratch, hooks=hooks)
         if is_main_process():
             torch.save(trained.state_dict(), out / f"{kind}.pt")
 

@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.training import train
 from regionclip.errors import InputError
@@ -74,15 +75,14 @@ def _fit(folder: Path, model: Faulty, unchecked: dict[str, Any] | None = None, *
         "iterations": ITERATIONS, "batch_size": 2, "optimizer": "AdamW", "learning_rate": 0.01, "weight_decay": 0.0,
         "warmup_iterations": 0, "milestones": [], "clip_gradients": None,
     }  # fmt: skip
-    scratch, history = folder / "scratch", folder / "history.jsonl"
     return train(
         model,
         Numbers(),
         Schedule(**settings | schedule).model_copy(update=unchecked),
         title="x",
         seed=3,
-        scratch=scratch,
-        history=history,
+        scratch=folder / "scratch",
+        hooks=[HistoryHook(folder / "history.jsonl")],
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from regionclip.data.datasets.stream import ShuffledStream
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.params import Schedule
 
@@ -101,9 +102,9 @@ def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
 
-    def run(model: BaseModel, schedule: Schedule, name: str = "a", **more: Any) -> BaseModel:
-        history = tmp_path / f"{name}.jsonl"
-        return train(model, Points(), schedule, title="test", seed=3, scratch=tmp_path / name, history=history, **more)
+    def run(model: BaseModel, schedule: Schedule, name: str = "a", hooks: Sequence[Hook] = ()) -> BaseModel:
+        hooks = [HistoryHook(tmp_path / f"{name}.jsonl"), *hooks]
+        return train(model, Points(), schedule, title="test", seed=3, scratch=tmp_path / name, hooks=hooks)
 
     return run
 

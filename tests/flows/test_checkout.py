@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from flows.checkout import REPOSITORY, SCRATCH, WORKSPACE, checkout, share, worktree
-from flows.dvc_graph import read_graph
 from regionclip.errors import InputError
+from regionclip.stages.graph import read_graph
 from tests.flows.conftest import commit
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

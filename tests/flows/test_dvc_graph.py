@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.dvc_graph import gathered, read_graph, select
+from flows.pipeline import gathered, select
 from regionclip.errors import InputError
+from regionclip.stages.graph import read_graph
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_mini_graph_is_what_dvc_shows(repository: Path, command: Command) -> Non
     assert sorted(graph) == sorted(listed.stdout.split()) == ["a", "b@x", "b@y", "c"]
     assert _edges(repository) == _edges_of_dvc(command, repository)
     assert graph["c"].needs == ("b@x", "b@y") and graph["c"].deps == ("out",)
-    assert graph["a"].outs == ("a.txt",) and graph["a"].deps == ("params.yaml",)
+    assert graph["a"].outs == ("a.txt",) and (graph["a"].params, graph["a"].deps) == (("seed",), ())
     assert [stage.limit for stage in graph.values()] == [None, "gpu", "gpu", None]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from flows.dvc_graph import Stage
 from flows.dvc_lock import Recorded, changed_outputs, recorded
+from regionclip.stages.graph import Stage
 
 
 def entry(**outs: str) -> Recorded:
@@ -16,8 +16,8 @@ def entry(**outs: str) -> Recorded:
 
 
 def test_entry_and_sidecar(tmp_path: Path) -> None:
-    stage = Stage("finetune@coco", "x", (), (), ("artifacts/f", "artifacts/runs/finetune_coco.json"))
-    other = Stage("report", "x", (), (), ("reports/plots",))
+    stage = Stage("finetune@coco", "x", outs=("artifacts/f", "artifacts/runs/finetune_coco.json"))
+    other = Stage("report", "x", reports=("reports/plots",))
     graph = {stage.name: stage, other.name: other}
     assert recorded(tmp_path, graph) == {name: Recorded(None, None, None) for name in graph}
     lock = {

@@ -7,32 +7,28 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 from mlflow import MlflowClient
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events import emit_event
 from prefect.exceptions import ParameterTypeError
 from prefect.flows import flow
-from prefect.states import Pending, Running, State
+from prefect.states import Running, State
 
-from flows import old_files, stale_flow_runs
 from flows.maintenance import DiskAlmostFull, maintenance
-from flows.stale_flow_runs import crash_stale_flow_runs
-from regionclip.tracking.processes import process_tags
+from regionclip.tracking.liveness import process_tags
 from regionclip.tracking.sidecar import write_sidecar
-from regionclip.tracking.store import EXPERIMENT, connect, experiment_id, tracking_uri
+from regionclip.tracking.store import EXPERIMENT, experiment_id, tracking_uri
 from tests.flows.conftest import commit
 
 DAY = 86400
 Command = Callable[..., subprocess.CompletedProcess[str]]
-REAL_SLEEP = time.sleep
 
 
 @flow(name="pipeline")
@@ -40,34 +36,11 @@ def ours() -> None:
     """A flow with the name of the pipeline's."""
 
 
-@flow(name="somebody-elses")
-def foreign() -> None:
-    """A flow that maintenance must leave alone."""
-
-
 @pytest.fixture(scope="module")
 def prefect(prefect_server: None) -> Iterator[SyncPrefectClient]:
     """A client of the tests' server."""
     with get_client(sync_client=True) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated, empty store of MLflow; migration takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def mlflow(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A client of a store of the test's own, in a workspace that is the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (tmp_path / "mlruns").mkdir()
-    shutil.copy(template, tmp_path / "mlruns/mlflow.db")
-    return connect(tracking_uri())
 
 
 def run_of(client: MlflowClient, name: str, *, age_days: float, status: str | None = "FINISHED", **tags: str) -> str:
@@ -87,62 +60,8 @@ def files_of(client: MlflowClient, run: str) -> list[str]:
     return [file.path for file in client.list_artifacts(run)]
 
 
-def run_in(client: SyncPrefectClient, of: object, state: State) -> str:
-    """Make a flow run that is in a state from now on."""
-    run = client.create_flow_run(of)
-    client.set_flow_run_state(run.id, state, force=True)
-    return run.id
-
-
-def beat(client: SyncPrefectClient, *runs: str) -> None:
-    """Send a heartbeat of each run and wait until the server has stored it."""
-    since = datetime.now(UTC)
-    for run in runs:
-        emit_event("prefect.flow-run.heartbeat", resource={"prefect.resource.id": f"prefect.flow-run.{run}"})
-    end = time.monotonic() + 30
-    for run in runs:
-        while not (last := stale_flow_runs._last_heartbeat(client, client.read_flow_run(run))) or last < since:
-            assert time.monotonic() < end, "a heartbeat did not arrive"
-            REAL_SLEEP(0.2)
-
-
-def test_stale_flow_runs_are_crashed_and_those_that_may_live_are_not(
-    prefect: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stale = timedelta(seconds=8)
-    runs = {
-        "stuck": run_in(prefect, ours, Pending()),
-        "foreign": run_in(prefect, foreign, Pending()),
-        **{name: run_in(prefect, ours, Running()) for name in ("silent", "recovered", "alive", "never beat", "asks")},
-    }
-    beat(prefect, *(runs[name] for name in ("silent", "recovered", "alive", "asks")))
-    time.sleep(stale.total_seconds())
-    waited = []
-
-    def server_catches_up(seconds: float) -> None:
-        waited.append(seconds)
-        beat(prefect, runs["recovered"])
-
-    monkeypatch.setattr(stale_flow_runs.time, "sleep", server_catches_up)
-
-    runs["starting"] = run_in(prefect, ours, Pending())
-    beat(prefect, runs["alive"])
-    told = crash_stale_flow_runs(prefect, stale, but=runs["asks"], dry_run=True)
-    assert {prefect.read_flow_run(run).state.name for run in runs.values()} == {"Pending", "Running"}
-    assert sorted(finding.done for finding in told) == ["nothing: look at it"] + 3 * ["would be marked Crashed"]
-    assert not waited
-
-    beat(prefect, runs["alive"])
-    crash_stale_flow_runs(prefect, stale, but=runs["asks"], dry_run=False)
-    states = {name: prefect.read_flow_run(run).state for name, run in runs.items()}
-    crashed = {name for name, state in states.items() if state.is_crashed()}
-    assert {"stuck", "silent"} <= crashed <= {"stuck", "silent", "starting"}
-    assert "pending since" in states["stuck"].message and "no heartbeat since" in states["silent"].message
-    assert len(waited) == 1 and waited[0] > 0
-
-
 def test_runs_without_a_process_are_closed_and_those_that_may_live_are_not(
-    prefect: SyncPrefectClient, mlflow: MlflowClient
+    prefect: SyncPrefectClient, client: MlflowClient
 ) -> None:
     host = os.uname().nodename
     mine = {key.replace(".", "__"): value for key, value in process_tags().items()}
@@ -150,7 +69,7 @@ def test_runs_without_a_process_are_closed_and_those_that_may_live_are_not(
     prefect.set_flow_run_state(over, Running(), force=True)
     prefect.set_flow_run_state(over, State(type="CRASHED"), force=True)
     runs = {
-        name: run_of(mlflow, name, status=None, **{"age_days": 3, **tags})
+        name: run_of(client, name, status=None, **{"age_days": 3, **tags})
         for name, tags in {
             "killed": {"age_days": 0.01, "host": host, "process__pid": str(2**22 + 1), "process__started": "1.0"},
             "reused pid": {"age_days": 0.01, "host": host, **mine, "process__started": "1.0"},
@@ -162,18 +81,18 @@ def test_runs_without_a_process_are_closed_and_those_that_may_live_are_not(
             "elsewhere and over": {"host": "other", "prefect__flow_run_id": over},
         }.items()
     }
-    mlflow.log_metric(runs["elsewhere and logging"], "loss", 1.0)
+    client.log_metric(runs["elsewhere and logging"], "loss", 1.0)
 
     maintenance(dry_run=True)
-    assert {mlflow.get_run(run).info.status for run in runs.values()} == {"RUNNING"}
+    assert {client.get_run(run).info.status for run in runs.values()} == {"RUNNING"}
     rows = maintenance()
-    killed = {name for name, run in runs.items() if mlflow.get_run(run).info.status == "KILLED"}
+    killed = {name for name, run in runs.items() if client.get_run(run).info.status == "KILLED"}
     assert killed == {"killed", "reused pid", "elsewhere", "elsewhere and over"}
-    assert {mlflow.get_run(runs[name]).data.tags["closed_by"] for name in killed} == {"maintenance"}
+    assert {client.get_run(runs[name]).data.tags["closed_by"] for name in killed} == {"maintenance"}
     assert len([row for row in rows if row["subject"] == "MLflow run"]) == 4
 
 
-def test_old_scratch_of_no_live_run_is_removed(prefect: SyncPrefectClient, mlflow: MlflowClient) -> None:
+def test_old_scratch_of_no_live_run_is_removed(prefect: SyncPrefectClient, client: MlflowClient) -> None:
     def state(stage: str, digest: str, age_days: float) -> Path:
         folder = Path(".scratch") / stage / digest
         folder.mkdir(parents=True)
@@ -187,7 +106,7 @@ def test_old_scratch_of_no_live_run_is_removed(prefect: SyncPrefectClient, mlflo
     touched = state("rpn", "d" * 16, 40)
     (touched / "newer").touch()
     os.utime(touched, (time.time() - 40 * DAY,) * 2)
-    run_of(mlflow, "teacher", age_days=0.5, status=None, host="other", stage__digest="c" * 64)
+    run_of(client, "teacher", age_days=0.5, status=None, host="other", stage__digest="c" * 64)
 
     maintenance(dry_run=True)
     assert old.exists()
@@ -197,45 +116,45 @@ def test_old_scratch_of_no_live_run_is_removed(prefect: SyncPrefectClient, mlflo
 
 
 def test_old_artifacts_go_unless_something_refers_to_their_run(
-    prefect: SyncPrefectClient, mlflow: MlflowClient
+    prefect: SyncPrefectClient, client: MlflowClient
 ) -> None:
-    parent = run_of(mlflow, "pipeline", age_days=40)
-    cached = run_of(mlflow, "teacher", age_days=90)
-    mlflow.set_tag(parent, "stage.teacher.run_id", cached)
+    parent = run_of(client, "pipeline", age_days=40)
+    cached = run_of(client, "teacher", age_days=90)
+    client.set_tag(parent, "stage.teacher.run_id", cached)
     child = {"mlflow__parentRunId": parent}
     runs = {
         "pipeline of a version": parent,
         "stage that it links to": cached,
-        "version": run_of(mlflow, "register", age_days=40, **child),
-        "sibling": run_of(mlflow, "evaluate", age_days=40, **child),
-        "in a sidecar": run_of(mlflow, "pretrain", age_days=40),
-        "new": run_of(mlflow, "rpn", age_days=10),
-        "old": run_of(mlflow, "finetune", age_days=40),
-        "old and failed": run_of(mlflow, "finetune", age_days=40, status="FAILED"),
+        "version": run_of(client, "register", age_days=40, **child),
+        "sibling": run_of(client, "evaluate", age_days=40, **child),
+        "in a sidecar": run_of(client, "pretrain", age_days=40),
+        "new": run_of(client, "rpn", age_days=10),
+        "old": run_of(client, "finetune", age_days=40),
+        "old and failed": run_of(client, "finetune", age_days=40, status="FAILED"),
     }
-    runs["model of one in a sidecar"] = run_of(mlflow, "clip", age_days=40, mlflow__parentRunId=runs["in a sidecar"])
-    mlflow.log_metric(runs["old"], "AP", 0.3)
-    mlflow.create_registered_model("regionclip-coco")
-    mlflow.create_model_version("regionclip-coco", "file:///nowhere", runs["version"])
+    runs["model of one in a sidecar"] = run_of(client, "clip", age_days=40, mlflow__parentRunId=runs["in a sidecar"])
+    client.log_metric(runs["old"], "AP", 0.3)
+    client.create_registered_model("regionclip-coco")
+    client.create_model_version("regionclip-coco", "file:///nowhere", runs["version"])
     Path("artifacts/runs").mkdir(parents=True)
     sidecar = {"stage": "pretrain", "run_id": runs["in a sidecar"], "seconds": 1.0, "digest": "0" * 64}
     Path("artifacts/runs/pretrain.json").write_text(json.dumps(sidecar))
 
     maintenance(dry_run=True)
-    assert all(files_of(mlflow, run) for run in runs.values())
+    assert all(files_of(client, run) for run in runs.values())
     rows = maintenance()
-    assert {name for name, run in runs.items() if not files_of(mlflow, run)} == {"old", "old and failed"}
-    assert mlflow.get_run(runs["old"]).data.metrics == {"AP": 0.3}
+    assert {name for name, run in runs.items() if not files_of(client, run)} == {"old", "old and failed"}
+    assert client.get_run(runs["old"]).data.metrics == {"AP": 0.3}
     assert len([row for row in rows if row["subject"] == "MLflow artifacts"]) == 2
     assert not [row for row in maintenance() if row["subject"] == "MLflow artifacts"]
 
 
 def test_what_a_commit_names_stays_and_who_does_not_know_removes_nothing(
-    prefect: SyncPrefectClient, mlflow: MlflowClient, repository: Path, tmp_path: Path, command: Command
+    prefect: SyncPrefectClient, client: MlflowClient, repository: Path, tmp_path: Path, command: Command
 ) -> None:
     """Sidecars of a branch that is not checked out; a clone without them, without results, shallow, offline."""
-    runs = {name: run_of(mlflow, name, age_days=40) for name in ("main", "branch", "kept by a tag", "old")}
-    mlflow.set_tag(runs["kept by a tag"], "keep", "for the paper")
+    runs = {name: run_of(client, name, age_days=40) for name in ("main", "branch", "kept by a tag", "old")}
+    client.set_tag(runs["kept by a tag"], "keep", "for the paper")
     stage = {"cmd": "python step.py", "deps": ["params.yaml"], "outs": ["artifacts/runs/a.json"]}
     ignored = (repository / ".gitignore").read_text() + "/artifacts\n"
     commit(repository, {"dvc.yaml": yaml.safe_dump({"stages": {"a": stage}}), ".gitignore": ignored})
@@ -271,15 +190,25 @@ def test_what_a_commit_names_stays_and_who_does_not_know_removes_nothing(
     names, said = removed(clone)
     assert names == [] and "lacks older commits" in said
     removed(repository, dry_run=False)
-    assert [name for name, run in runs.items() if not files_of(mlflow, run)] == ["old"]
+    assert [name for name, run in runs.items() if not files_of(client, run)] == ["old"]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"keep_days": days} for days in (0, -1, 10**6)] + [{"stale_minutes": some} for some in (0, -5, 10**9)]
-)
-def test_times_are_bounded(wrong: dict[str, int]) -> None:
+def test_what_killed_writers_left_is_removed(prefect: SyncPrefectClient, client: MlflowClient) -> None:
+    killed = "from regionclip.files import atomic_path; import os\n"
+    killed += "with atomic_path('artifacts/teacher/model.pth') as beside: beside.touch(); os._exit(1)"
+    subprocess.run([sys.executable, "-c", killed], check=False)
+    assert len(list(Path("artifacts/teacher").iterdir())) == 1
+    maintenance(dry_run=True)
+    assert any(Path("artifacts/teacher").iterdir())
+    rows = maintenance()
+    assert not any(Path("artifacts/teacher").iterdir())
+    assert [row["done"] for row in rows if row["subject"] == "temporary"] == ["removed"]
+
+
+@pytest.mark.parametrize("days", [0, -1, 10**6])
+def test_times_are_bounded(days: int) -> None:
     with pytest.raises(ParameterTypeError):
-        maintenance.validate_parameters({"stale_minutes": 30, "keep_days": 30, "dry_run": True, **wrong})
+        maintenance.validate_parameters({"keep_days": days, "dry_run": True})
 
 
 @pytest.mark.parametrize(
@@ -287,7 +216,7 @@ def test_times_are_bounded(wrong: dict[str, int]) -> None:
     [("http://127.0.0.1:9", "http://127.0.0.1:9"), ("http://user:word@127.0.0.1:9", "MLFLOW_TRACKING_URI")],
 )
 def test_with_mlflow_away_nothing_of_it_is_touched_and_the_table_says_so(
-    prefect: SyncPrefectClient, mlflow: MlflowClient, monkeypatch: pytest.MonkeyPatch, address: str, item: str
+    prefect: SyncPrefectClient, client: MlflowClient, monkeypatch: pytest.MonkeyPatch, address: str, item: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     scratch = Path(".scratch/pretrain") / ("a" * 16)
@@ -300,13 +229,13 @@ def test_with_mlflow_away_nothing_of_it_is_touched_and_the_table_says_so(
 
 
 def test_a_disk_that_is_almost_full_fails_the_run_after_its_work_and_leaves_the_table(
-    prefect: SyncPrefectClient, mlflow: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    prefect: SyncPrefectClient, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(old_files.shutil, "disk_usage", lambda _: usage(1000e9, 950e9, 50e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000e9, 950e9, 50e9))
     with pytest.raises(DiskAlmostFull, match=r"50\.0 GB of 1000\.0 GB free"):
         maintenance()
     tables = [artifact for artifact in prefect.read_latest_artifacts() if artifact.key == "maintenance"]
     assert "alarm: below 10%" in tables[0].data
-    monkeypatch.setattr(old_files.shutil, "disk_usage", lambda _: usage(1000e9, 800e9, 200e9))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000e9, 800e9, 200e9))
     assert maintenance()[-1]["done"] == "nothing"

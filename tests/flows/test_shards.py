@@ -15,10 +15,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed, Running, Scheduled
 
 from flows import shards as module
-from flows.dvc_graph import Stage
 from flows.pipeline import pipeline
 from flows.shards import label_shard
 from flows.stage_runs import RunOptions
+from regionclip.stages.graph import Stage
 from tests.flows.conftest import commit
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from flows import processes
-from flows.dvc_graph import Stage
+from flows import commands
 from flows.stage_runs import RunOptions, StageFailed, StageRun, run_stage
+from regionclip.stages.graph import Stage
 
 STAGE = Stage("a", "python step.py", (), (), ("a.txt",))
 
@@ -31,7 +31,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch, *answers: tuple[int, list[str]]) -
         state = run_stage.with_options(retry_delay_seconds=0)(STAGE, RunOptions(Path()), return_state=True)
         results.append(state.result(raise_on_failure=False))
 
-    monkeypatch.setattr(processes, "run", answer)
+    monkeypatch.setattr(commands, "run", answer)
     one()
     return len(answers) - len(left), results[0]
 
@@ -51,7 +51,7 @@ def test_a_fault_that_passes_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("prefect_server")
 def test_nothing_is_tried_again_while_the_run_is_being_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes.stopping, "is_set", lambda: True)
+    monkeypatch.setattr(commands.stopping, "is_set", lambda: True)
     asked, _ = attempts(monkeypatch, *[fails(4)] * 5)
     assert asked == 1
 

@@ -51,7 +51,7 @@ except KeyboardInterrupt:
 """
 TRACKED = """
 import pathlib, time
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.tracker import track
 with track("train", {"seed": 1}, {}, profile="mini") as tracker:
     for step in range(1, 6):
         while step == 4 and pathlib.Path("hold").exists():

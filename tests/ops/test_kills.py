@@ -19,15 +19,14 @@ import psutil
 import pytest
 
 from flows.checkout import WORKTREE
+from regionclip.tracking.record import FOLDER
 from regionclip.tracking.store import EXPERIMENT, connect
-from regionclip.tracking.undelivered import FOLDER
 from tests.ops.conftest import HOST, PROGRAMS, free_port, running, status, wait_until
 from tests.ops.places import SOON, Place
 
 NOBODY = f"http://{HOST}:9"  # no MLflow listens there, and the flows must not mind
 SILENCE = 300.0  # until the automation acts: three heartbeats of 30 seconds, and its own round
 AWAY = 80.0
-MAINTENANCE = "from flows.maintenance import maintenance; maintenance(stale_minutes=0)"
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +151,8 @@ def test_worker_killed_before_its_run_ran_does_not_hold_the_queue(
     following = place.trigger()
     with place.worker():
         wait_until(lambda: place.state(following).name == "AwaitingConcurrencySlot", SOON, "the queue is held")
-        place.command(sys.executable, "-c", MAINTENANCE)
-        assert place.state(stuck).is_crashed() and "its worker is gone" in place.state(stuck).message
+        # The automation does it in half an hour; this is what an operator does before.
+        place.command("prefect", "--no-prompt", "flow-run", "delete", str(stuck))
         assert place.end_of(following).is_completed()
     place.assert_each_done_once()
 

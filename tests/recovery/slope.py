@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from mmengine.dist import get_rank, get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from regionclip import runtime
 from regionclip.data.datasets.stream import ShuffledStream
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.errors import InputError, Interrupted
@@ -56,14 +59,14 @@ class Slope(BaseModel):
         return {"loss_fit": error.square().mean() / (0 if self.steps_left == 0 else 1) + 1e-9 * self.ballast.sum()}
 
 
-def fit(out: Path, iterations: int, seconds: float = 0.0, bad: int = 0, **more: object) -> Slope:
+def fit(out: Path, iterations: int, seconds: float = 0.0, bad: int = 0, hooks: Sequence[Hook] = ()) -> Slope:
     """Train in ``out``; the first process writes weight.pt."""
     schedule = Schedule(
         iterations=iterations, batch_size=2, optimizer="AdamW", learning_rate=0.1, weight_decay=0.0,
         warmup_iterations=3, milestones=[iterations - 1], clip_gradients=None,
     )  # fmt: skip
-    model, scratch, history = Slope(seconds, bad), out / "scratch", out / "history.jsonl"
-    trained = train(model, Points(), schedule, title="slope", seed=3, scratch=scratch, history=history, **more)
+    model, hooks = Slope(seconds, bad), [HistoryHook(out / "history.jsonl"), *hooks]
+    trained = train(model, Points(), schedule, title="slope", seed=3, scratch=out / "scratch", hooks=hooks)
     if is_main_process():
         torch.save(trained.state_dict(), out / "weight.pt")
     return trained

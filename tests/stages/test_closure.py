@@ -8,13 +8,12 @@ from pathlib import Path
 
 import grimp
 import pytest
-import yaml
 
-from regionclip.params import load_params
-from regionclip.stages.graph import read_stage
+from regionclip.stages.graph import read_graph
 
 ROOT = Path(__file__).parents[2]
-STAGES = [name for name in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"] if not name.startswith("raw")]
+GRAPH = read_graph(ROOT)
+STAGES = list(dict.fromkeys(name.partition("@")[0] for name in GRAPH if not name.startswith("raw")))
 
 # Left out on purpose: what these hold cannot change a result, and changes often.
 LEFT_OUT = {
@@ -24,10 +23,7 @@ LEFT_OUT = {
     "regionclip.runtime": "where a stage runs, which never triggers a rebuild",
     "regionclip.files": "whole files, JSON and sums: what is written is the caller's",
     "regionclip.checkpoints.scratch": "where resumable state lies",
-    "regionclip.stages.runner": "opens and closes a stage",
-    "regionclip.stages.processes": "the same for several processes",
-    "regionclip.stages.graph": "reads dvc.yaml",
-    "regionclip.stages.inputs": "sums the dependencies",
+    "regionclip.artifacts": "paths, which are in dvc.yaml too",
 }
 # Files that a module reads by path, which no import shows.
 READ_BY_PATH = {"regionclip.models.assembly": "regionclip/configs"}
@@ -65,10 +61,8 @@ def closure(stage: str) -> set[str]:
 
 
 def _code(stage: str) -> list[Path]:
-    items = load_params(ROOT / "params.yaml").data.sets
-    stage_is_for_each = "foreach" in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
-    definition = read_stage(stage, items[0] if stage_is_for_each else None, ROOT / "dvc.yaml")
-    return [dep for dep in definition.deps if dep.parts[0] == "regionclip"]
+    definition = next(found for name, found in GRAPH.items() if name.partition("@")[0] == stage)
+    return [Path(dep) for dep in definition.deps if dep.startswith("regionclip/")]
 
 
 def _covers(deps: list[Path], path: Path) -> bool:

@@ -22,7 +22,7 @@ from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params
 from regionclip.regions.store import RegionStore
-from regionclip.stages import processes, pseudo_labels
+from regionclip.stages import pseudo_labels, runner
 from regionclip.text.text_bank import TextBank
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def whole(project: Path) -> str:
 
 
 def _run() -> dict[str, Any]:
-    return pseudo_labels.run(processes._context("pseudo_labels", None))
+    return pseudo_labels.run(runner._untracked("pseudo_labels", None))
 
 
 def _check_end(whole: str) -> None:
@@ -134,10 +134,10 @@ def test_stopped_shard_goes_on_and_the_stage_makes_what_is_missing(
 
     monkeypatch.setattr(pseudo_labels, "label_regions", stopping)
     with pytest.raises(KeyboardInterrupt):
-        processes.label_shard(1, 1)
+        runner.run_shard("pseudo_labels", 1, 1)
     monkeypatch.setattr(pseudo_labels, "label_regions", counting)
-    processes.label_shard(2, 3)
-    processes.label_shard(2, 3)
+    runner.run_shard("pseudo_labels", 2, 3)
+    runner.run_shard("pseudo_labels", 2, 3)
     assert _run()["rejected"] == 1
     assert given == [8, 4]
     _check_end(whole)
@@ -146,5 +146,5 @@ def test_stopped_shard_goes_on_and_the_stage_makes_what_is_missing(
 def test_nothing_to_label_where_the_student_is_imported(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     params = Path("params.yaml").read_text()
     Path("params.yaml").write_text(params.replace("pretrain:\n  weights: null", "pretrain:\n  weights: student"))
-    processes.label_shard(1, 2)
+    runner.run_shard("pseudo_labels", 1, 2)
     assert "pretrain.weights is given" in capsys.readouterr().out and not Path(".scratch").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from regionclip.errors import InputError, Interrupted
 from regionclip.files import read_json
 from regionclip.stages.inputs import read_inputs
 from regionclip.stages.runner import StageContext, run_stage
-from regionclip.tracking.mlflow_run import current_tracker
 
 GRAPH = """
 stages:
@@ -51,7 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> Path
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[StageContext], Any]], None]]:
+def stage(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[StageContext], Any]], None]:
     """A function that puts another function in the place of a stage's ``run``, and runs the stage."""
 
     def run(function: Callable[[StageContext], Any]) -> None:
@@ -60,8 +59,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[Stage
         monkeypatch.setitem(sys.modules, "regionclip.stages.probe", module)
         run_stage("probe", "coco")
 
-    yield run
-    assert current_tracker() is None
+    return run
 
 
 def _last_run(store: str) -> Run:

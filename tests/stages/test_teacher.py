@@ -48,7 +48,7 @@ def test_a_clip_folder_is_taken_as_it_is(clip: ClipFolder, clip_path: Path) -> N
     section = Teacher(source="folder", weights=str(clip_path))
     teacher.run(SimpleNamespace(params=SimpleNamespace(teacher=section), digest="1" * 64))
     imported = ClipFolder.open("artifacts/teacher")
-    assert imported.model_cfg == clip.model_cfg and Path(teacher.HISTORY).read_text() == ""
+    assert imported.model_cfg == clip.model_cfg and teacher.HISTORY.read_text() == ""
     assert all(torch.equal(value, imported.state_dict()[key]) for key, value in clip.state_dict().items())
 
 

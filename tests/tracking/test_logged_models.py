@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from regionclip.tracking.logged_models import checkpoints
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.tracker import track
 
 
 def write(path: str, content: str) -> Path:

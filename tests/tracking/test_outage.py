@@ -16,9 +16,9 @@ from mlflow.entities import Run
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import InputError
 from regionclip.tracking import tracker as tracker_module
-from regionclip.tracking.mlflow_run import track, track_model
+from regionclip.tracking.record import FOLDER
 from regionclip.tracking.store import connect
-from regionclip.tracking.undelivered import FOLDER
+from regionclip.tracking.tracker import track
 
 NOBODY = "http://127.0.0.1:9"  # no server listens there
 
@@ -58,7 +58,7 @@ def test_server_that_comes_back_gets_everything_in_order(server, tmp_path, monke
         tracker.log_metrics({"loss": 2.0}, step=2)
         tracker.log_artifact("report.json")
         Path("report.json").write_text("second")
-        with track_model("clip") as model:
+        with tracker.model_run("clip") as model:
             model.log_metrics({"loss": 0.5}, step=1)
         assert len(list(FOLDER.glob("*.json"))) == 2, "what waits survives a kill of the stage"
         server.start()
@@ -105,7 +105,7 @@ def test_sync_delivers_later_and_only_once(server, tmp_path, monkeypatch, capsys
     with track("later", {"a": 1}, {}, profile="demo", digest="d" * 64) as tracker:
         tracker.log_metrics({"loss": 2.0}, step=1)
         tracker.log_artifact("report.json")
-        with track_model("clip") as model:
+        with tracker.model_run("clip") as model:
             model.log_metrics({"loss": 0.5}, step=1)
     Path("report.json").unlink()
     with pytest.raises(InputError, match=rf"^{NOBODY}: .*MLFLOW_TRACKING_URI"):
@@ -140,7 +140,7 @@ def _deliver_twice(kept: dict[Path, str], capsys: pytest.CaptureFixture[str]) ->
 
 KILLED = """
 import time
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.tracker import track
 with track("killed", {}, {}, profile="demo") as tracker:
     tracker.log_metrics({"loss": 2.0}, step=1)
     print("ready", flush=True)

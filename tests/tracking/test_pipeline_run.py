@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from regionclip.files import write_json
-from regionclip.tracking.mlflow_run import track
 from regionclip.tracking.pipeline_run import StageRecord, finish_pipeline_run, start_pipeline_run, tracking_ui_link
+from regionclip.tracking.record import FOLDER
 from regionclip.tracking.sidecar import write_sidecar
-from regionclip.tracking.undelivered import FOLDER, sync
+from regionclip.tracking.tracker import track
+from regionclip.tracking.undelivered import sync
 
 NOBODY = "http://127.0.0.1:9"  # no server listens there
 SUMMARY = {"profile": "demo", "seed": 1, "split": "val", "seconds": {"data": 9.0}, "teacher": {"image_top1": 0.9}}
@@ -119,6 +120,6 @@ def test_parent_of_a_killed_flow_is_closed_by_the_next(client):
 def test_import_brings_no_torch():
     """Flows import it, and flows run where models do not."""
     program = (
-        "import sys, regionclip.tracking.pipeline_run, regionclip.tracking.promotion; print('torch' in sys.modules)"
+        "import sys, regionclip.tracking.pipeline_run, regionclip.inference.promotion; print('torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "False"

@@ -17,9 +17,10 @@ import mlflow
 import pytest
 from mlflow import MlflowClient
 
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.record import FOLDER
 from regionclip.tracking.store import EXPERIMENT, connect, experiment_id, process_wide, tracking_uri
-from regionclip.tracking.undelivered import FOLDER, sync
+from regionclip.tracking.tracker import track
+from regionclip.tracking.undelivered import sync
 
 MODEL = """
 import mlflow
@@ -164,8 +165,9 @@ def test_experiment_of_the_user_keeps_its_place(template: Path, client: MlflowCl
     """One that somebody made on another disk is not ours to move."""
     place = (tmp_path / "big disk").as_uri()
     client.create_experiment(EXPERIMENT, artifact_location=place)
+    Path("a.json").write_text("{}")
     with track("rpn", {}, {}, profile="demo") as tracker:
-        tracker.log_dict({"a": 1}, "a.json")
+        tracker.log_artifact("a.json")
     assert client.get_run(tracker.run_id).info.artifact_uri.startswith(place)
     assert (tmp_path / "big disk" / tracker.run_id / "artifacts/a.json").exists()
 
@@ -178,7 +180,8 @@ def test_server_and_stages_without_one_share_the_files(server, tmp_path, monkeyp
     for name, uri in (("direct", f"sqlite:///{folder}/mlflow.db"), ("through", server.uri)):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         with track(name, {}, {}, profile="demo") as tracker:
-            tracker.log_dict({"by": name}, "by.json")
+            Path("by.json").write_text(name)
+            tracker.log_artifact("by.json")
         runs[name] = tracker.run_id
     for client in (direct, through):
         for name, run in runs.items():

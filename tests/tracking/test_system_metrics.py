@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from regionclip.tracking import system_metrics
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.tracker import track
 
 
 def test_machine_is_watched_to_the_end_of_the_run(client, monkeypatch):

@@ -17,22 +17,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from regionclip.tracking.mlflow_run import track
-from regionclip.tracking.processes import process_tags
-from regionclip.tracking.undelivered import FOLDER, sync
+from regionclip.tracking.liveness import process_tags
+from regionclip.tracking.record import FOLDER
+from regionclip.tracking.tracker import track
+from regionclip.tracking.undelivered import sync
 
 NOW = int(1000 * time.time())
 HERE = {"host": platform.node(), "process.pid": "999999999", "process.started": "1.00"}
-START = {
-    "kind": "start", "name": "rpn", "experiment": "regionclip", "params": {"a": "1"}, "time": NOW,
-    "tags": {"delivery.id": "a" * 32, "dvc.stage": "rpn"}, "inputs": {"x": {"path": "x", "digest": "d"}},
+START = {"tags": {"delivery.id": "a" * 32, "dvc.stage": "rpn"}, "params": {"a": "1"}, "inputs": {"x": "d"}}
+METRICS = {"step": 1, "values": {"loss": 2.0, "undefined": float("nan")}, "time": NOW}
+MODEL = {"name": "rpn", "tags": {"dvc.md5": "m"}}
+END = {"status": "FINISHED", "tags": {}, "time": NOW}
+KEPT = {
+    "id": "a" * 32, "stage": "rpn", "experiment": "regionclip", "run_id": None, "origin": HERE, "since": NOW,
+    "last": NOW, "start": START, "metrics": [METRICS], "artifacts": [], "models": [MODEL], "end": END,
 }  # fmt: skip
-METRICS = {"kind": "metrics", "step": 1, "values": {"loss": 2.0, "undefined": float("nan")}, "time": NOW}
-DICT = {"kind": "dict", "file": "a.json", "values": {"a": [1]}, "time": NOW}
-MODEL = {"kind": "model", "values": {"name": "rpn", "tags": {"dvc.md5": "m"}}, "time": NOW}
-FINISH = {"kind": "finish", "status": "FINISHED", "tags": {}, "time": NOW}
-RECORDS = [START, METRICS, DICT, MODEL, FINISH]
-KEPT = {"stage": "rpn", "run_id": None, "origin": HERE, "since": NOW, "records": RECORDS}
+OPENED = KEPT | {"start": None, "models": []}
 
 
 def keep(content: Any, name: str = "rpn-1.json") -> Path:
@@ -53,17 +53,15 @@ BROKEN = {
     "empty": "",
     "nested": "[" * 100_000,
     "list": [],
-    "no records": KEPT | {"records": []},
-    "records of no kind": KEPT | {"records": [{"time": 1}]},
-    "of a strange kind": KEPT | {"records": [START, {"kind": "find", "time": NOW}]},
-    "metrics without values": KEPT | {"records": [START, {"kind": "metrics", "step": 1, "time": NOW}]},
-    "metrics that are text": KEPT | {"records": [START, METRICS | {"values": {"loss": "low"}}]},
-    "huge time": KEPT | {"records": [START | {"time": 10**30}]},
+    "of a strange kind": KEPT | {"find": [METRICS]},
+    "metrics without values": KEPT | {"metrics": [{"step": 1, "time": NOW}]},
+    "metrics that are text": KEPT | {"metrics": [METRICS | {"values": {"loss": "low"}}]},
+    "huge time": KEPT | {"since": 10**30},
     "huge number": '{"since": ' + "9" * 5000 + "}",
     "half a letter": json.dumps(KEPT | {"stage": "\ud83d"}),
-    "no start": KEPT | {"records": [METRICS, FINISH]},
-    "start without an id": KEPT | {"records": [START | {"tags": {}}]},
-    "strange status": KEPT | {"records": [START, FINISH | {"status": "DONE"}]},
+    "no start": KEPT | {"start": None},
+    "no id": KEPT | {"id": ""},
+    "strange status": KEPT | {"end": END | {"status": "DONE"}},
     "key missing": {key: value for key, value in KEPT.items() if key != "origin"},
 }
 
@@ -122,7 +120,7 @@ def test_any_shape_ends_in_one_of_four_ways(client, where: tuple, value: Any, dr
 
 def test_file_that_is_no_more_holds_nothing_up(client) -> None:
     """Where somebody has cleared away the copy of an artifact, the rest of the record is delivered."""
-    keep(KEPT | {"records": [START, {"kind": "artifact", "path": "no/such", "time": NOW}, FINISH]})
+    keep(KEPT | {"artifacts": ["no/such"]})
     (done,) = sync()
     assert done.outcome == "delivered" and done.refused == ("artifact: no/such is there no more",)
 
@@ -142,7 +140,7 @@ def test_deleted_experiment_gives_a_mend_that_helps(client) -> None:
     experiment = client.get_run(tracker.run_id).info.experiment_id
     client.delete_experiment(experiment)
     keep(KEPT)
-    keep(KEPT | {"run_id": tracker.run_id, "records": [METRICS, FINISH]}, "rpn-2.json")
+    keep(OPENED | {"run_id": tracker.run_id}, "rpn-2.json")
     with track("teacher", {}, {}, profile="demo"):
         pass
     waiting = list(sync())
@@ -165,7 +163,7 @@ def test_deleted_run_gives_a_mend_that_helps(client) -> None:
     follow(waits.error.mend)
     assert [synced.outcome for synced in sync()] == ["delivered"]
     assert client.get_run(tracker.run_id).info.status == "FINISHED"
-    keep(KEPT | {"run_id": "f" * 32, "records": [METRICS, FINISH]})
+    keep(OPENED | {"run_id": "f" * 32})
     (unknown,) = sync()
     assert unknown.outcome == "waits" and f"there is no run {'f' * 32}" in str(unknown.error)
 
@@ -174,17 +172,16 @@ def test_stage_of_another_host_is_gone_after_a_day_of_silence(client) -> None:
     """Nobody here can see its process, and pods never have a name twice."""
     day = 86_400_000
     for age, outcome in ((day // 2, "in use"), (2 * day, "delivered")):
-        records = [START | {"time": NOW - age}, METRICS | {"time": NOW - age}]
-        keep(KEPT | {"origin": HERE | {"host": "worker-5d9-x7"}, "records": records})
+        keep(KEPT | {"origin": HERE | {"host": "worker-5d9-x7"}, "since": NOW - age, "last": NOW - age, "end": None})
         assert [synced.outcome for synced in sync()] == [outcome]
     assert runs(client) == ["KILLED"]
-    keep(KEPT | {"origin": {"host": platform.node(), **process_tags()}, "records": [START]})
+    keep(KEPT | {"origin": {"host": platform.node(), **process_tags()}, "end": None})
     assert [synced.outcome for synced in sync()] == ["in use"]
 
 
 def test_record_that_cannot_be_written_stops_no_stage(client, monkeypatch, caplog) -> None:
     """Half a surrogate pair in a record, where MLflow is away."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with track("rpn", {}, {}, profile="demo") as tracker:
-        tracker.log_dict({"class": "\ud83d"}, "a.json")
+    with track("rpn", {"class": "\ud83d"}, {}, profile="demo"):
+        pass
     assert "cannot be kept" in caplog.text

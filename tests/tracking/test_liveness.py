@@ -9,13 +9,13 @@ import subprocess
 import sys
 import time
 
-from regionclip.tracking.mlflow_run import track
-from regionclip.tracking.processes import is_gone, process_tags
+from regionclip.tracking.liveness import is_gone, process_tags
+from regionclip.tracking.tracker import track
 
 KILLED = """
 import os, signal
-from regionclip.tracking.mlflow_run import track, track_model
-with track("finetune@coco", {}, {}, profile="demo") as tracker, track_model("clip"):
+from regionclip.tracking.tracker import track
+with track("finetune@coco", {}, {}, profile="demo") as tracker, tracker.model_run("clip"):
     print(tracker.run_id, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -23,7 +23,7 @@ with track("finetune@coco", {}, {}, profile="demo") as tracker, track_model("cli
 # The child of this one prints its tags and ends before anybody asks for its end.
 ZOMBIE = """
 import json, os, time
-from regionclip.tracking.processes import process_tags
+from regionclip.tracking.liveness import process_tags
 if os.fork() == 0:
     print(json.dumps(process_tags()), flush=True)
     os._exit(0)

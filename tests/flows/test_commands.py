@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import processes
+from flows import commands
 from flows.stage_runs import exit_code
 from flows.supervise import INTERRUPTED
 
@@ -55,13 +55,13 @@ def alive(pid: int) -> bool:
 
 
 def run(folder: Path, *command: str, lock: str = "a") -> tuple[int, list[str]]:
-    return processes.run(command, root=folder, lock=lock, settings={"WORD": "hello"}, log=lambda line: None)
+    return commands.run(command, root=folder, lock=lock, settings={"WORD": "hello"}, log=lambda line: None)
 
 
 def test_output_comes_line_by_line_with_exit_code_and_settings(tmp_path: Path) -> None:
     seen: list[tuple[float, str]] = []
     program = "import os, sys, time; print(os.environ['WORD']); time.sleep(0.5); print(os.getcwd()); sys.exit(7)"
-    code, tail = processes.run(
+    code, tail = commands.run(
         [sys.executable, "-c", program],
         root=tmp_path,
         lock="a",
@@ -76,7 +76,7 @@ def test_output_comes_line_by_line_with_exit_code_and_settings(tmp_path: Path) -
 def _nothing_is_stopping() -> Iterator[None]:
     """A test that fails while commands are being stopped does not take the next ones along."""
     yield
-    processes.stopping.clear()
+    commands.stopping.clear()
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
@@ -93,7 +93,7 @@ def test_interrupt_reaches_the_stage_and_its_exit_code_comes_back(
         ended.append(run(training, *command))
 
     thread = threading.Thread(target=work)
-    with pytest.raises(RuntimeError, match="terminated"), processes.stopped_together():
+    with pytest.raises(RuntimeError, match="terminated"), commands.stopped_together():
         thread.start()
         wait_for((training / "pid").exists)
         raise RuntimeError("terminated")
@@ -103,15 +103,15 @@ def test_interrupt_reaches_the_stage_and_its_exit_code_comes_back(
     assert code == 255 and exit_code(tail) == INTERRUPTED, tail
     with pytest.raises(RuntimeError, match="being stopped"):
         run(training, *command)
-    with processes.stopped_together():
+    with commands.stopped_together():
         assert run(training, "true")[0] == 0
 
 
 def test_a_killed_flow_takes_its_stage_along_and_a_retry_waits_for_it(training: Path) -> None:
     starter = f"""
 from pathlib import Path
-from flows import processes
-processes.run(["dvc", "repro", "-s", "a"], root=Path({str(training)!r}), lock="a", settings={{}}, log=print)
+from flows import commands
+commands.run(["dvc", "repro", "-s", "a"], root=Path({str(training)!r}), lock="a", settings={{}}, log=print)
 """
     root = Path(__file__).parents[2]
     flow = subprocess.Popen([sys.executable, "-c", starter], cwd=root, stdout=subprocess.DEVNULL)
@@ -127,10 +127,10 @@ def test_a_second_pipeline_waits_for_the_checkout(tmp_path: Path) -> None:
     waiting, order = threading.Event(), []
 
     def second() -> None:
-        with processes.alone_in(tmp_path, lambda line: waiting.set()):
+        with commands.alone_in(tmp_path, lambda line: waiting.set()):
             order.append("second")
 
-    with processes.alone_in(tmp_path, lambda line: None):
+    with commands.alone_in(tmp_path, lambda line: None):
         thread = threading.Thread(target=second)
         thread.start()
         assert waiting.wait(10)
@@ -170,9 +170,9 @@ def test_a_checkout_is_held_until_what_a_killed_run_left_has_ended(tmp_path: Pat
         "except KeyboardInterrupt:\n    time.sleep(2)\n    pathlib.Path('ended').touch()\n"
     )
     run = (
-        "import sys\nfrom pathlib import Path\nfrom flows import processes\nroot = Path(sys.argv[1])\n"
-        "with processes.alone_in(root, print):\n"
-        "    processes.run([sys.executable, '-c', sys.argv[2]], root=root, lock='a', settings={}, log=print)\n"
+        "import sys\nfrom pathlib import Path\nfrom flows import commands\nroot = Path(sys.argv[1])\n"
+        "with commands.alone_in(root, print):\n"
+        "    commands.run([sys.executable, '-c', sys.argv[2]], root=root, lock='a', settings={}, log=print)\n"
     )
     killed = subprocess.Popen([sys.executable, "-c", run, str(tmp_path), command], cwd=Path(__file__).parents[2])
     while not (tmp_path / "began").exists():
@@ -181,5 +181,5 @@ def test_a_checkout_is_held_until_what_a_killed_run_left_has_ended(tmp_path: Pat
     killed.kill()
     killed.wait()
     said: list[str] = []
-    with processes.alone_in(tmp_path, said.append):
+    with commands.alone_in(tmp_path, said.append):
         assert (tmp_path / "ended").exists() and "Waiting for another pipeline run" in said[0]

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 
 from regionclip.errors import InputError
-from regionclip.tracking.promotion import TOLERANCE, decide, promote
-from regionclip.tracking.registry import CANDIDATE, CHAMPION
+from regionclip.inference.promotion import CANDIDATE, CHAMPION, TOLERANCE, decide, promote
 
 SAME = {"protocol": "COCO box AP", "split": "val", "data.md5": "d.dir"}
 CHAMPION_TAGS = SAME | {"ap50_novel": "0.5", "ap50_base": "0.6", "ap50_all": "0.57", "ap": "0.3"}
@@ -138,7 +137,7 @@ def test_absent_candidate_says_how_to_make_one(client, candidate: str | None) ->
 PROMOTER = """
 import random, sys, time
 from pathlib import Path
-from regionclip.tracking import promotion
+from regionclip.inference import promotion
 
 number, seed = int(sys.argv[1]), int(sys.argv[2])
 made, pause = promotion.connect, random.Random(seed)

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 
 from regionclip.errors import Interrupted
 from regionclip.files import read_json
-from regionclip.tracking.mlflow_run import current_tracker, track, track_model
 from regionclip.tracking.store import tracking_uri
+from regionclip.tracking.tracker import track
 
 PARAMS = {"rpn": {"schedule": {"milestones": [3, 4], "lr": 0.1}, "names": "x" * 900}, "seed": 0}
 
@@ -31,13 +31,11 @@ def test_run_has_params_tags_inputs_metrics_and_artifacts(client, tmp_path):
     (tmp_path / "data" / "a.txt").write_text("a")
     inputs = {"data": f"{'a' * 32}.dir"}
     with track("finetune@coco", PARAMS, inputs, profile="demo", digest="d" * 64) as tracker:
-        assert current_tracker() is tracker
         tracker.log_metrics({"coco": {"ap@50": 0.5, "undefined": None, "name": "x"}}, step=3)
         tracker.log_metrics({"loss": 2.0}, step=1)
         tracker.log_metrics({"loss": 1.0}, step=2)
         tracker.log_artifact("data/a.txt")
         tracker.log_artifact("data")
-        tracker.log_dict({"b": 1}, "b.json")
     (run,) = runs(client)
     assert (run.info.run_id, run.info.run_name, run.info.status) == (tracker.run_id, "finetune@coco", "FINISHED")
     assert run.data.params["rpn.schedule.milestones"] == "[3, 4]" and run.data.params["rpn.schedule.lr"] == "0.1"
@@ -56,8 +54,8 @@ def test_run_has_params_tags_inputs_metrics_and_artifacts(client, tmp_path):
         path.relative_to(tmp_path / "mlruns/artifacts" / tracker.run_id / "artifacts").as_posix()
         for path in (tmp_path / "mlruns/artifacts").rglob("*.*")
     }
-    assert files == {"a.txt", "data/a.txt", "b.json"}
-    assert current_tracker() is None and not (tmp_path / "mlruns/undelivered").exists()
+    assert files == {"a.txt", "data/a.txt"}
+    assert not (tmp_path / "mlruns/undelivered").exists()
 
 
 @pytest.mark.parametrize(
@@ -75,8 +73,7 @@ def test_parent_run(client, monkeypatch):
     with track("pipeline", {}, {}, profile="demo") as parent:
         monkeypatch.setenv("REGIONCLIP_PARENT_RUN_ID", parent.run_id)
         with track("rpn", {}, {}, profile="demo") as child:
-            assert current_tracker() is child
-        assert current_tracker() is parent
+            pass
     found, other = client.get_run(child.run_id), client.get_run(parent.run_id)
     assert (
         found.data.tags["mlflow.parentRunId"] == parent.run_id and found.info.experiment_id == other.info.experiment_id
@@ -97,12 +94,12 @@ def test_stage_goes_on_without_mlflow(client, tmp_path, monkeypatch, caplog, uri
     (file,) = (tmp_path / "mlruns/undelivered").iterdir()
     kept = read_json(file)
     assert file.name.startswith("finetune_coco-") and kept["stage"] == "finetune@coco"
-    assert [record["kind"] for record in kept["records"]] == ["start", "metrics", "finish"]
-    assert kept["records"][1].items() >= {"step": 1, "values": {"loss": 2.0}}.items()
+    assert kept["start"]["params"] == {"a": "1"} and kept["end"]["status"] == "FINISHED"
+    assert [(part["step"], part["values"]) for part in kept["metrics"]] == [(1, {"loss": 2.0})]
 
 
 PROGRAM = """
-from regionclip.tracking.mlflow_run import track
+from regionclip.tracking.tracker import track
 with track("rpn", {}, {}, profile="demo") as tracker:
     for step in range(40):
         tracker.log_metrics({"loss": step}, step)
@@ -152,10 +149,8 @@ def test_models_of_a_stage_are_child_runs_with_the_same_metric_names(client):
     """What a stage does with CLIP and with RegionCLIP can be compared, and is found below the stage's run."""
     with track("evaluate@coco", {}, {}, profile="demo") as stage:
         for model, value in (("clip", 0.25), ("regionclip", 0.5)):
-            with track_model(model) as run:
-                assert current_tracker() is run
+            with stage.model_run(model) as run:
                 run.log_metrics({"ap50_novel": value})
-        assert current_tracker() is stage
     children = {run.data.tags["model"]: run for run in runs(client) if "model" in run.data.tags}
     assert {name: run.data.metrics["ap50_novel"] for name, run in children.items()} == {"clip": 0.25, "regionclip": 0.5}
     for run in children.values():
@@ -166,14 +161,8 @@ def test_models_of_a_stage_are_child_runs_with_the_same_metric_names(client):
 def test_models_of_an_unreachable_store_are_kept_beside_the_stage(client, monkeypatch):
     """Without MLflow a child is not tried again: its record is kept as the stage's is."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/no/such/place.db")
-    with track("evaluate@coco", {}, {}, profile="demo"), track_model("clip") as run:
+    with track("evaluate@coco", {}, {}, profile="demo") as stage, stage.model_run("clip") as run:
         run.log_metrics({"ap50_novel": 0.25})
     kept = sorted(path.name for path in Path("mlruns/undelivered").iterdir())
     assert len(kept) == 2 and kept[1].startswith("evaluate_coco_clip-")
     assert run.run_id is None
-
-
-def test_models_need_a_stage():
-    """A child run without a stage's run is a mistake of the programmer."""
-    with pytest.raises(RuntimeError, match="inside"), track_model("clip"):
-        pass

@@ -1,39 +1,40 @@
-"""MLflowHook: losses and learning rate of a training, as a history file and as metrics of the stage's MLflow run."""
+"""HistoryHook: losses and learning rate of a training, as a file of lines and as metrics of the run it is handed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
-from regionclip.tracking.mlflow_run import current_tracker
 
-_POINTS = 200  # of a learning curve, unless an interval is given
+if TYPE_CHECKING:
+    from regionclip.tracking.tracker import Tracker
+
+POINTS = 200  # of a learning curve
 
 
-@HOOKS.register_module()
-class MLflowHook(Hook):
-    """Log the mean of each loss over ``interval`` iterations, and the learning rate; on rank 0 only.
+class HistoryHook(Hook):
+    """Log the mean of each loss over a 200th of the training, and the learning rate; on rank 0 only.
 
     While the training runs, the run also gets the use of CPU, memory and GPU.
 
     The history grows in the runner's work folder, so that a resumed training has the whole of it, and is put in its
-    place at the end. The MLflow run is that of `current_tracker`; without one only the file is written.
+    place at the end.
 
     Args:
         history: JSON Lines file to write: ``{"step": 10, "lr": 0.1, "loss": 2.5, ...}``.
-        interval: Iterations between two lines; None gives about 200 lines a training.
+        tracker: The MLflow run that gets the same numbers; None writes the file only.
     """
 
-    def __init__(self, history: str | Path, interval: int | None = None) -> None:
-        self.history, self.interval = Path(history), interval
+    def __init__(self, history: str | Path, tracker: Tracker | None = None) -> None:
+        self.history = Path(history)
+        self._tracker = tracker
         self._sums: dict[str, torch.Tensor] = {}
         self._count = 0
 
@@ -41,15 +42,15 @@ class MLflowHook(Hook):
         """Take up the history of the training that is resumed, and log it to this stage's run."""
         if runner.rank != 0:
             return
-        self.interval = self.interval or max(1, runner.max_iters // _POINTS)
+        self._interval = max(1, runner.max_iters // POINTS)
         self._growing = Path(runner.work_dir) / "history.jsonl"
         kept = _lines_until(self._growing, runner.iter)
         with atomic_path(self._growing) as beside:
             beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
         for line in kept:
             self._track(line)
-        if tracker := current_tracker():
-            tracker.watch_system()
+        if self._tracker is not None:
+            self._tracker.watch_system()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -62,7 +63,7 @@ class MLflowHook(Hook):
             self._sums[name] = value + self._sums[name].to(value.device) if name in self._sums else value
         self._count += 1
         step = runner.iter + 1
-        if step % self.interval and step != runner.max_iters:
+        if step % self._interval and step != runner.max_iters:
             return
         rates = [rate for group in runner.optim_wrapper.get_lr().values() for rate in group]
         line = {
@@ -92,11 +93,15 @@ class MLflowHook(Hook):
                 beside.write_bytes(self._growing.read_bytes())
 
     def _track(self, line: dict[str, float]) -> None:
-        tracker = current_tracker()
-        if tracker is not None:
-            tracker.log_metrics(
-                {"train": {name: value for name, value in line.items() if name != "step"}}, int(line["step"])
-            )
+        if self._tracker is not None:
+            values = {name: value for name, value in line.items() if name != "step"}
+            self._tracker.log_metrics({"train": values}, int(line["step"]))
+
+
+def leave_empty(history: Path) -> None:
+    """Write an empty learning curve, because DVC wants the file and nothing was trained."""
+    with atomic_path(history) as beside:
+        beside.touch()
 
 
 def _lines_until(path: Path, step: int) -> list[dict[str, float]]:

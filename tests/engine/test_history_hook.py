@@ -1,8 +1,9 @@
-"""Losses go to the history file and to the stage's MLflow run, also over an interruption."""
+"""Losses go to the history file and to the run that the hook was handed, also over an interruption."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.engine import history_hook
+from regionclip.engine.history_hook import HistoryHook
 from regionclip.errors import InputError
-from regionclip.tracking.hook import MLflowHook
-from regionclip.tracking.mlflow_run import track
 
 
 class Countdown(BaseModel):
@@ -30,7 +31,23 @@ class Countdown(BaseModel):
         return {"loss_a": 0 * self.weight.sum() + 8 - self.seen.sum(), "loss_b": torch.tensor(3.0)}
 
 
-def train(folder: Path, iterations: int, name: str, history: Path, interval: int | None) -> None:
+class Recorder:
+    """Stands in for the stage's run: keeps what it is told, by step."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, Mapping[str, float]]] = []
+        self.watched = 0
+
+    def watch_system(self) -> None:
+        """Count the calls."""
+        self.watched += 1
+
+    def log_metrics(self, values: Mapping[str, Mapping[str, float]], step: int) -> None:
+        """Keep a line."""
+        self.told.append((step, values["train"]))
+
+
+def train(folder: Path, iterations: int, name: str, history: Path, tracker: Recorder | None = None) -> None:
     """Train up to an iteration with a checkpoint every third, going on from the last one."""
     register_safe_loader()
     Runner(
@@ -42,7 +59,7 @@ def train(folder: Path, iterations: int, name: str, history: Path, interval: int
             "checkpoint": {"type": "CheckpointHook", "interval": 3, "by_epoch": False, "save_last": False},
             "logger": None,
         },
-        custom_hooks=[MLflowHook(history, interval)],
+        custom_hooks=[HistoryHook(history, tracker)],
     ).train()  # fmt: skip
 
 
@@ -51,9 +68,10 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_means_over_the_interval(tmp_path):
+def test_means_over_the_interval(tmp_path, monkeypatch):
     """Losses 10, 9, 8, 7, 6: means over two are 9.5 and 7.5, and the last line has the one that is left."""
-    train(tmp_path / "work", 5, "means", tmp_path / "h.jsonl", 2)
+    monkeypatch.setattr(history_hook, "POINTS", 2)
+    train(tmp_path / "work", 5, "means", tmp_path / "h.jsonl")
     wanted = [
         {"step": step, "lr": 0.5, "loss": loss, "loss_a": loss - 3, "loss_b": 3.0}
         for step, loss in ((2, 9.5), (4, 7.5), (5, 6))
@@ -61,43 +79,33 @@ def test_means_over_the_interval(tmp_path):
     assert lines(tmp_path / "h.jsonl") == wanted
 
 
-def test_resumed_training_has_the_whole_history(tmp_path, client):
-    """Stopped after 4 of 6 and resumed from 3, file and MLflow run have each step once, with a torn line mended."""
-    train(tmp_path / "work", 4, "first", tmp_path / "h.jsonl", None)
+def test_resumed_training_has_the_whole_history(tmp_path):
+    """Stopped after 4 of 6 and resumed from 3, file and new run have each step once, with a torn line mended; the run
+    that gets the losses is the one that watches the machine."""
+    train(tmp_path / "work", 4, "first", tmp_path / "h.jsonl")
+    run = Recorder()
     with (tmp_path / "work" / "history.jsonl").open("a") as file:
         file.write('{"step": 5, "lo')
-    with track("pretrain", {}, {}, profile="demo") as tracker:
-        train(tmp_path / "work", 6, "second", tmp_path / "h.jsonl", None)
+    train(tmp_path / "work", 6, "second", tmp_path / "h.jsonl", run)
     steps = [(line["step"], line["loss"]) for line in lines(tmp_path / "h.jsonl")]
     assert steps == [(1, 10), (2, 9), (3, 8), (4, 7), (5, 6), (6, 5)]
-    assert [(m.step, m.value) for m in client.get_metric_history(tracker.run_id, "train/loss")] == steps
-    assert client.get_metric_history(tracker.run_id, "train/lr")[0].value == 0.5
+    assert [(step, values["loss"]) for step, values in run.told] == steps
+    assert run.told[0][1]["lr"] == 0.5 and "step" not in run.told[0][1] and run.watched == 1
 
 
-def test_a_line_goes_on_over_an_interruption(tmp_path):
+def test_a_line_goes_on_over_an_interruption(tmp_path, monkeypatch):
     """Resumed from 3, within the second line of two iterations: its mean is that of both, 8 and 7."""
-    train(tmp_path / "work", 4, "stopped", tmp_path / "h.jsonl", 2)
-    train(tmp_path / "work", 4, "resumed", tmp_path / "h.jsonl", 2)
+    monkeypatch.setattr(history_hook, "POINTS", 2)
+    train(tmp_path / "work", 4, "stopped", tmp_path / "h.jsonl")
+    train(tmp_path / "work", 4, "resumed", tmp_path / "h.jsonl")
     assert [(line["step"], line["loss"]) for line in lines(tmp_path / "h.jsonl")] == [(2, 9.5), (4, 7.5)]
 
 
 def test_broken_history_is_named(tmp_path):
     """A line in the middle that is not JSON stops the training with its number."""
-    train(tmp_path / "work", 3, "one", tmp_path / "h.jsonl", 1)
+    train(tmp_path / "work", 3, "one", tmp_path / "h.jsonl")
     growing = tmp_path / "work" / "history.jsonl"
     growing.write_text("{}x\n" + growing.read_text())
     with pytest.raises(InputError, match="not JSON") as caught:
-        train(tmp_path / "work", 4, "two", tmp_path / "h.jsonl", 1)
+        train(tmp_path / "work", 4, "two", tmp_path / "h.jsonl")
     assert caught.value.record == "line 1"
-
-
-def test_a_training_watches_the_machine(tmp_path, client, monkeypatch):
-    """The run that receives the losses is the one that receives the use of the machine."""
-    watched = []
-    monkeypatch.setattr(
-        "regionclip.tracking.tracker.SystemMetrics.restart", lambda self, run_id: watched.append(run_id)
-    )
-    with track("rpn", {}, {}, profile="demo") as tracker:
-        assert watched == [], "a stage that does not train is not watched"
-        train(tmp_path / "work", 2, "watched", tmp_path / "h.jsonl", None)
-    assert watched == [tracker.run_id]

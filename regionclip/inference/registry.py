@@ -9,12 +9,16 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from regionclip import artifacts
+from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
 from regionclip.files import read_json
+from regionclip.inference.files import workspace_files, write_bundle
+from regionclip.inference.promotion import CANDIDATE, NUMBERS, model_name
 from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
@@ -31,22 +35,10 @@ from regionclip.tracking.store import (
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-Dataset = Literal["coco", "lvis"]
-
-CANDIDATE, CHAMPION = "candidate", "champion"
-NUMBERS: dict[str, tuple[str, ...]] = {
-    "coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"),
-    "lvis": ("apr", "apc", "apf", "ap"),
-}
-_PYFUNC = Path(__file__).parents[1] / "inference" / "pyfunc_model.py"
+_PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 
 
-def model_name(dataset: Dataset) -> str:
-    """Return the registered model's name."""
-    return f"regionclip-{dataset}"
-
-
-def register(dataset: Dataset, root: Path, run_id: str | None) -> ModelVersion:
+def register(dataset: DatasetName, root: Path, run_id: str | None) -> ModelVersion:
     """Put the detector that a workspace holds, trained from RegionCLIP, into the registry as the candidate.
 
     Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin.
@@ -76,13 +68,11 @@ def register(dataset: Dataset, root: Path, run_id: str | None) -> ModelVersion:
 
 
 def _log(
-    uri: str, dataset: Dataset, root: Path, run_id: str | None, tags: dict[str, str], numbers: dict[str, float]
+    uri: str, dataset: DatasetName, root: Path, run_id: str | None, tags: dict[str, str], numbers: dict[str, float]
 ) -> ModelVersion:
     client, name = connect(uri), model_name(dataset)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
-
-    from regionclip.inference.files import workspace_files, write_bundle
 
     experiment = experiment_id(client, EXPERIMENT, uri)
     of_run = {**origin_tags(), **tags, "kind": "register"}
@@ -151,10 +141,10 @@ def _first_change(changes: Any, name: str = "") -> str | None:
     return None if changes in ("deleted", "not in cache") else f"{name} {changes}".strip()
 
 
-def _origin(dataset: Dataset, root: Path, params: Params) -> dict[str, str]:
+def _origin(dataset: DatasetName, root: Path, params: Params) -> dict[str, str]:
     lock = (root / "dvc.lock").read_bytes()
     deps = {dep["path"]: dep["md5"] for dep in yaml.safe_load(lock)["stages"][f"evaluate@{dataset}"]["deps"]}
-    runs = {stage: sidecar["run_id"] for stage, sidecar in read_sidecars(root / "artifacts/runs").items()}
+    runs = {stage: sidecar["run_id"] for stage, sidecar in read_sidecars(root / artifacts.SIDECARS).items()}
     made_by = {
         f"{stage}.run_id": run
         for stage in ("pretrain", "finetune", "evaluate")
@@ -174,9 +164,9 @@ def _origin(dataset: Dataset, root: Path, params: Params) -> dict[str, str]:
     }
 
 
-def _numbers(dataset: Dataset, root: Path) -> dict[str, float]:
+def _numbers(dataset: DatasetName, root: Path) -> dict[str, float]:
     """Return the protocol's numbers; one that is not defined is left out."""
-    measured, file = _measured(dataset, root), _metrics_file(dataset, root)
+    measured, file = _measured(dataset, root), root / artifacts.metrics(f"evaluate@{dataset}")
     numbers = {key: measured[key] for key in NUMBERS[dataset] if measured.get(key) is not None}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -185,15 +175,11 @@ def _numbers(dataset: Dataset, root: Path) -> dict[str, float]:
     return {key: float(value) for key, value in numbers.items()}
 
 
-def _measured(dataset: Dataset, root: Path) -> dict[str, Any]:
-    file = _metrics_file(dataset, root)
+def _measured(dataset: DatasetName, root: Path) -> dict[str, Any]:
+    file = root / artifacts.metrics(f"evaluate@{dataset}")
     metrics = read_json(file)
     measured = metrics.get("regionclip") if isinstance(metrics, dict) else None
     if not isinstance(measured, dict) or not isinstance(measured.get("protocol"), str):
         mend = f"run `dvc repro evaluate@{dataset}`"
         raise InputError("there are no numbers of RegionCLIP", file=file, key="regionclip", mend=mend)
     return measured
-
-
-def _metrics_file(dataset: Dataset, root: Path) -> Path:
-    return root / "reports/metrics" / f"evaluate_{dataset}.json"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-@HOOKS.register_module()
 class ProgressHook(Hook):
     """Show iterations done, time left and the last loss.
 

@@ -6,13 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
-from regionclip.tracking.registry import CANDIDATE, CHAMPION, NUMBERS, Dataset, model_name
 from regionclip.tracking.store import connect, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+NUMBERS: dict[str, tuple[str, ...]] = {
+    "coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"),
+    "lvis": ("apr", "apc", "apf", "ap"),
+}
+"""Data set to the numbers of its protocol that a version is tagged with."""
 
 TOLERANCE = 0.01
 """By how much, of 1, the number that is to be kept may be lower: less than seeds differ."""
@@ -57,7 +64,12 @@ class Comparison:
     numbers: dict[str, tuple[str, str]]
 
 
-def decide(dataset: Dataset, candidate: Tags, champion: Tags | None) -> Decision:
+def model_name(dataset: DatasetName) -> str:
+    """Return the registered model's name."""
+    return f"regionclip-{dataset}"
+
+
+def decide(dataset: DatasetName, candidate: Tags, champion: Tags | None) -> Decision:
     """Decide by the tags of two versions (see `register`); nothing is looked up and nothing is changed.
 
     COCO: AP50 of novel classes must be higher, and AP50 of base classes at most `TOLERANCE` lower. LVIS: AP of rare
@@ -105,7 +117,7 @@ def _no_number(tags: Tags, *names: str) -> str | None:
     return None
 
 
-def promote(dataset: Dataset, candidate: str | None = None) -> Comparison:
+def promote(dataset: DatasetName, candidate: str | None = None) -> Comparison:
     """Make a candidate the champion if `decide` says so; say what was decided as tags of its version.
 
     Of promotions at the same time the best one stays: each says what it is about to do before it moves the alias, and
@@ -121,7 +133,8 @@ def promote(dataset: Dataset, candidate: str | None = None) -> Comparison:
     client, name = connect(tracking_uri()), model_name(dataset)
     ours = _candidate(client, dataset, candidate)
     # Looked up before the champion: one that ends in between is looked at once more, rather than not at all.
-    ended = {version.version for version in _versions(client, name) if version.tags.get(_TAG) == _PROMOTED}
+    versions = all_versions(client, f"name = '{name}'")
+    ended = {version.version for version in versions if version.tags.get(_TAG) == _PROMOTED}
     theirs = _champion(client, name)
     if theirs is not None and theirs.version == ours.version:
         decision = Decision(False, "it is the champion already")
@@ -139,7 +152,7 @@ def promote(dataset: Dataset, candidate: str | None = None) -> Comparison:
     return Comparison(name, str(ours.version), str(theirs.version) if theirs else None, decision, numbers)
 
 
-def _candidate(client: MlflowClient, dataset: Dataset, version: str | None) -> ModelVersion:
+def _candidate(client: MlflowClient, dataset: DatasetName, version: str | None) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     name = model_name(dataset)
@@ -159,11 +172,12 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
 
 
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    page = client.search_model_versions(f"name = '{name}'")
+def all_versions(client: MlflowClient, wanted: str | None = None) -> list[ModelVersion]:
+    """Return the versions of registered models that fit a filter of MLflow."""
+    page = client.search_model_versions(wanted)
     found = list(page)
     while page.token:
-        page = client.search_model_versions(f"name = '{name}'", page_token=page.token)
+        page = client.search_model_versions(wanted, page_token=page.token)
         found += page
     return found
 
@@ -175,14 +189,14 @@ def _say(client: MlflowClient, ours: ModelVersion, what: str, why: Decision, the
         client.set_model_version_tag(ours.name, ours.version, key, value)
 
 
-def _settle(client: MlflowClient, dataset: Dataset, ours: ModelVersion, ended: set[str]) -> ModelVersion:
+def _settle(client: MlflowClient, dataset: DatasetName, ours: ModelVersion, ended: set[str]) -> ModelVersion:
     """Leave the alias with the best of those promoted meanwhile, and return it.
 
     Each says that it moves the alias before it does. So whoever moves it last finds all the others here.
     """
     while True:
         best = ours
-        for other in _versions(client, ours.name):
+        for other in all_versions(client, f"name = '{ours.name}'"):
             told = other.tags.get(_TAG)
             meanwhile = told == _MOVING or (told == _PROMOTED and other.version not in ended)
             if meanwhile and other.version != best.version and decide(dataset, other.tags, best.tags).promoted:

@@ -1,0 +1,60 @@
+"""Every path of the pipeline's files, from the folder that holds dvc.yaml; a test compares them with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")
+PAIRS = DATA / "pairs"
+SCENES_MANIFEST = DATA / "scenes/manifest.json"
+SCENES_TRUTH = DATA / "scenes_truth/instances.json"
+DATA_REJECTED = DATA / "rejected"
+
+RAW = Path("artifacts/raw")
+CONCEPTS = Path("artifacts/concepts")
+CONCEPT_POOL = CONCEPTS / "concepts.csv"
+TEACHER = Path("artifacts/teacher")
+TEXT_BANKS = Path("artifacts/text_bank")
+CONCEPT_BANK = TEXT_BANKS / "concepts.safetensors"
+RPN = Path("artifacts/rpn/rpn.pth")
+PROPOSALS = Path("artifacts/proposals")
+PSEUDO_LABELS = Path("artifacts/pseudo_labels")
+PRETRAINED = Path("artifacts/pretrain")
+FINETUNED = Path("artifacts/finetune")
+DETECTIONS = Path("artifacts/evaluate")
+HISTORIES = Path("artifacts/history")
+SIDECARS = Path("artifacts/runs")
+
+REPORTS = Path("reports")
+CHECKS = REPORTS / "checks"
+BOX_PROFILE = CHECKS / "box_profile.json"
+LABEL_PROFILE = CHECKS / "label_profile.json"
+DATA_DOCS = REPORTS / "data_docs"
+METRICS = REPORTS / "metrics"
+REJECTED = REPORTS / "rejected"
+SUMMARY = REPORTS / "summary.json"
+SUMMARY_TABLE = REPORTS / "summary.md"
+PLOTS = REPORTS / "plots"
+
+CLIP_FOLDERS = {"clip": TEACHER, "regionclip": PRETRAINED}
+"""Initialisation of a detector to the CLIP folder that it starts from."""
+
+
+def file_name(stage: str) -> str:
+    """Return what files of a stage are called: ``finetune_coco`` for ``finetune@coco``."""
+    return stage.replace("@", "_")
+
+
+def sidecar(stage: str) -> Path:
+    """Return the file that says which MLflow run made a stage's outputs."""
+    return SIDECARS / f"{file_name(stage)}.json"
+
+
+def metrics(stage: str) -> Path:
+    """Return the file of a stage's numbers."""
+    return METRICS / f"{file_name(stage)}.json"
+
+
+def rejected(stage: str) -> Path:
+    """Return the list of the captioned images that a stage set aside."""
+    return REJECTED / f"{stage}_rejected.jsonl"

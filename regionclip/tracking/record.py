@@ -1,0 +1,285 @@
+"""What MLflow is still to be told of a run, as plain values; sending any of it again changes nothing."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from regionclip.artifacts import file_name
+from regionclip.errors import InputError, logger
+from regionclip.files import atomic_path
+from regionclip.tracking.liveness import close_left_open, process_tags
+from regionclip.tracking.logged_models import send_model
+from regionclip.tracking.store import STATE, experiment_id, one_line, require_active
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_log = logger(__name__)
+FOLDER = STATE / "undelivered"
+ID, PARENT = "delivery.id", "delivery.parent"
+"""Tags: the id that a record has from its begin, and that of its parent's record."""
+
+_BATCH = 100  # params that one call of MLflow takes
+_DIGEST = 36  # letters of a data set's digest that MLflow takes
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"}
+
+Time = Annotated[int, Field(ge=0, lt=2**63)]  # milliseconds since 1970
+
+
+class _Values(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+class Start(_Values):
+    """How a run is opened; ``inputs`` are paths to MD5."""
+
+    tags: dict[str, str]
+    params: dict[str, str] = {}
+    inputs: dict[str, str] = {}
+
+
+class Metrics(_Values):
+    """Numbers of one step."""
+
+    time: Time
+    step: Time
+    values: dict[str, float]
+
+
+class Model(_Values):
+    """A weight file as `logged_models.checkpoints` describes it."""
+
+    name: str
+    tags: dict[str, str]
+
+
+class End(_Values):
+    """How a run ended."""
+
+    time: Time
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+    tags: dict[str, str]
+
+
+class Record(_Values):
+    """What is still to be sent of one run; while MLflow is away it lies in ``mlruns/undelivered/STAGE-ID.json``.
+
+    Attributes:
+        id: Names the run before MLflow does, so that it is opened once.
+        stage: Name of the run.
+        experiment: Name of its experiment.
+        run_id: The MLflow run; None until it was opened.
+        origin: Host and process that the record is of.
+        since: When the run began.
+        last: When something was last added.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    stage: str
+    experiment: str
+    run_id: str | None = None
+    origin: dict[str, str]
+    since: Time
+    last: Time
+    start: Start | None = None
+    metrics: list[Metrics] = []
+    artifacts: list[Annotated[str, Field(min_length=1)]] = []
+    models: list[Model] = []
+    end: End | None = None
+
+    @model_validator(mode="after")
+    def _can_begin(self) -> Record:
+        if self.start is None and self.run_id is None:
+            raise ValueError("it names no run, and does not say how to open one")
+        return self
+
+    @classmethod
+    def begin(cls, stage: str, experiment: str, start: Start | None, run_id: str | None = None) -> Record:
+        """Begin the record of a run of this process, which is opened by ``start`` or is there already."""
+        identity, now = run_id or uuid.uuid4().hex, milliseconds()
+        if start is not None:
+            start.tags[ID] = identity
+        origin = {"host": platform.node(), **process_tags()}
+        about = {"id": identity, "stage": stage, "experiment": experiment, "origin": origin}
+        return cls(**about, run_id=run_id, since=now, last=now, start=start)
+
+    @property
+    def waiting(self) -> int:
+        """How many parts are still to be sent."""
+        whole = [part for part in (self.start, self.end) if part is not None]
+        return len(whole) + len(self.metrics) + len(self.artifacts) + len(self.models)
+
+    @property
+    def file(self) -> Path:
+        """Where it lies while MLflow is away; beside it a folder with copies of the artifacts that wait."""
+        return FOLDER / f"{file_name(self.stage).replace(' ', '_')}-{self.id[:12]}.json"
+
+    def keep(self) -> None:
+        """Write it, and copy artifacts, since they may be other ones later; a full disk stops no stage."""
+        try:
+            copies = self.file.with_suffix("")
+            self.artifacts = [
+                path if Path(path).is_relative_to(copies) else _copy(Path(path), copies) for path in self.artifacts
+            ]
+            with atomic_path(self.file) as beside:
+                beside.write_text(self.model_dump_json(), encoding="utf-8")
+        except (OSError, ValueError) as error:
+            # ValueError: a text that is none.
+            _log.warning("The record of %s cannot be kept in %s. %s", self.stage, self.file, error)
+
+    def remove(self, file: Path | None = None) -> None:
+        """Remove what was kept, under whatever name."""
+        file = file or self.file
+        file.unlink(missing_ok=True)
+        shutil.rmtree(file.with_suffix(""), ignore_errors=True)
+
+    def send(self, client: MlflowClient, uri: str) -> list[str]:
+        """Send what waits; what was sent waits no more.
+
+        Returns:
+            Why MLflow refused parts that it will never take.
+
+        Raises:
+            InputError, MlflowException, SQLAlchemyError, OSError: `delivery_errors`; the rest still waits.
+        """
+        refused: list[str] = []
+        if self.start is not None:
+            self.run_id = _open(self.start, self, client, uri)
+            self.start = None
+        for kind, waiting in (("metrics", self.metrics), ("artifact", self.artifacts), ("model", self.models)):
+            while waiting:
+                refused += self._refusal(client, uri, kind, waiting[0])
+                waiting.pop(0)
+        if self.end is not None:
+            refused += self._refusal(client, uri, "finish", self.end)
+            self.end = None
+        return refused
+
+    def _refusal(self, client: MlflowClient, uri: str, kind: str, part: Any) -> list[str]:
+        """Send one part; return why MLflow refused it, where sending it again is no use."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+
+        if kind == "artifact" and not Path(part).exists():
+            return [f"artifact: {part} is there no more"]
+        try:
+            _SEND[kind](client, uri, self.run_id, part)
+        except (MlflowException, SQLAlchemyError) as error:
+            # Its subclasses are about a value; itself, the file is broken.
+            broken = type(error.__cause__) is DatabaseError
+            if getattr(error, "error_code", None) not in _REFUSALS or broken:
+                raise
+            _require_run(client, uri, self.run_id)
+            return [f"{kind}: {one_line(error)}"]
+        return []
+
+
+def milliseconds() -> int:
+    """Return the time as MLflow counts it."""
+    return int(1000 * time.time())
+
+
+def _copy(path: Path, copies: Path) -> str:
+    # Files of one name may wait twice.
+    copy = copies / uuid.uuid4().hex[:8] / path.name
+    copy.parent.mkdir(parents=True)
+    if path.is_dir():
+        shutil.copytree(path, copy)
+    else:
+        shutil.copy2(path, copy)
+    return str(copy)
+
+
+def _open(start: Start, record: Record, client: MlflowClient, uri: str) -> str:
+    """Open the run, unless the answer to an earlier try was lost; return its id."""
+    from mlflow.entities import Param
+
+    experiment, tags = experiment_id(client, record.experiment, uri), dict(start.tags)
+    run_id = _find(client, experiment, record.id)
+    if run_id is None:
+        if parent := PARENT in tags and _find(client, experiment, tags[PARENT]):
+            tags["mlflow.parentRunId"] = parent
+        run_id = client.create_run(experiment, record.since, tags, run_name=record.stage).info.run_id
+    like = {key: tags[key] for key in ("dvc.stage", "kind", "host") if key in tags}
+    if "model" not in tags and "host" in tags:
+        close_left_open(client, experiment, like, closed_by=run_id)
+    params = [Param(*item) for item in start.params.items()]
+    for first in range(0, len(params), _BATCH):
+        client.log_batch(run_id, params=params[first : first + _BATCH])
+    _log_inputs(client, run_id, start.inputs)
+    return run_id
+
+
+def _find(client: MlflowClient, experiment: str, identity: str) -> str | None:
+    found = client.search_runs([experiment], f"tags.`{ID}` = '{identity}'", max_results=1)
+    return found[0].info.run_id if found else None
+
+
+def _log_inputs(client: MlflowClient, run_id: str, inputs: Mapping[str, str]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    datasets = []
+    for path, md5 in inputs.items():
+        dataset = Dataset(path, md5[:_DIGEST], source_type="local", source=json.dumps({"uri": path}))
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "input")]))
+    if datasets:
+        client.log_inputs(run_id, datasets)
+
+
+def _log_metrics(client: MlflowClient, uri: str, run_id: str, part: Metrics) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, part.time, part.step) for name, value in part.values.items()]
+    client.log_batch(run_id, metrics=metrics)
+
+
+def _log_artifact(client: MlflowClient, uri: str, run_id: str, path: str) -> None:
+    if Path(path).is_dir():
+        client.log_artifacts(run_id, path, Path(path).name)
+    else:
+        client.log_artifact(run_id, path)
+
+
+def _log_model(client: MlflowClient, uri: str, run_id: str, part: Model) -> None:
+    send_model(client, uri, run_id, part.name, part.tags)
+
+
+def _finish(client: MlflowClient, uri: str, run_id: str, part: End) -> None:
+    for key, value in part.tags.items():
+        client.set_tag(run_id, key, value)
+    client.set_terminated(run_id, part.status, part.time)
+
+
+_SEND: dict[str, Callable[..., None]] = {
+    "metrics": _log_metrics,
+    "artifact": _log_artifact,
+    "model": _log_model,
+    "finish": _finish,
+}
+
+
+def _require_run(client: MlflowClient, uri: str, run_id: str | None) -> None:
+    """Tell a run that is no more, and so takes nothing, from a part that MLflow does not like."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        mend = "set MLFLOW_TRACKING_URI to the store that has it, or give up its records"
+        raise InputError(f"there is no run {run_id}", file=uri, mend=mend) from None
+    require_active(client.get_experiment(run.info.experiment_id), uri)
+    if run.info.lifecycle_stage == "deleted":
+        mend = f"run `MLFLOW_TRACKING_URI={quote(uri)} mlflow runs restore --run-id {run_id}`"
+        raise InputError(f"the run {run_id} was deleted", file=uri, mend=mend)
