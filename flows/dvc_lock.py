@@ -19,6 +19,7 @@ from voluptuous import Invalid
 from regionclip.artifacts import SIDECARS
 from regionclip.errors import InputError
 from regionclip.stages.graph import Stage
+from regionclip.tracking.sidecar import read_sidecars
 
 LOCK, REPORTS = "dvc.lock", "reports"
 # As DVC writes them: path, hash, md5, size.
@@ -48,10 +49,14 @@ def recorded(root: Path, graph: Mapping[str, Stage]) -> dict[str, Recorded]:
     """Read what is recorded of each stage; call it while no stage runs, as DVC writes dvc.lock in place.
 
     Raises:
-        InputError: See `read_lock`.
+        InputError: See `read_lock` and `read_sidecars`.
     """
-    entries = read_lock(root)
-    return {name: Recorded(entries.get(name), *_sidecar(root, stage)) for name, stage in graph.items()}
+    entries, sidecars = read_lock(root), read_sidecars(root / SIDECARS)
+    found = {}
+    for name in graph:
+        sidecar = sidecars.get(name, {})
+        found[name] = Recorded(entries.get(name), sidecar.get("run_id"), sidecar.get("digest"))
+    return found
 
 
 def read_lock(root: Path) -> dict[str, Any]:
@@ -114,11 +119,3 @@ def git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-
-
-def _sidecar(root: Path, stage: Stage) -> tuple[str | None, str | None]:
-    path = root / stage.sidecar if stage.sidecar else None
-    if path is None or not path.exists():
-        return None, None
-    sidecar = json.loads(path.read_text(encoding="utf-8"))
-    return sidecar.get("run_id"), sidecar.get("digest")

@@ -25,7 +25,6 @@ from regionclip.inference.promotion import all_versions
 from regionclip.tracking.liveness import all_runs, close_left_open, is_gone
 from regionclip.tracking.sidecar import read_sidecars
 from regionclip.tracking.store import (
-    EXPERIMENT,
     connect,
     delivery_errors,
     experiment_id,
@@ -106,7 +105,7 @@ def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> lis
             why = f": {synced.error}" if synced.error else ""
             records = f"{synced.records} of {synced.file.name}"
             rows.append(_row("undelivered records", synced.stage, records, f"{synced.outcome}{why}"))
-        cleaning = _Cleaning(client, experiment_id(client, EXPERIMENT, uri), keep_days, dry_run)
+        cleaning = _Cleaning(client, experiment_id(client, uri), keep_days, dry_run)
         rows += cleaning.open_runs(prefect)
         rows += cleaning.scratch(SCRATCH)
         try:

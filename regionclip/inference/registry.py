@@ -23,7 +23,6 @@ from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
 from regionclip.tracking.store import (
-    EXPERIMENT,
     connect,
     delivery_errors,
     experiment_id,
@@ -74,7 +73,7 @@ def _log(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
-    experiment = experiment_id(client, EXPERIMENT, uri)
+    experiment = experiment_id(client, uri)
     of_run = {**origin_tags(), **tags, "kind": "register"}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -142,7 +142,7 @@ def _resolve(stage: Stage, params: Params) -> tuple[Inputs, str, Path]:
             raise InputError("the input does not exist", file=dep, mend=f"run `dvc repro {stage.name}`")
     inputs = read_inputs(deps)
     digest = inputs.digest(stage.values(params.model_dump(mode="json")))
-    return inputs, digest, scratch_folder(artifacts.file_name(stage.name), digest, root=runtime.SCRATCH)
+    return inputs, digest, scratch_folder(artifacts.file_name(stage.name), digest)
 
 
 def _require_same(stage: Stage, values: dict[str, Any], inputs: Inputs) -> None:

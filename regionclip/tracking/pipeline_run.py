@@ -14,7 +14,8 @@ from regionclip.files import read_json
 from regionclip.tracking.names import flat_metrics, metric_name
 from regionclip.tracking.origin import all_packages, origin_tags
 from regionclip.tracking.record import End, Metrics, Record, Start
-from regionclip.tracking.store import EXPERIMENT, connect, delivery_errors, one_line, require_answer, tracking_uri
+from regionclip.tracking.sidecar import read_sidecars
+from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,7 +55,7 @@ def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
     """
 
     start = Start(tags={**origin_tags(), "kind": "pipeline", "profile": profile, **tags})
-    record = Record.begin("pipeline", EXPERIMENT, start)
+    record = Record.begin("pipeline", start)
 
     def open_run(client: MlflowClient, uri: str) -> str | None:
         record.send(client, uri)
@@ -79,7 +80,7 @@ def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, st
     if run_id is None:
         return
     late = _unless_away("look into", lambda client, uri: _late_runs(client, run_id, stages, root)) or {}
-    record = Record.begin("pipeline", EXPERIMENT, None, run_id)
+    record = Record.begin("pipeline", None, run_id)
     record.metrics = [Metrics(time=record.since, step=0, values=_numbers(stages, root))]
     record.artifacts = [str(root / LOCK)] if (root / LOCK).exists() else []
     record.end = End(time=record.since, status=status, tags=_tags(stages, late, root))
@@ -115,11 +116,11 @@ def _tags(stages: Sequence[StageRecord], late: Mapping[str, str], root: Path) ->
 def _late_runs(client: MlflowClient, run_id: str, stages: Sequence[StageRecord], root: Path) -> dict[str, str]:
     """Return the runs of stages whose sidecars name none, by stage: those that finished with the sidecar's digest."""
     found, experiment = {}, client.get_run(run_id).info.experiment_id
+    sidecars = read_sidecars(root / artifacts.SIDECARS)
     for stage in stages:
-        sidecar = root / artifacts.sidecar(stage.name)
-        if stage.run_id or stage.outcome not in ("ran", "cached") or not sidecar.exists():
+        if stage.run_id or stage.outcome not in ("ran", "cached") or stage.name not in sidecars:
             continue
-        digest = read_json(sidecar)["digest"]
+        digest = sidecars[stage.name]["digest"]
         wanted = f"tags.`stage.digest` = '{digest}' and tags.`dvc.stage` = '{stage.name}'"
         wanted += " and attributes.status = 'FINISHED'"
         runs = client.search_runs([experiment], wanted, order_by=["attributes.start_time DESC"])

@@ -77,7 +77,6 @@ class Record(_Values):
     Attributes:
         id: Names the run before MLflow does, so that it is opened once.
         stage: Name of the run.
-        experiment: Name of its experiment.
         run_id: The MLflow run; None until it was opened.
         origin: Host and process that the record is of.
         since: When the run began.
@@ -86,7 +85,6 @@ class Record(_Values):
 
     id: Annotated[str, Field(min_length=1)]
     stage: str
-    experiment: str
     run_id: str | None = None
     origin: dict[str, str]
     since: Time
@@ -104,14 +102,13 @@ class Record(_Values):
         return self
 
     @classmethod
-    def begin(cls, stage: str, experiment: str, start: Start | None, run_id: str | None = None) -> Record:
+    def begin(cls, stage: str, start: Start | None, run_id: str | None = None) -> Record:
         """Begin the record of a run of this process, which is opened by ``start`` or is there already."""
         identity, now = run_id or uuid.uuid4().hex, milliseconds()
         if start is not None:
             start.tags[ID] = identity
         origin = {"host": platform.node(), **process_tags()}
-        about = {"id": identity, "stage": stage, "experiment": experiment, "origin": origin}
-        return cls(**about, run_id=run_id, since=now, last=now, start=start)
+        return cls(id=identity, stage=stage, run_id=run_id, origin=origin, since=now, last=now, start=start)
 
     @property
     def waiting(self) -> int:
@@ -204,7 +201,7 @@ def _open(start: Start, record: Record, client: MlflowClient, uri: str) -> str:
     """Open the run, unless the answer to an earlier try was lost; return its id."""
     from mlflow.entities import Param
 
-    experiment, tags = experiment_id(client, record.experiment, uri), dict(start.tags)
+    experiment, tags = experiment_id(client, uri), dict(start.tags)
     run_id = _find(client, experiment, record.id)
     if run_id is None:
         if parent := PARENT in tags and _find(client, experiment, tags[PARENT]):

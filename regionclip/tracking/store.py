@@ -126,8 +126,8 @@ def require_answer(uri: str) -> None:
         raise ConnectionError(f"{uri} answers with HTTP status {status}")
 
 
-def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
-    """Return the id of an experiment; made when it is not there.
+def experiment_id(client: MlflowClient, uri: str) -> str:
+    """Return the id of the experiment; made when it is not there.
 
     The files of its runs have no address in the store, so that a copied or moved workspace keeps its own: a server
     knows where they are, and for a SQLite file `plugin` does.
@@ -137,17 +137,17 @@ def experiment_id(client: MlflowClient, name: str, uri: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    file, found = sqlite_file(uri), client.get_experiment_by_name(name)
+    file, found = sqlite_file(uri), client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         try:
-            client.create_experiment(name, artifact_location=f"{_SCHEME}/" if file else None)
+            client.create_experiment(EXPERIMENT, artifact_location=f"{_SCHEME}/" if file else None)
         except MlflowException:
             # Another process may have made it in the meantime.
-            if client.get_experiment_by_name(name) is None:
+            if client.get_experiment_by_name(EXPERIMENT) is None:
                 raise
     if file and not (found and found.artifact_location.startswith(_SCHEME)):
-        _drop_addresses(file, name)
-    found = found or client.get_experiment_by_name(name)
+        _drop_addresses(file)
+    found = found or client.get_experiment_by_name(EXPERIMENT)
     require_active(found, uri)
     return found.experiment_id
 
@@ -160,7 +160,7 @@ def require_active(experiment: Experiment, uri: str) -> None:
         raise InputError(f"the experiment {experiment.name} was deleted", file=uri, mend=mend)
 
 
-def _drop_addresses(file: Path, experiment: str) -> None:
+def _drop_addresses(file: Path) -> None:
     """Replace absolute addresses of files in a new store, or in one of an older version of this package."""
     with closing(sqlite3.connect(file, timeout=_LOCKED)) as database, database:
         # MLflow makes its own experiment, Default, with the file.
@@ -169,13 +169,13 @@ def _drop_addresses(file: Path, experiment: str) -> None:
             f"AND artifact_location NOT LIKE '%:%' AND NOT EXISTS (SELECT 1 FROM runs WHERE experiment_id = 0)"
         )
         query = "SELECT artifact_location FROM experiments WHERE name = ?"
-        (location,) = database.execute(query, (experiment,)).fetchone()
+        (location,) = database.execute(query, (EXPERIMENT,)).fetchone()
         named = Path(unquote(urlsplit(location).path))
         # Others are the user's own; and a file that was copied alone still needs what lies beside the original.
         alone = named.exists() and not (file.parent / ARTIFACTS).exists()
         if not location.startswith("file:") or named.name != ARTIFACTS or alone:
             return
-        database.execute(f"UPDATE experiments SET artifact_location = '{_SCHEME}/' WHERE name = ?", (experiment,))
+        database.execute(f"UPDATE experiments SET artifact_location = '{_SCHEME}/' WHERE name = ?", (EXPERIMENT,))
         for table, column in _ADDRESSES:
             database.execute(
                 f"UPDATE {table} SET {column} = '{_SCHEME}' || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",

@@ -17,7 +17,7 @@ from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.record import PARENT, End, Metrics, Model, Record, Start, milliseconds
-from regionclip.tracking.store import EXPERIMENT, connect, delivery_errors, one_line, require_answer, tracking_uri
+from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 from regionclip.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Tracker:
 
     def __init__(self, stage: str, start: Start, uri: str, parent: Tracker | None = None) -> None:
         self.stage = stage
-        self.record = Record.begin(stage, EXPERIMENT, start)
+        self.record = Record.begin(stage, start)
         self._tags = dict(start.tags)
         self._uri = uri
         self._parent = parent

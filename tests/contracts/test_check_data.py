@@ -69,13 +69,14 @@ def _files_context(limit: float, official: Sequence[str] = (), box_profile: str 
     coco = CocoFiles(**places, classes=OwnClasses(base=["star", "boat"], novel=["ring"]))
     data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
     return SimpleNamespace(
+        tracker=None,
         params=params.model_copy(
             update={
                 "data": data,
                 "quarantine": Quarantine(max_fraction=limit),
                 "check_data": CheckData(official=list(official), box_profile=box_profile),
             }
-        )
+        ),
     )
 
 

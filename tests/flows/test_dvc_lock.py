@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import yaml
 
 from flows.dvc_lock import Recorded, changed_outputs, recorded
 from regionclip.stages.graph import Stage
+from regionclip.tracking.sidecar import write_sidecar
 
 
 def entry(**outs: str) -> Recorded:
@@ -25,8 +25,7 @@ def test_entry_and_sidecar(tmp_path: Path) -> None:
         "stages": {"finetune@coco": {"cmd": "x", "outs": [{"path": "artifacts/f", "md5": 32 * "1"}]}},
     }
     (tmp_path / "dvc.lock").write_text(yaml.safe_dump(lock))
-    (tmp_path / "artifacts/runs").mkdir(parents=True)
-    (tmp_path / "artifacts/runs/finetune_coco.json").write_text(json.dumps({"run_id": "r", "digest": "d"}))
+    write_sidecar(tmp_path / "artifacts/runs/finetune_coco.json", "finetune@coco", "r", 1.0, "d")
     found = recorded(tmp_path, graph)
     assert found["finetune@coco"] == Recorded(lock["stages"]["finetune@coco"], "r", "d")
     assert found["finetune@coco"].outs() == {"artifacts/f": 32 * "1"} and found["report"].entry is None

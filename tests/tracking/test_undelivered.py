@@ -29,7 +29,7 @@ METRICS = {"step": 1, "values": {"loss": 2.0, "undefined": float("nan")}, "time"
 MODEL = {"name": "rpn", "tags": {"dvc.md5": "m"}}
 END = {"status": "FINISHED", "tags": {}, "time": NOW}
 KEPT = {
-    "id": "a" * 32, "stage": "rpn", "experiment": "regionclip", "run_id": None, "origin": HERE, "since": NOW,
+    "id": "a" * 32, "stage": "rpn", "run_id": None, "origin": HERE, "since": NOW,
     "last": NOW, "start": START, "metrics": [METRICS], "artifacts": [], "models": [MODEL], "end": END,
 }  # fmt: skip
 OPENED = KEPT | {"start": None, "models": []}
