@@ -89,7 +89,7 @@ def test_outside_a_pipeline_the_file_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["data"]) == 2
-    assert capsys.readouterr().err.startswith("regionclip data: dvc.yaml: the file does not exist. To mend: ")
+    assert capsys.readouterr().err.startswith("regionclip data: params.yaml: the file does not exist. To mend: ")
 
 
 @pytest.mark.parametrize(("error", "code"), [(InputError("bad"), 2), (DataCheckFailed("bad"), 3)])
@@ -141,10 +141,9 @@ def test_done_ends_with_0_and_passes_the_data_set_on(monkeypatch: pytest.MonkeyP
 def test_stages_that_can_be_shared_are_started_in_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the setting asks for it; the teacher only on CUDA, and no process starts others."""
     from regionclip.engine import launch
-    from regionclip.stages import processes
 
     called = []
-    for module, name in ((launch, "launch"), (runner, "run_stage"), (processes, "run_together")):
+    for module, name in ((launch, "launch"), (runner, "run_stage"), (runner, "run_together")):
         monkeypatch.setattr(module, name, lambda *arguments, name=name: called.append((name, *arguments)))
     monkeypatch.setenv("REGIONCLIP_PROCESSES", "2")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")

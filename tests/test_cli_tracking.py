@@ -38,7 +38,7 @@ def test_broken_record_is_named_and_set_aside(capsys: pytest.CaptureFixture[str]
     for arguments in (["--dry-run"], []):
         run("mlflow-sync", *arguments)
         said = capsys.readouterr().out
-        assert "rpn-1.json: set aside" in said and "key 'run_id': not a record of a stage (Field required)" in said
+        assert "rpn-1.json: set aside" in said and "key 'id': not a record of a stage (Field required)" in said
     assert [path.name for path in Path("mlruns/undelivered").iterdir()] == ["rpn-1.broken"]
     run("mlflow-sync")
     assert "holds nothing" in capsys.readouterr().out

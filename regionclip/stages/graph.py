@@ -69,12 +69,12 @@ def read_graph(root: str | Path = ".") -> dict[str, Stage]:
     Raises:
         InputError: There is no dvc.yaml, or DVC cannot read it.
     """
-    file = Path(root).resolve() / "dvc.yaml"
+    file = Path(root) / "dvc.yaml"
     if not file.is_file():
         raise InputError("the file does not exist", file=file, mend="run from the folder that holds dvc.yaml")
     try:
         with Repo(str(root), uninitialized=True) as repo:
-            stages = repo.stage.load_all(str(file))
+            stages = repo.stage.load_all(str(file.absolute()))
             graph = build_graph(stages)
             described = {stage.name: _describe(stage, graph.successors(stage)) for stage in stages}
     except DvcException as error:
