@@ -105,7 +105,7 @@ def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> lis
             why = f": {synced.error}" if synced.error else ""
             records = f"{synced.records} of {synced.file.name}"
             rows.append(_row("undelivered records", synced.stage, records, f"{synced.outcome}{why}"))
-        cleaning = _Cleaning(client, experiment_id(client, uri), keep_days, dry_run)
+        cleaning = _Cleaning(client, experiment_id(client), keep_days, dry_run)
         rows += cleaning.open_runs(prefect)
         rows += cleaning.scratch(SCRATCH)
         try:

@@ -73,7 +73,7 @@ def _log(
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow
 
-    experiment = experiment_id(client, uri)
+    experiment = experiment_id(client)
     of_run = {**origin_tags(), **tags, "kind": "register"}
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -48,7 +48,7 @@ def _describe(file: Path, stage: str, digest: str) -> dict[str, Any]:
     return {"name": name, "tags": {**facts, "dvc.stage": stage, "stage.digest": digest}}
 
 
-def send_model(client: MlflowClient, uri: str, run_id: str, name: str, tags: Mapping[str, str]) -> None:
+def send_model(client: MlflowClient, run_id: str, name: str, tags: Mapping[str, str]) -> None:
     """Log one of `checkpoints` as a model of a run, unless the run has it."""
     import mlflow
     from mlflow.entities import LoggedModelOutput
@@ -59,7 +59,7 @@ def send_model(client: MlflowClient, uri: str, run_id: str, name: str, tags: Map
     if found:
         model = found[0]
     else:
-        with process_wide(uri):
+        with process_wide(client.tracking_uri):
             model = mlflow.create_external_model(
                 name, run_id, dict(tags), model_type="checkpoint", experiment_id=experiment
             )

@@ -57,8 +57,8 @@ def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
     start = Start(tags={**origin_tags(), "kind": "pipeline", "profile": profile, **tags})
     record = Record.begin("pipeline", start)
 
-    def open_run(client: MlflowClient, uri: str) -> str | None:
-        record.send(client, uri)
+    def open_run(client: MlflowClient) -> str | None:
+        record.send(client)
         client.log_dict(record.run_id, all_packages(), "packages.json")
         return record.run_id
 
@@ -79,7 +79,7 @@ def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, st
     """
     if run_id is None:
         return
-    late = _unless_away("look into", lambda client, uri: _late_runs(client, run_id, stages, root)) or {}
+    late = _unless_away("look into", lambda client: _late_runs(client, run_id, stages, root)) or {}
     record = Record.begin("pipeline", None, run_id)
     record.metrics = [Metrics(time=record.since, step=0, values=_numbers(stages, root))]
     record.artifacts = [str(root / LOCK)] if (root / LOCK).exists() else []
@@ -95,7 +95,7 @@ def tracking_ui_link(run_id: str | None) -> str | None:
     if run_id is None or not uri.startswith(("http://", "https://")):
         return None
 
-    def address(client: MlflowClient, uri: str) -> str:
+    def address(client: MlflowClient) -> str:
         return f"{redacted(uri).rstrip('/')}/#/experiments/{client.get_run(run_id).info.experiment_id}/runs/{run_id}"
 
     return _unless_away("look up", address)
@@ -140,12 +140,12 @@ def _numbers(stages: Sequence[StageRecord], root: Path) -> dict[str, float]:
     return flat_metrics(numbers)
 
 
-def _unless_away(what: str, act: Callable[[MlflowClient, str], _Result]) -> _Result | None:
+def _unless_away(what: str, act: Callable[[MlflowClient], _Result]) -> _Result | None:
     """Do something with MLflow; warn and return None where that fails, because the pipeline goes on without it."""
     uri = tracking_uri()
     try:
         require_answer(uri)
-        return act(connect(uri), uri)
+        return act(connect(uri))
     except delivery_errors() as error:
         _log.warning("MLflow did not %s the pipeline's run. %s", what, one_line(error))
         return None

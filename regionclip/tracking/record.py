@@ -140,7 +140,7 @@ class Record(_Values):
         file.unlink(missing_ok=True)
         shutil.rmtree(file.with_suffix(""), ignore_errors=True)
 
-    def send(self, client: MlflowClient, uri: str) -> list[str]:
+    def send(self, client: MlflowClient) -> list[str]:
         """Send what waits; what was sent waits no more.
 
         Returns:
@@ -151,18 +151,23 @@ class Record(_Values):
         """
         refused: list[str] = []
         if self.start is not None:
-            self.run_id = _open(self.start, self, client, uri)
+            self.run_id = _open(self.start, self, client)
             self.start = None
-        for kind, waiting in (("metrics", self.metrics), ("artifact", self.artifacts), ("model", self.models)):
+        parts = (
+            ("metrics", _log_metrics, self.metrics),
+            ("artifact", _log_artifact, self.artifacts),
+            ("model", _log_model, self.models),
+        )
+        for kind, log, waiting in parts:
             while waiting:
-                refused += self._refusal(client, uri, kind, waiting[0])
+                refused += self._refusal(client, kind, log, waiting[0])
                 waiting.pop(0)
         if self.end is not None:
-            refused += self._refusal(client, uri, "finish", self.end)
+            refused += self._refusal(client, "finish", _finish, self.end)
             self.end = None
         return refused
 
-    def _refusal(self, client: MlflowClient, uri: str, kind: str, part: Any) -> list[str]:
+    def _refusal(self, client: MlflowClient, kind: str, log: Callable[..., None], part: Any) -> list[str]:
         """Send one part; return why MLflow refused it, where sending it again is no use."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import DatabaseError, SQLAlchemyError
@@ -170,13 +175,13 @@ class Record(_Values):
         if kind == "artifact" and not Path(part).exists():
             return [f"artifact: {part} is there no more"]
         try:
-            _SEND[kind](client, uri, self.run_id, part)
+            log(client, self.run_id, part)
         except (MlflowException, SQLAlchemyError) as error:
             # Its subclasses are about a value; itself, the file is broken.
             broken = type(error.__cause__) is DatabaseError
             if getattr(error, "error_code", None) not in _REFUSALS or broken:
                 raise
-            _require_run(client, uri, self.run_id)
+            _require_run(client, self.run_id)
             return [f"{kind}: {one_line(error)}"]
         return []
 
@@ -197,11 +202,11 @@ def _copy(path: Path, copies: Path) -> str:
     return str(copy)
 
 
-def _open(start: Start, record: Record, client: MlflowClient, uri: str) -> str:
+def _open(start: Start, record: Record, client: MlflowClient) -> str:
     """Open the run, unless the answer to an earlier try was lost; return its id."""
     from mlflow.entities import Param
 
-    experiment, tags = experiment_id(client, uri), dict(start.tags)
+    experiment, tags = experiment_id(client), dict(start.tags)
     run_id = _find(client, experiment, record.id)
     if run_id is None:
         if parent := PARENT in tags and _find(client, experiment, tags[PARENT]):
@@ -233,42 +238,35 @@ def _log_inputs(client: MlflowClient, run_id: str, inputs: Mapping[str, str]) ->
         client.log_inputs(run_id, datasets)
 
 
-def _log_metrics(client: MlflowClient, uri: str, run_id: str, part: Metrics) -> None:
+def _log_metrics(client: MlflowClient, run_id: str, part: Metrics) -> None:
     from mlflow.entities import Metric
 
     metrics = [Metric(name, value, part.time, part.step) for name, value in part.values.items()]
     client.log_batch(run_id, metrics=metrics)
 
 
-def _log_artifact(client: MlflowClient, uri: str, run_id: str, path: str) -> None:
+def _log_artifact(client: MlflowClient, run_id: str, path: str) -> None:
     if Path(path).is_dir():
         client.log_artifacts(run_id, path, Path(path).name)
     else:
         client.log_artifact(run_id, path)
 
 
-def _log_model(client: MlflowClient, uri: str, run_id: str, part: Model) -> None:
-    send_model(client, uri, run_id, part.name, part.tags)
+def _log_model(client: MlflowClient, run_id: str, part: Model) -> None:
+    send_model(client, run_id, part.name, part.tags)
 
 
-def _finish(client: MlflowClient, uri: str, run_id: str, part: End) -> None:
+def _finish(client: MlflowClient, run_id: str, part: End) -> None:
     for key, value in part.tags.items():
         client.set_tag(run_id, key, value)
     client.set_terminated(run_id, part.status, part.time)
 
 
-_SEND: dict[str, Callable[..., None]] = {
-    "metrics": _log_metrics,
-    "artifact": _log_artifact,
-    "model": _log_model,
-    "finish": _finish,
-}
-
-
-def _require_run(client: MlflowClient, uri: str, run_id: str | None) -> None:
+def _require_run(client: MlflowClient, run_id: str | None) -> None:
     """Tell a run that is no more, and so takes nothing, from a part that MLflow does not like."""
     from mlflow.exceptions import MlflowException
 
+    uri = client.tracking_uri
     try:
         run = client.get_run(run_id)
     except MlflowException as error:

@@ -126,7 +126,7 @@ def require_answer(uri: str) -> None:
         raise ConnectionError(f"{uri} answers with HTTP status {status}")
 
 
-def experiment_id(client: MlflowClient, uri: str) -> str:
+def experiment_id(client: MlflowClient) -> str:
     """Return the id of the experiment; made when it is not there.
 
     The files of its runs have no address in the store, so that a copied or moved workspace keeps its own: a server
@@ -137,7 +137,7 @@ def experiment_id(client: MlflowClient, uri: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    file, found = sqlite_file(uri), client.get_experiment_by_name(EXPERIMENT)
+    file, found = sqlite_file(client.tracking_uri), client.get_experiment_by_name(EXPERIMENT)
     if found is None:
         try:
             client.create_experiment(EXPERIMENT, artifact_location=f"{_SCHEME}/" if file else None)
@@ -148,7 +148,7 @@ def experiment_id(client: MlflowClient, uri: str) -> str:
     if file and not (found and found.artifact_location.startswith(_SCHEME)):
         _drop_addresses(file)
     found = found or client.get_experiment_by_name(EXPERIMENT)
-    require_active(found, uri)
+    require_active(found, client.tracking_uri)
     return found.experiment_id
 
 

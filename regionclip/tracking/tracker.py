@@ -117,7 +117,7 @@ class Tracker:
 
     def log_metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers; nested dictionaries become names with slashes, see `flat_metrics`."""
-        self.record.metrics.append(Metrics(time=milliseconds(), step=step or 0, values=flat_metrics(values)))
+        self.record.metrics.append(Metrics(time=milliseconds(), step=int(step or 0), values=flat_metrics(values)))
         self._deliver()
 
     def log_artifact(self, path: str | Path) -> None:
@@ -183,7 +183,7 @@ class Tracker:
 
     def _send_own(self, client: MlflowClient) -> None:
         if self.record.waiting:
-            for refusal in self.record.send(client, self._uri):
+            for refusal in self.record.send(client):
                 self._refused.append(refusal)
                 _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
             self.record.remove()

@@ -89,7 +89,7 @@ def _deliver(waits: Synced, record: Record, uri: str) -> Synced:
         mend = "start the server, or set MLFLOW_TRACKING_URI to the one that is to have the runs"
         raise InputError(problem, file=uri, mend=mend) from None
     try:
-        refused = record.send(connect(uri), uri)
+        refused = record.send(connect(uri))
     except delivery_errors() as error:
         if not isinstance(error, InputError):
             problem = f"MLflow does not take the records ({one_line(error)})"

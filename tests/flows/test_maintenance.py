@@ -24,7 +24,7 @@ from prefect.states import Running, State
 from flows.maintenance import DiskAlmostFull, maintenance
 from regionclip.tracking.liveness import process_tags
 from regionclip.tracking.sidecar import write_sidecar
-from regionclip.tracking.store import experiment_id, tracking_uri
+from regionclip.tracking.store import experiment_id
 from tests.flows.conftest import commit
 
 DAY = 86400
@@ -46,7 +46,7 @@ def prefect(prefect_server: None) -> Iterator[SyncPrefectClient]:
 def run_of(client: MlflowClient, name: str, *, age_days: float, status: str | None = "FINISHED", **tags: str) -> str:
     """Make a run with one artifact that started, and ended unless ``status`` is None, so many days ago."""
     when = int(1000 * (time.time() - age_days * DAY))
-    experiment = experiment_id(client, tracking_uri())
+    experiment = experiment_id(client)
     dotted = {key.replace("__", "."): value for key, value in tags.items()}
     run = client.create_run(experiment, start_time=when, run_name=name, tags=dotted).info.run_id
     client.log_text(run, "x" * 1000, "plots/plot.txt")

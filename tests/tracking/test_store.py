@@ -157,7 +157,7 @@ def test_database_that_was_copied_alone_leads_to_the_original(client, template: 
     (tmp_path / "copy/mlruns").mkdir(parents=True)
     shutil.copy(tmp_path / "original/mlruns/mlflow.db", tmp_path / "copy/mlruns")
     uri = f"sqlite:///{tmp_path}/copy/mlruns/mlflow.db"
-    experiment_id(connect(uri), uri)
+    experiment_id(connect(uri))
     assert Path(connect(uri).download_artifacts(run, "plot.txt")).read_text() == "old"
 
 
