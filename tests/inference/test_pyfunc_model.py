@@ -27,10 +27,9 @@ from PIL import Image
 
 from regionclip.errors import InputError
 from regionclip.files import write_json
-from regionclip.inference import Detector
+from regionclip.inference import Detector, registry
 from regionclip.inference.pyfunc_model import RegionCLIPModel
 from regionclip.inference.registry import register
-from regionclip.tracking import registry
 from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import connect, process_wide
 
