@@ -83,6 +83,8 @@ def worktree(home: Path) -> Path:
         _done(git(home, "worktree", "add", "--quiet", "--force", "--detach", "--no-checkout", str(tree), commit))
     # The hooks of `dvc install` would check out outputs here.
     _done(git(tree, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--force", "--detach", commit))
+    # What runs hold is written there in place: a kill may leave a part, which DVC refuses from then on.
+    (tree / ".dvc/tmp/rwlock").unlink(missing_ok=True)
     (tree / LOCK).unlink(missing_ok=True)
     if (home / LOCK).exists():
         shutil.copy(home / LOCK, tree / LOCK)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 

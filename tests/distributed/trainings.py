@@ -6,6 +6,9 @@ pictures of several sizes, with few and many regions, some of which no threshold
 
 from __future__ import annotations
 
+# First: it lets mmcv-lite's operators be found.
+import regionclip  # noqa: F401  # isort: skip
+
 import sys
 from contextlib import nullcontext
 from pathlib import Path

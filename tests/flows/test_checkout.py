@@ -60,11 +60,13 @@ def test_a_worktree_is_the_commit_whatever_lies_in_it_and_in_the_checkout(reposi
     (tree / "params.yaml").write_text("of a run with a profile")
     (tree / "dvc.lock").write_text("of another run")
     (tree / "left").write_text("by a run")
+    (tree / ".dvc/tmp").mkdir(exist_ok=True)
+    (tree / ".dvc/tmp/rwlock").write_text("{")
     commit(repository, {"step.py": "another commit"})
     (repository / "step.py").write_text("not committed")
     assert worktree(repository) == tree and (tree / "step.py").read_text() == "another commit"
     assert (tree / "params.yaml").read_text() == "profile: mine", "it went into the commit"
-    assert not (tree / "dvc.lock").exists()
+    assert not (tree / "dvc.lock").exists() and not (tree / ".dvc/tmp/rwlock").exists()
     share(repository, tree, read_graph(tree))
     assert not (tree / "left").exists() and (tree / ".scratch").exists() == (repository / ".scratch").exists()
     assert command(tree, "git", "status", "--porcelain").stdout == ""
