@@ -122,8 +122,10 @@ Account = Iterable[tuple[set[str], set[str]]]
 def _check_account(account: Account, keys: set[str], source: CaptionedImages) -> None:
     named, rejected = {str(error.record) for error in source.rejected}, source.skipped["blank line"]
     for record in account:
-        # Half a surrogate pair of JSON is read as a lost letter.
-        names, read = (texts | {re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts} for texts in record)
+        # Half a surrogate pair is read as a lost letter, or was written as one here.
+        names, read = (
+            texts | {re.sub("[\ud800-\udfff]", lost, text) for text in texts for lost in "\ufffd?"} for texts in record
+        )
         if names == {"blank line"}:
             rejected -= 1
             continue
