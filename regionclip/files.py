@@ -13,11 +13,11 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -39,6 +39,7 @@ _MARKS = {  # UTF-32's begins as UTF-16's does
 }
 _GUESSED: set[str] = set()  # files whose encoding the log has told
 _START = 1 << 20  # bytes of a text that tell its encoding
+_SPACE = re.compile(r"[ \t\n\r]*")
 _LETTER = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")  # of UTF-8, above ASCII
 # One that is paired, one that is alone, any other.
 _ESCAPES = re.compile(
@@ -242,16 +243,67 @@ def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
         beside.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, without: Collection[str] = ()) -> Any:
     """Read a JSON file; see `parse_json`.
 
     Raises:
         InputError: The file cannot be read or is not JSON.
     """
-    return parse_json(_content(Path(path)), file=path)
+    return parse_json(_content(Path(path)), file=path, without=without)
 
 
-def parse_json(text: str | bytes, *, file: str | Path, record: object | None = None) -> Any:
+def read_json_list(path: str | Path, mend: str) -> Iterator[Any]:
+    """Yield the items of a JSON file that is one list, each when it is read: the file may be larger than the memory.
+
+    Args:
+        path: The file.
+        mend: What to do about a file that holds something else.
+
+    Raises:
+        InputError: The file cannot be read, is not JSON, or holds no list.
+    """
+    with _reading(path):
+        encoding = text_encoding(path).replace("cp1252", "utf-8")
+    with Path(path).open(encoding=encoding) as file:
+        try:
+            yield from _items(file)
+        except (ValueError, RecursionError) as error:
+            problem = f"not a list in JSON ({error})"
+            raise InputError(problem, file=path, mend=mend) from None
+
+
+def _items(file: TextIO) -> Iterator[Any]:
+    text = file.read(_START).lstrip("\ufeff")
+    place = _SPACE.match(text).end()
+    if not text.startswith("[", place):
+        raise ValueError("it begins otherwise")
+    place, ended = place + 1, False
+    first = True
+    while not ended:
+        place = _SPACE.match(text, place).end()
+        if first and text.startswith("]", place):
+            break
+        try:
+            item, stop = _DECODER.raw_decode(text, place)
+            stop = _SPACE.match(text, stop).end()
+            if text[stop] not in ",]":
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, stop)
+        except (json.JSONDecodeError, IndexError) as error:
+            # The rest of the item, or what tells its end, may be in the next piece.
+            piece = file.read(_START)
+            if not piece:
+                raise ValueError(error) from None
+            text, place = text[place:] + piece, 0
+            continue
+        yield item
+        first, ended, place = False, text[stop] == "]", stop + 1
+    if (text[place:] + file.read(_START)).strip(" \t\n\r]"):
+        raise ValueError("there is more after the list")
+
+
+def parse_json(
+    text: str | bytes, *, file: str | Path, record: object | None = None, without: Collection[str] = ()
+) -> Any:
     """Parse JSON that somebody else may have written, in UTF-8 or UTF-16, with a mark or without.
 
     Half a surrogate pair becomes U+FFFD, so that every text can be written, compared and printed. Numbers may be of any
@@ -261,6 +313,7 @@ def parse_json(text: str | bytes, *, file: str | Path, record: object | None = N
         text: The JSON; bytes are decoded.
         file: Where it comes from, for the error.
         record: Which record of it, for the error.
+        without: Keys of objects that are left out.
 
     Raises:
         InputError: It is not JSON, has a number of more than 4300 digits or too many brackets within each other, or
@@ -272,7 +325,8 @@ def parse_json(text: str | bytes, *, file: str | Path, record: object | None = N
             text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        return _DECODER.decode(text.removeprefix("\ufeff"))
+        decoder = _decoder(frozenset(without)) if without else _DECODER
+        return decoder.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
     except MemoryError:
@@ -290,6 +344,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if value[key] != one:
                 raise ValueError(f"an object has the key {key[:80]!r} twice, with two values")
     return value
+
+
+def _decoder(without: frozenset[str]) -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=lambda pairs: _object([p for p in pairs if p[0] not in without]))
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
@@ -341,8 +399,14 @@ def _encoding(start: bytes) -> str:
 
 
 def _content(path: Path) -> bytes:
-    try:
+    with _reading(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _reading(path: str | Path) -> Iterator[None]:
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             "the file does not exist", file=path, mend="run the stage that writes it, or mend the path"

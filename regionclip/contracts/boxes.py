@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.gate import Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.data.annotations.annotation_files import (
     RULES,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from regionclip.contracts.boxes import size_expectations
-from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.data.annotations.tables import INTEGER, TEXT, read_object, records_table
 from regionclip.data.captions.record import caption_fault

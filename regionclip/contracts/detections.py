@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.data.annotations.annotation_files import BORDER
+from regionclip.data.annotations.truth import BoxArrays, Truth
 
 MOST = 1_000_000
 """Detections that are looked at; LVIS's validation set has six million of them."""
@@ -22,36 +22,33 @@ _HALF = 0.5
 
 
 def detection_checks(
-    file: Path, detections: Sequence[Mapping[str, Any]], images: pd.DataFrame, categories: Collection[int], most: int
+    file: Path, detections: BoxArrays, truth: Truth, categories: Collection[int], most: int
 ) -> list[Check]:
     """Return the checks of a detector's results.
 
     Args:
         file: The file, for messages; its path without suffix is the name of the suites.
-        detections: COCO result dicts: image_id, category_id, bbox [x, y, width, height] (pixels), score; the first
-            million are looked at.
-        images: The images that were tested: id, width, height (pixels).
+        detections: The first million are looked at.
+        truth: Its images, with their sizes, are those that were tested.
         categories: Ids of the classes of the vocabulary.
         most: Most detections of an image.
     """
-    looked = list(islice(detections, MOST))
-    boxes = np.array([found["bbox"] for found in looked], np.float64).reshape(-1, 4)
-    table = pd.DataFrame({key: [found[key] for found in looked] for key in ("image_id", "category_id", "score")})
-    sizes = images.drop_duplicates("id").set_index("id").reindex(table["image_id"])
-    right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
-    over = [
-        -boxes[:, 0],
-        -boxes[:, 1],
-        right - sizes["width"].to_numpy(float),
-        bottom - sizes["height"].to_numpy(float),
-    ]
-    table = table.assign(
-        file=str(file),
-        place=range(len(table)),
-        known_image=table["image_id"].isin(images["id"]),
-        known_class=table["category_id"].isin(categories),
-        shorter_side=boxes[:, 2:].min(axis=1, initial=np.inf),
-        outside=np.max(over, axis=0, initial=-np.inf),
+    looked = detections.take(slice(MOST))
+    images = pd.DataFrame(truth.images, columns=["id", "width", "height"])
+    sizes = images.set_index("id").reindex(looked.image_ids).to_numpy(float)
+    over = np.concatenate([-looked.boxes[:, :2], looked.boxes[:, :2] + looked.boxes[:, 2:] - sizes], axis=1)
+    table = pd.DataFrame(
+        {
+            "file": str(file),
+            "place": range(len(looked)),
+            "image_id": looked.image_ids,
+            "category_id": looked.category_ids,
+            "score": looked.scores,
+            "known_image": np.isin(looked.image_ids, images["id"]),
+            "known_class": np.isin(looked.category_ids, list(categories)),
+            "shorter_side": looked.boxes[:, 2:].min(axis=1),
+            "outside": over.max(axis=1),
+        }
     )
     name = f"detections {file.parent.name} {file.stem}"
     suite = gx.ExpectationSuite(name=name, expectations=_expectations())

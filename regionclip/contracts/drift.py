@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.errors import InputError
 from regionclip.files import read_json

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.gate import Check
 from regionclip.contracts.gx import gx
 from regionclip.contracts.regions import count_check, region_expectations, region_table
 

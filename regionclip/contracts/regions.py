@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.checkpoint import Check
+from regionclip.contracts.gate import Check
 from regionclip.contracts.gx import gx, gxe, said
 
 BORDER = 0.1  # pixels; boxes are clipped in the resized image and scaled back in float32

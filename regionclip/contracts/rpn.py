@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 
 RECALL = "ar300_all"

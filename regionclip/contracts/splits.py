@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.checkpoint import WARNING, Check
+from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.data.layout import read_classes
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from regionclip.data.annotations.truth import Truth
+from regionclip.data.annotations.masks import mask_area
+from regionclip.data.annotations.truth import BoxArrays, Truth
 from regionclip.errors import InputError
-from regionclip.evaluation.masks import mask_area
 
 IouType = Literal["bbox", "segm"]
 """COCO's names of the two overlaps: of boxes, of masks."""
@@ -23,13 +22,10 @@ IOU50, IOU75 = slice(0, 1), slice(5, 6)
 AREAS = {"all": [0, 1e10], "small": [0, 32**2], "medium": [32**2, 96**2], "large": [96**2, 1e10]}
 """COCO's ranges of an object's area in square pixels, in the order of the table's last axis."""
 
-CLASSES_AT_A_TIME = 50
-"""faster-coco-eval keeps a kilobyte for every pair of image and class: all of LVIS at once would take 27 GB."""
-
 
 def precision_table(
     truth: Truth,
-    detections: Sequence[Mapping[str, Any]],
+    detections: BoxArrays,
     max_detections: int,
     *,
     iou_type: IouType = "bbox",
@@ -38,11 +34,12 @@ def precision_table(
     """Return interpolated precision.
 
     The area of an object is its ``area``, or its box's where the file has none; that of a detection is its box's, or
-    its mask's for ``segm``, as COCOeval counts when results carry no boxes.
+    its mask's for ``segm``, as COCOeval counts when results carry no boxes. One class is evaluated at a time: what the
+    evaluator takes, a dict for each box, fits into little memory so.
 
     Args:
         truth: What ``load_truth`` returns, with masks for ``segm``.
-        detections: COCO result dicts that fit ``truth`` (``read_detections``), with masks for ``segm``.
+        detections: What fits ``truth``, with masks for ``segm``.
         max_detections: The most detections that count in an image **for one class**, as COCOeval has it.
         iou_type: Overlap of boxes or of masks.
         federated: LVIS: drop detections of classes that are neither positive nor negative in their image, ignore
@@ -53,50 +50,100 @@ def precision_table(
         no object of that area.
 
     Raises:
-        InputError: The truth has no category.
+        InputError: The truth has no category, or an object or a detection has no mask for ``segm``.
     """
-    objects, found = _by_class(truth["annotations"]), _by_class(detections)
-    classes = sorted(truth["categories"], key=lambda category: category["id"])
-    if not classes:
+    if not truth.categories:
         raise InputError("there is no class to evaluate", key="categories", mend="give a file with categories")
-    tables = []
-    for start in range(0, len(classes), CLASSES_AT_A_TIME):
-        part = classes[start : start + CLASSES_AT_A_TIME]
-        true, detected = ([item for kind in part for item in side[kind["id"]]] for side in (objects, found))
+    if iou_type == "segm":
+        _require_masks(truth.objects, "annotation")
+        _require_masks(detections, "detection")
+    images = {image["id"]: image for image in truth.images}
+    rows = [_by_class(side, truth.category_ids) for side in (truth.objects, detections)]
+    table = np.full((10, 101, len(truth.categories), len(AREAS)), -1.0)
+    for place, (category, true, found) in enumerate(zip(truth.categories, *rows, strict=True)):
+        if not len(true):
+            continue
+        objects = [*_entries(truth.objects, true, iou_type)]
         if federated:
-            true = [{**item, "iscrowd": 0} for item in true]
-        seen = {item["image_id"] for item in (*true, *detected)}
-        images = [image for image in truth["images"] if image["id"] in seen]
-        apis = (_index(images, part, items, iou_type) for items in (true, detected))
+            objects = [item | {"iscrowd": 0} for item in objects]
+        seen = {*truth.objects.image_ids[true].tolist(), *detections.image_ids[found].tolist()}
+        results = [*_entries(detections, found, iou_type)]
+        if iou_type == "segm":
+            results = [item | {"area": mask_area(item["segmentation"])} for item in results]
+        apis = _apis([images[key] for key in seen], category, objects, results)
         evaluator = COCOeval_faster(*apis, iou_type, lvis_style=federated)
         evaluator.params.maxDets = [max_detections]
         evaluator.params.areaRng, evaluator.params.areaRngLbl = list(AREAS.values()), list(AREAS)
         evaluator.evaluate()
         evaluator.accumulate()
-        tables.append(evaluator.eval["precision"][:, :, :, :, 0])
-    return np.concatenate(tables, axis=2)
+        table[:, :, place] = evaluator.eval["precision"][:, :, 0, :, 0]
+    return table
 
 
-def _by_class(items: Sequence[Mapping[str, Any]]) -> defaultdict[int, list[Mapping[str, Any]]]:
-    grouped: defaultdict[int, list[Mapping[str, Any]]] = defaultdict(list)
-    for item in items:
-        grouped[item["category_id"]].append(item)
-    return grouped
+def _require_masks(boxes: BoxArrays, what: str) -> None:
+    bare = np.flatnonzero(~boxes.masked())
+    if bare.size:
+        where = {"file": boxes.file, "record": f"{what} {bare[0]}", "key": "segmentation"}
+        raise InputError("the key is missing", **where, mend="measure boxes alone, or give each a mask")
 
 
-def box_evaluator(
-    images: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-    objects: Sequence[Mapping[str, Any]],
-    detections: Sequence[Mapping[str, Any]],
-    max_detections: list[int],
-) -> COCOeval_faster:
-    """Make the evaluator for boxes of all areas; ``evaluate`` and ``accumulate`` are the caller's."""
-    truth_api, detections_api = (_index(images, categories, items, "bbox") for items in (objects, detections))
-    evaluator = COCOeval_faster(truth_api, detections_api, "bbox")
-    evaluator.params.maxDets = max_detections
+def _by_class(boxes: BoxArrays, category_ids: Sequence[int]) -> list[NDArray[np.int64]]:
+    """Return the rows of each class, in the order given."""
+    order = np.argsort(boxes.category_ids, kind="stable")
+    sides = (np.searchsorted(boxes.category_ids[order], category_ids, side=side) for side in ("left", "right"))
+    return [order[start:stop] for start, stop in zip(*sides, strict=True)]
+
+
+def _entries(boxes: BoxArrays, rows: NDArray[np.int64], iou_type: IouType) -> Iterator[dict[str, Any]]:
+    """Yield boxes as COCO's index takes them; masks, which only cost memory, where they are measured."""
+    part = boxes.take(rows)
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd", "score")
+    columns = (part.image_ids, part.category_ids, part.boxes, part.areas, part.crowds.astype(int), part.scores)
+    for row, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        yield dict(zip(keys, values, strict=True)) | ({"segmentation": part.mask(row)} if iou_type == "segm" else {})
+
+
+def _apis(
+    images: list[Mapping[str, Any]],
+    category: Mapping[str, Any],
+    objects: list[dict[str, Any]],
+    results: list[dict[str, Any]],
+) -> Iterator[COCO]:
+    for items in (objects, results):
+        # From 1 on, as the matching takes id 0 for "unmatched".
+        for number, item in enumerate(items, start=1):
+            item["id"] = number
+        yield COCO({"images": images, "categories": [category], "annotations": items})
+
+
+def found_objects(
+    images: int, objects: list[dict[str, Any]], proposals: list[dict[str, Any]], limits: list[int], ious: ArrayLike
+) -> NDArray[np.int64]:
+    """Count the objects that boxes find, class-agnostic, of all areas.
+
+    Args:
+        images: How many images there are, their ids from 1 on.
+        objects: ``image_id`` and ``bbox`` (x, y, width, height), one or more.
+        proposals: The same, and ``score``.
+        limits: How many of an image's best boxes may be used, ascending.
+        ious: IoU thresholds.
+
+    Returns:
+        (thresholds, limits).
+    """
+    numbered, category = [{"id": number} for number in range(1, images + 1)], {"id": 1, "name": "object"}
+    plain = [
+        [item | {"category_id": 1, "area": item["bbox"][2] * item["bbox"][3], "iscrowd": 0} for item in items]
+        for items in (objects, proposals)
+    ]
+    apis = _apis(numbered, category, *plain)
+    evaluator = COCOeval_faster(*apis, "bbox")
+    evaluator.params.iouThrs = np.asarray(ious, dtype=np.float64)
+    evaluator.params.maxDets = limits
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [AREAS["all"]], ["all"]
-    return evaluator
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return np.rint(evaluator.eval["recall"][:, 0, 0, :] * len(objects)).astype(np.int64)
 
 
 def mean_precision(precision: NDArray[np.float64]) -> float | None:
@@ -114,30 +161,3 @@ def mean_precisions(precision: NDArray[np.float64]) -> dict[str, float | None]:
         "ap75": mean_precision(whole[IOU75]),
         **{f"ap{area[0]}": mean_precision(precision[..., number]) for number, area in enumerate(AREAS) if number},
     }
-
-
-def _index(
-    images: Sequence[Mapping[str, Any]],
-    categories: Sequence[Mapping[str, Any]],
-    objects: Sequence[Mapping[str, Any]],
-    iou_type: IouType,
-) -> COCO:
-    # Numbered anew from 1, as the matching takes id 0 for "unmatched"; without masks, which only cost memory.
-    annotations = [{"id": number, **_entry(item, iou_type)} for number, item in enumerate(objects, start=1)]
-    return COCO({"images": list(images), "categories": list(categories), "annotations": annotations})
-
-
-def _entry(item: Mapping[str, Any], iou_type: IouType) -> dict[str, Any]:
-    entry = {
-        "image_id": item["image_id"],
-        "category_id": item["category_id"],
-        "bbox": item["bbox"],
-        "area": item.get("area", item["bbox"][2] * item["bbox"][3]),
-        "iscrowd": item.get("iscrowd", 0),
-        "score": item.get("score", 0.0),
-    }
-    if iou_type == "segm":
-        entry["segmentation"] = item["segmentation"]
-        if "score" in item:
-            entry["area"] = mask_area(item["segmentation"])
-    return entry

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from regionclip.data.annotations.truth import Truth, load_truth
+from regionclip.data.annotations.truth import BoxArrays, Truth
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
-from regionclip.evaluation.detections import Detection, Detections, read_detections
+from regionclip.evaluation.detections import require_known
 from regionclip.text.prompts import clean_lvis_name
 
 LvisImages = Literal["all", "labelled"]
@@ -28,8 +27,8 @@ _IMAGES = {
 
 
 def evaluate_lvis(
-    annotations: str | Path,
-    detections: Detections,
+    truth: Truth,
+    detections: BoxArrays,
     max_detections: int = 300,
     *,
     iou_type: IouType = "bbox",
@@ -47,8 +46,8 @@ def evaluate_lvis(
     that a model is given, not the truth, which the LVIS API reads from the file by itself.
 
     Args:
-        annotations: LVIS v1 JSON (``neg_category_ids``, ``not_exhaustive_category_ids``, ``frequency``).
-        detections: COCO result dicts, a file of them, or an array (`read_detections`).
+        truth: Of an LVIS v1 JSON (``load_truth(file, lvis=True)``), with masks for ``segm``.
+        detections: Of a detector, or read from a file (`read_detections`).
         max_detections: The most detections that count in an image.
         iou_type: ``bbox``, or ``segm`` for masks, which the truth and every detection must have then.
         images: ``all``, the LVIS protocol; or ``labelled``, the official loader's, as above.
@@ -61,31 +60,31 @@ def evaluate_lvis(
         their image); images_over_loader_limit (count); protocol (words). A mean over no class at all is None.
 
     Raises:
-        InputError: A file is unsound or lacks LVIS's keys, a mask is missing, or ``images`` is neither.
+        InputError: A frequency is none, a detection is on no image or of no class of the truth, a mask is missing, or
+            ``images`` is neither.
     """
     if images not in _IMAGES:
         raise InputError(f"'{images}' is not known", key="images", mend=f"use {' or '.join(_IMAGES)}")
-    masks = iou_type == "segm"
-    truth = load_truth(annotations, lvis=True, masks=masks)
-    categories = sorted(truth["categories"], key=lambda category: category["id"])
-    frequency = _frequencies(categories, annotations)
-    given = read_detections(detections, truth, masks=masks)
-    objects = Counter(item["image_id"] for item in truth["annotations"])
-    looked_at = [item for item in given if images == "all" or objects[item["image_id"]]]
-    strongest = _strongest(looked_at, max_detections)
+    require_known(detections, truth.images, truth)
+    frequency = _frequencies(truth)
+    annotated, objects = np.unique(truth.objects.image_ids, return_counts=True)
+    looked_at = detections
+    if images == "labelled":
+        looked_at = detections.take(np.isin(detections.image_ids, annotated))
+    strongest = looked_at.take(_strongest(looked_at, max_detections))
     # faster-coco-eval drops the unlabelled itself, but its masks fail on an image that has no others.
-    counted = _labelled(truth, strongest)
+    counted = strongest.take(_labelled(truth, strongest))
     precision = precision_table(truth, counted, max_detections, iou_type=iou_type, federated=True)
     return {
         **mean_precisions(precision),
         **{f"ap{letter}": mean_precision(precision[:, :, frequency == letter, 0]) for letter in "rcf"},
-        **_by_class(precision, [clean_lvis_name(category["name"]) for category in categories]),
-        "detections": len(given),
-        "detections_left_out": len(given) - len(looked_at),
+        **_by_class(precision, [clean_lvis_name(name) for name in truth.names]),
+        "detections": len(detections),
+        "detections_left_out": len(detections) - len(looked_at),
         "detections_over_limit": len(looked_at) - len(strongest),
         "detections_unlabelled": len(strongest) - len(counted),
-        "images_over_loader_limit": sum(count > LOADER_LIMIT for count in objects.values()),
-        "protocol": _protocol(len(categories), max_detections, masks, images),
+        "images_over_loader_limit": int((objects > LOADER_LIMIT).sum()),
+        "protocol": _protocol(len(truth.names), max_detections, iou_type == "segm", images),
     }
 
 
@@ -107,30 +106,41 @@ def _by_class(precision: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _strongest(detections: Sequence[Detection], limit: int) -> list[Detection]:
-    by_image: defaultdict[int, list[Detection]] = defaultdict(list)
-    for detection in detections:
-        by_image[detection["image_id"]].append(detection)
+def _strongest(detections: BoxArrays, limit: int) -> NDArray[np.int64]:
+    """Return the rows of each image's best detections, in the order given."""
     # A stable sort, so that equal scores keep the order given, as in lvis/results.py.
-    return [
-        item for items in by_image.values() for item in sorted(items, key=lambda d: d["score"], reverse=True)[:limit]
-    ]
+    order = np.lexsort((-detections.scores, detections.image_ids))
+    ids = detections.image_ids[order]
+    rank = np.arange(len(ids)) - np.searchsorted(ids, ids)
+    return np.sort(order[rank < limit])
 
 
-def _labelled(truth: Truth, detections: Sequence[Detection]) -> list[Detection]:
-    labelled = {(item["image_id"], item["category_id"]) for item in truth["annotations"]}
-    labelled |= {(image["id"], category) for image in truth["images"] for category in image["neg_category_ids"]}
-    return [item for item in detections if (item["image_id"], item["category_id"]) in labelled]
+def _labelled(truth: Truth, detections: BoxArrays) -> NDArray[np.bool_]:
+    """Return which detections are of a class that is known to be, or not to be, in their image."""
+    images, classes = (
+        np.array([image["id"] for image in truth.images], np.int64),
+        np.array(truth.category_ids, np.int64),
+    )
+    order = np.argsort(images)
+    absent = [(image["id"], category) for image in truth.images for category in image["neg_category_ids"]]
+
+    def pair(image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        places = order[np.searchsorted(images, image_ids, sorter=order)]
+        return places * len(classes) + np.searchsorted(classes, category_ids)
+
+    known = pair(truth.objects.image_ids, truth.objects.category_ids)
+    known = np.concatenate([known, pair(*np.array(absent, np.int64).reshape(-1, 2).T)])
+    return np.isin(pair(detections.image_ids, detections.category_ids), known)
 
 
-def _frequencies(categories: Sequence[dict[str, Any]], file: str | Path) -> np.ndarray:
-    for category in categories:
+def _frequencies(truth: Truth) -> NDArray[np.str_]:
+    for category in truth.categories:
         if category["frequency"] not in ("r", "c", "f"):
             raise InputError(
                 f"the frequency {category['frequency']!r} is not r, c or f",
-                file=file,
+                file=truth.file,
                 record=f"category {category['id']}",
                 key="frequency",
                 mend="write the frequency as LVIS does",
             )
-    return np.array([category["frequency"] for category in categories])
+    return np.array([category["frequency"] for category in truth.categories])

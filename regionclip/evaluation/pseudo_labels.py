@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regionclip.data.annotations.truth import Truth, load_truth
+from regionclip.data.annotations.annotation_files import Json, read_boxes
 from regionclip.errors import InputError
 from regionclip.evaluation.coco import ClassSplit
 from regionclip.evaluation.overlap import overlaps
@@ -74,7 +74,7 @@ def pseudo_label_precision(
     Raises:
         InputError: The truth is unsound, lacks colours, or lacks an image that has regions.
     """
-    table = judge_regions(load_truth(truth), regions, iou_threshold, truth)
+    table = judge_regions(read_boxes(truth, facts=()).sound(), regions, iou_threshold, truth)
     kept = table[table["keep"]]
     on_object = kept[kept["on_object"]]
     coloured = on_object[on_object["names_colour"]]
@@ -97,12 +97,12 @@ def pseudo_label_precision(
 
 
 def judge_regions(
-    truth: Truth, regions: Iterable[LabelledRegions], iou_threshold: float, file: str | Path | None = None
+    truth: Json, regions: Iterable[LabelledRegions], iou_threshold: float, file: str | Path | None = None
 ) -> pd.DataFrame:
     """Judge every region, kept or not.
 
     Args:
-        truth: What ``load_truth`` returns, each annotation with "colour".
+        truth: Content of an annotation file, each annotation with "colour".
         regions: The pseudo labels, image by image.
         iou_threshold: The IoU from which a region is on an object.
         file: The truth's file, for error messages.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from regionclip.errors import InputError
-from regionclip.evaluation.average_precision import box_evaluator
+from regionclip.evaluation.average_precision import found_objects
 
 COCO_IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """IoU thresholds 0.50, 0.55, ... 0.95."""
+
+IMAGES_AT_A_TIME = 500
+"""The evaluator takes a dict for each proposal, of which 20,000 images have millions."""
 
 
 def average_recall(
@@ -41,22 +44,23 @@ def average_recall(
     Raises:
         InputError: An image has no entry in ``proposals``.
     """
-    images, found = _proposals_by_score(truth, proposals, max(limits))
     limits = sorted(limits)
-    result: dict[str, Any] = {}
-    objects: dict[str, int] = {}
-    for group, members in groups.items():
-        wanted = _objects(truth, np.fromiter(members, dtype=np.int64))
-        objects[group] = len(wanted)
-        evaluator = box_evaluator(images, [{"id": 1, "name": group}], wanted, found, list(limits))
-        evaluator.params.iouThrs = np.asarray(iou_thresholds, dtype=np.float64)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        recall = evaluator.eval["recall"][:, 0, 0, :]
-        result |= {
-            f"ar{limit}_{group}": float(recall[:, column].mean()) if wanted else None
-            for column, limit in enumerate(limits)
-        }
+    counts = {group: np.zeros((len(iou_thresholds), len(limits)), np.int64) for group in groups}
+    objects = dict.fromkeys(groups, 0)
+    images = list(truth)
+    for start in range(0, len(images), IMAGES_AT_A_TIME):
+        part = images[start : start + IMAGES_AT_A_TIME]
+        found = [item for number, image in enumerate(part, 1) for item in _proposals(number, image, proposals, limits)]
+        for group, members in groups.items():
+            wanted = _objects([truth[image] for image in part], np.fromiter(members, dtype=np.int64))
+            objects[group] += len(wanted)
+            if wanted:
+                counts[group] += found_objects(len(part), wanted, found, limits, iou_thresholds)
+    result = {
+        f"ar{limit}_{group}": float((counts[group][:, column] / objects[group]).mean()) if objects[group] else None
+        for group in groups
+        for column, limit in enumerate(limits)
+    }
     low, high = min(iou_thresholds), max(iou_thresholds)
     protocol = (
         f"average recall over {len(iou_thresholds)} IoU thresholds {low:.2f} to {high:.2f}, class-agnostic, all areas, "
@@ -64,24 +68,20 @@ def average_recall(
     return {**result, "objects": objects, "protocol": protocol + "each group's objects against all proposals"}
 
 
-def _proposals_by_score(
-    truth: Mapping[Hashable, Any], proposals: Mapping[Hashable, ArrayLike], limit: int
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    images: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
-    for number, image_id in enumerate(truth, start=1):
-        if image_id not in proposals:
-            raise InputError("the image has no proposals", record=f"image {image_id}", mend="propose on every image")
-        images.append({"id": number})
-        for rank, box in enumerate(_xywh(proposals[image_id])[:limit].tolist()):
-            found.append({"image_id": number, "category_id": 1, "bbox": box, "score": 1.0 - rank / limit})
-    return images, found
+def _proposals(
+    number: int, image_id: Hashable, proposals: Mapping[Hashable, ArrayLike], limits: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    if image_id not in proposals:
+        raise InputError("the image has no proposals", record=f"image {image_id}", mend="propose on every image")
+    most = max(limits)
+    for rank, box in enumerate(_xywh(proposals[image_id])[:most].tolist()):
+        yield {"image_id": number, "bbox": box, "score": 1.0 - rank / most}
 
 
-def _objects(truth: Mapping[Hashable, tuple[ArrayLike, ArrayLike]], members: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _objects(truth: Sequence[tuple[ArrayLike, ArrayLike]], members: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
-        {"image_id": number, "category_id": 1, "bbox": box}
-        for number, (boxes, labels) in enumerate(truth.values(), start=1)
+        {"image_id": number, "bbox": box, "score": 0.0}
+        for number, (boxes, labels) in enumerate(truth, start=1)
         for box in _xywh(boxes)[np.isin(np.asarray(labels), members)].tolist()
     ]
 

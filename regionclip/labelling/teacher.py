@@ -80,7 +80,7 @@ def classify_crops(
     truth, text = load_truth(scenes.annotations), bank.embeddings.to(device)
     objects = boxes_by_image(truth)
     scores, labels = [torch.zeros(0, len(classes.names))], [np.zeros(0, np.int64)]
-    for picture in truth["images"]:
+    for picture in truth.images:
         boxes, categories = objects[picture["id"]]
         if len(boxes):
             image = normalized(np.asarray(decode_image(scenes.images / picture_name(picture)))).to(device)

@@ -30,8 +30,8 @@ from regionclip.contracts.captions import (
     read_captioned,
     read_shards,
 )
-from regionclip.contracts.checkpoint import Check, counts_of, gate
 from regionclip.contracts.drift import box_profile, drift_check, earlier_check
+from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.images import image_file_check, image_files_table
 from regionclip.contracts.official_counts import CAPTIONED, NAMES, caption_counts_check, detection_counts_check
 from regionclip.contracts.quarantine_page import quarantine_page, read_rejected

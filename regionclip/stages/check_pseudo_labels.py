@@ -19,7 +19,7 @@ from regionclip.artifacts import (
 )
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import read
-from regionclip.contracts.checkpoint import Check, counts_of, gate
+from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.label_page import label_page
 from regionclip.contracts.proposals import proposal_checks
 from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks

@@ -11,12 +11,13 @@ from mmengine.model import BaseModel
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
-from regionclip.contracts.checkpoint import Check, gate
 from regionclip.contracts.detections import detection_checks
-from regionclip.data.annotations.image_sizes import listed_sizes
+from regionclip.contracts.gate import gate
+from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.evaluation.detections import Detection, save_detections
-from regionclip.evaluation.protocols import detect, measure
+from regionclip.engine.detection import detect
+from regionclip.evaluation.detections import save_detections
+from regionclip.evaluation.protocols import measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.text.text_bank import TextBank
@@ -34,6 +35,9 @@ def run(context: StageContext) -> dict[str, Any]:
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
     bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors")
+    target, classes = getattr(params.finetune, dataset), load_classes(dataset)
+    annotations = detection_set(dataset, split).annotations
+    truth = load_truth(annotations, lvis=dataset == "lvis", masks=target.masks) if is_main_process() else None
     metrics, checks = {}, []
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
@@ -43,35 +47,30 @@ def run(context: StageContext) -> dict[str, Any]:
         with context.model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             constrained = params.evaluation.constrained and dataset == "coco"
-            metrics[name] = _constrained(context, model, bank, name) if constrained else {}
+            metrics[name] = _constrained(context, model, bank, name, truth) if constrained else {}
             if run is None:
                 continue
             file = artifacts.DETECTIONS / dataset / f"{name}.json"
             save_detections(file, found)
-            checks += _checks(context, file, found)
-            metrics[name] = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images) | metrics[name]
+            checks += detection_checks(file, found, truth, classes.ids, target.max_detections)
+            metrics[name] = measure(dataset, truth, found, lvis_images=params.evaluation.lvis_images) | metrics[name]
             run.log_metrics(metrics[name])
     if is_main_process():
         gate(f"detections_{dataset}", checks, tracker=context.tracker)
     return metrics
 
 
-def _checks(context: StageContext, file: Path, found: list[Detection]) -> list[Check]:
-    dataset, params = context.dataset, context.params
-    images = listed_sizes(detection_set(dataset, params.evaluation.split).annotations)
-    most = getattr(params.finetune, dataset).max_detections
-    return detection_checks(file, found, images, load_classes(dataset).ids, most)
-
-
-def _constrained(context: StageContext, model: BaseModel, bank: TextBank, name: str) -> dict[str, Any]:
+def _constrained(
+    context: StageContext, model: BaseModel, bank: TextBank, name: str, truth: Truth | None
+) -> dict[str, Any]:
     """Measure COCO with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
     split, metrics = context.params.evaluation.split, {}
     proposals = artifacts.PROPOSALS / f"coco_{split}"
     for group in ("novel", "base"):
         title = f"coco from {name}, {group} only"
         found = detect(model, "coco", split, context.params.detection, proposals, bank, title, group)
-        if is_main_process():
-            metrics[f"constrained_{group}"] = measure("coco", split, found, group)
+        if truth is not None:
+            metrics[f"constrained_{group}"] = measure("coco", truth, found, group)
     return metrics
 
 

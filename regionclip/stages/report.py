@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from regionclip.data.annotations.annotation_files import picture_name
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.captions import decode_image
 from regionclip.data.layout import DatasetName, data_sets, detection_set, load_classes
-from regionclip.evaluation.pictures import (
+from regionclip.evaluation.detections import read_detections
+from regionclip.evaluation.plots import (
     detection_sheet,
     learning_curves,
     per_class_bars,
@@ -94,23 +95,15 @@ def _sheet(path: Path, dataset: DatasetName, split: str) -> None:
     scenes, classes = detection_set(dataset, split), load_classes(dataset)
     truth = load_truth(scenes.annotations)
     names = dict(zip(classes.ids, classes.names, strict=True))
-    objects = _by_image(truth["annotations"])
-    novel = classes.ids_of(classes.novel_names)
-    fewer = {key: max(0, 2 - sum(o["category_id"] in novel for o in entries)) for key, entries in objects.items()}
-    chosen = sorted(truth["images"], key=lambda image: fewer.get(image["id"], 2))[:SCENES]
+    novel = truth.objects.image_ids[np.isin(truth.objects.category_ids, list(classes.ids_of(classes.novel_names)))]
+    counts = Counter(novel.tolist())
+    chosen = sorted(truth.images, key=lambda image: max(0, 2 - counts[image["id"]]))[:SCENES]
     pictures = [np.asarray(decode_image(scenes.images / picture_name(image))) for image in chosen]
     files = {title: DETECTIONS / dataset / f"{model}.json" for model, title in MODELS.items()}
-    found = {title: _by_image(read_json(file)) for title, file in files.items() if file.exists()}
-    truths = [scene_boxes(objects[image["id"]], names, len(objects[image["id"]])) for image in chosen]
-    columns = {
-        title: [scene_boxes(results[image["id"]], names, BOXES_A_SCENE, LEAST_SCORE) for image in chosen]
-        for title, results in found.items()
-    }
+    truths = [scene_boxes(truth.objects, image["id"], names) for image in chosen]
+    columns = {}
+    for title, file in files.items():
+        if file.exists():
+            found = read_detections(file, truth)
+            columns[title] = [scene_boxes(found, image["id"], names, BOXES_A_SCENE, LEAST_SCORE) for image in chosen]
     detection_sheet(pictures, truths, columns, classes.novel_names, path)
-
-
-def _by_image(records: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    grouped = defaultdict(list)
-    for record in records:
-        grouped[record["image_id"]].append(record)
-    return grouped

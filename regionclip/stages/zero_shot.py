@@ -8,8 +8,10 @@ from mmengine.dist import is_main_process
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.layout import data_sets
-from regionclip.evaluation.protocols import MAX_DETECTIONS, detect, measure, true_box_top1
+from regionclip.data.annotations.truth import Truth, load_truth
+from regionclip.data.layout import data_sets, detection_set
+from regionclip.engine.detection import detect, true_box_top1
+from regionclip.evaluation.protocols import MAX_DETECTIONS, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 def run(context: StageContext) -> dict[str, Any]:
     """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
     banks = {dataset: TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors") for dataset in data_sets()}
+    split = context.params.evaluation.split
+    files = {dataset: detection_set(dataset, split).annotations for dataset in banks if is_main_process()}
+    truths = {dataset: load_truth(file, lvis=dataset == "lvis") for dataset, file in files.items()}
     metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
     for name, folder in artifacts.CLIP_FOLDERS.items():
         clip = ClipFolder.open(folder)
@@ -30,14 +35,22 @@ def run(context: StageContext) -> dict[str, Any]:
                 bank.require(width=clip.model_cfg["embed_dim"])
                 for boxes in ("gt", "rpn"):
                     title = f"{dataset} {boxes} {name}"
-                    metrics[dataset][boxes][name] = _measure(context, clip, bank, dataset, boxes, title)
+                    metrics[dataset][boxes][name] = _measure(
+                        context, clip, bank, dataset, boxes, title, truths.get(dataset)
+                    )
                     if run is not None:
                         run.log_metrics({dataset: {boxes: metrics[dataset][boxes][name]}})
     return metrics
 
 
 def _measure(
-    context: StageContext, clip: ClipFolder, bank: TextBank, dataset: str, boxes: str, title: str
+    context: StageContext,
+    clip: ClipFolder,
+    bank: TextBank,
+    dataset: str,
+    boxes: str,
+    title: str,
+    truth: Truth | None,
 ) -> dict[str, Any]:
     params, split = context.params, context.params.evaluation.split
     least = getattr(getattr(params.zero_shot.score_threshold, dataset), boxes)
@@ -51,7 +64,7 @@ def _measure(
     if boxes == "gt":
         encoder = RegionEncoder.from_clip(clip.model().visual)
         top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
-    if not is_main_process():
+    if truth is None:
         return {}
-    metrics = measure(dataset, split, found, lvis_images=params.evaluation.lvis_images)
+    metrics = measure(dataset, truth, found, lvis_images=params.evaluation.lvis_images)
     return metrics | {f"top1_{key}" if key in {"per_class", "protocol"} else key: top1[key] for key in top1}

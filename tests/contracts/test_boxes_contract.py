@@ -17,7 +17,7 @@ from regionclip.contracts.boxes import (
     join_tables,
     mask_check,
 )
-from regionclip.contracts.checkpoint import gate, run_checks
+from regionclip.contracts.gate import gate, run_checks
 from regionclip.data.annotations.annotation_files import RULES, read_boxes
 from regionclip.errors import DataCheckFailed, InputError
 

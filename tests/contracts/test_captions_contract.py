@@ -18,7 +18,7 @@ from regionclip.contracts.captions import (
     read_captioned,
     read_shards,
 )
-from regionclip.contracts.checkpoint import gate, run_checks
+from regionclip.contracts.gate import gate, run_checks
 from regionclip.data.captions import open_captioned_images
 from regionclip.errors import DataCheckFailed, InputError
 

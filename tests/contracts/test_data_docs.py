@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regionclip.contracts.checkpoint import WARNING, Check, gate
+from regionclip.contracts.gate import WARNING, Check, gate
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.contracts.label_page import label_page
 from regionclip.contracts.quarantine_page import quarantine_page

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from regionclip.contracts.checkpoint import run_checks
 from regionclip.contracts.detections import detection_checks
+from regionclip.contracts.gate import run_checks
+from regionclip.data.annotations.truth import BoxColumns, Truth
 
 FILE = Path("artifacts/evaluate/coco/clip.json")
-IMAGES = pd.DataFrame({"id": [1, 2, 3], "width": 40, "height": 30})
+IMAGES = [{"id": number, "width": 40, "height": 30} for number in (1, 2, 3)]
+TRUTH = Truth(Path("truth.json"), IMAGES, [], BoxColumns().arrays())
 
 
 def _found(**changes: Any) -> list[dict[str, Any]]:
@@ -24,7 +25,10 @@ def _found(**changes: Any) -> list[dict[str, Any]]:
 
 
 def _failed(found: list[dict[str, Any]], most: int = 2) -> list[dict[str, Any]]:
-    return [r for r in run_checks(detection_checks(FILE, found, IMAGES, {5, 6}, most)) if not r["success"]]
+    columns = BoxColumns()
+    for row in found:
+        columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
+    return [r for r in run_checks(detection_checks(FILE, columns.arrays(), TRUTH, {5, 6}, most)) if not r["success"]]
 
 
 def test_clean_detections_pass() -> None:

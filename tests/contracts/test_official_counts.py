@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regionclip.contracts.checkpoint import gate
+from regionclip.contracts.gate import gate
 from regionclip.contracts.official_counts import caption_counts_check, detection_counts_check
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json, write_json

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regionclip.contracts.checkpoint import gate, run_checks
+from regionclip.contracts.gate import gate, run_checks
 from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
 from regionclip.errors import DataCheckFailed
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regionclip.contracts.checkpoint import run_checks
+from regionclip.contracts.gate import run_checks
 from regionclip.contracts.shared_pictures import MOST_GRAY, Pictures, shared_picture_check
 from regionclip.data.pictures import look
 

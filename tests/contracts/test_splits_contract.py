@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from regionclip.contracts.boxes import box_tables
-from regionclip.contracts.checkpoint import Check, gate, run_checks
+from regionclip.contracts.gate import Check, gate, run_checks
 from regionclip.contracts.images import image_files_table
 from regionclip.contracts.splits import class_table, split_checks
 from regionclip.data.annotations.annotation_files import read_boxes

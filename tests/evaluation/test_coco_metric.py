@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,31 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from regionclip.data.annotations.masks import encode_masks
+from regionclip.data.annotations.truth import load_truth
 from regionclip.errors import InputError
-from regionclip.evaluation.coco import evaluate_coco, evaluate_coco_closed_set, evaluate_coco_constrained
-from regionclip.evaluation.masks import encode_masks
+from regionclip.evaluation import coco
+from regionclip.evaluation.detections import read_detections
 
 
 @dataclass
 class Split:
     base_names: Sequence[str]
     novel_names: Sequence[str]
+
+
+def measured(
+    evaluate: Any, path: Path, given: Any, *rest: Any, iou_type: str = "bbox", **options: Any
+) -> dict[str, Any]:
+    """Read a truth and detections in any form, as a user does, and measure them."""
+    masks = iou_type == "segm"
+    truth = load_truth(path, masks=masks)
+    return evaluate(truth, read_detections(given, truth, masks=masks), *rest, iou_type=iou_type, **options)
+
+
+evaluate_coco, evaluate_coco_constrained = (
+    partial(measured, evaluate) for evaluate in (coco.evaluate_coco, coco.evaluate_coco_constrained)
+)
 
 
 def write_truth(
@@ -148,7 +165,7 @@ def test_closed_set_measures_by_area(tmp_path: Path) -> None:
     """Found: the small star (at IoU 0.8, so at 7 of 10 thresholds). Not found: the large moon. None is medium."""
     boxes = [(1, 1, [0, 0, 30, 30]), (1, 2, [0, 0, 200, 100])]
     path = write_truth(tmp_path / "t.json", boxes, ["star", "moon"], [1])
-    result = evaluate_coco_closed_set(path, [found(1, 1, [0, 0, 24, 30], 0.9)])
+    result = evaluate_coco(path, [found(1, 1, [0, 0, 24, 30], 0.9)], Split(["star", "moon"], []))
     keys = ("ap", "ap50", "ap75", "aps", "apm", "apl")
     assert [result[key] for key in keys] == [*map(pytest.approx, (0.35, 0.5, 0.5, 0.7)), None, 0.0]
 
@@ -180,7 +197,6 @@ def test_every_result_names_its_protocol(two_stars_one_moon: Path) -> None:
     assert words(evaluate_coco(two_stars_one_moon, [], Split(["star", "ring", "moon"], []))) == (
         "closed set: 3 classes at once"
     )
-    assert words(evaluate_coco_closed_set(two_stars_one_moon, [])) == "closed set: 3 classes at once"
     assert words(evaluate_coco_constrained(two_stars_one_moon, [], ["moon"], "novel")) == (
         "constrained: the 1 novel classes alone"
     )

@@ -16,12 +16,13 @@ from mmengine.structures import BaseDataElement, InstanceData
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from regionclip.data.annotations.truth import boxes_by_image, load_truth
+from regionclip.data.annotations.annotation_files import sort_records
+from regionclip.data.annotations.masks import encode_masks
+from regionclip.data.annotations.truth import Truth, boxes_by_image, load_truth, truth_of
 from regionclip.errors import InputError
-from regionclip.evaluation.detections import detections_from_samples, read_detections, results_of_image, save_detections
-from regionclip.evaluation.masks import encode_masks
+from regionclip.evaluation.detections import coco_results, detections_from_samples, read_detections, save_detections
 
-TRUTH: dict[str, Any] = {
+CONTENT: dict[str, Any] = {
     "images": [{"id": 5}, {"id": 6}],
     "annotations": [
         {"id": 1, "image_id": 5, "category_id": 11, "bbox": [1, 2, 3, 4]},
@@ -29,6 +30,13 @@ TRUTH: dict[str, Any] = {
     ],
     "categories": [{"id": 11, "name": "star"}, {"id": 12, "name": "moon"}],
 }
+
+
+def truth_from(**changes: Any) -> Truth:
+    return truth_of(sort_records(CONTENT | changes, Path("truth.json"), "coco", ()))
+
+
+TRUTH = truth_from()
 
 
 def sample(image_id: int, boxes: list[list[float]], labels: list[int], scores: list[float]) -> BaseDataElement:
@@ -43,7 +51,7 @@ def sample(image_id: int, boxes: list[list[float]], labels: list[int], scores: l
 
 def test_samples_become_coco_results() -> None:
     samples = [sample(5, [[1.004, 2, 4, 7.5]], [1], [0.123456789]), sample(6, [], [], [])]
-    assert detections_from_samples(samples, [11, 12]) == [
+    assert [*coco_results(detections_from_samples(samples, [11, 12]))] == [
         {"image_id": 5, "category_id": 12, "bbox": [1.0, 2.0, 3.0, 5.5], "score": 0.123457}
     ]
 
@@ -51,19 +59,20 @@ def test_samples_become_coco_results() -> None:
 def test_a_saved_file_reads_back_the_same(tmp_path: Path) -> None:
     results = detections_from_samples([sample(5, [[1, 2, 4, 7.5], [0, 0, 1, 1]], [1, 0], [0.5, 1e-5])], [11, 12])
     save_detections(tmp_path / "found.json", results)
-    assert read_detections(tmp_path / "found.json", TRUTH) == results
+    assert json.loads((tmp_path / "found.json").read_text()) == [*coco_results(results)]
+    assert [*coco_results(read_detections(tmp_path / "found.json", TRUTH))] == [*coco_results(results)]
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
 @pytest.mark.parametrize("label", [-1, 2])
 def test_a_label_without_category_is_refused(label: int) -> None:
     with pytest.raises(InputError, match=r"image 5.*do not fit 2 categories"):
-        results_of_image(5, np.zeros((1, 4)), np.array([label]), np.ones(1), [11, 12])
+        detections_from_samples([sample(5, [[0.0, 0, 1, 1]], [label], [1.0])], [11, 12])
 
 
 def test_a_score_that_is_not_finite_is_refused() -> None:
     with pytest.raises(InputError, match="not finite"):
-        results_of_image(5, np.zeros((1, 4)), np.array([0]), np.array([np.nan]), [11, 12])
+        detections_from_samples([sample(5, [[0.0, 0, 1, 1]], [0], [float("nan")])], [11, 12])
 
 
 def test_masks_of_samples_survive_a_file(tmp_path: Path) -> None:
@@ -75,14 +84,15 @@ def test_masks_of_samples_survive_a_file(tmp_path: Path) -> None:
         sample(6, [[0.0, 0, 1, 1]], [0], [0.5]),
     )
     first.pred_instances.masks = pixels
-    results = detections_from_samples([first, second], [11, 12])
-    assert "segmentation" not in results[2]
+    found = detections_from_samples([first, second], [11, 12])
+    results = [*coco_results(found)]
+    assert "segmentation" not in results[2] and found.masked().tolist() == [True, True, False]
     as_rle = sample(5, [[0.0, 0, 4, 4], [0, 0, 1, 1]], [0, 1], [0.5, 0.25])
     as_rle.pred_instances.masks = [results[0]["segmentation"], results[1]["segmentation"]]
-    assert detections_from_samples([as_rle], [11, 12]) == results[:2]
-    save_detections(tmp_path / "found.json", results)
-    truth = TRUTH | {"images": [{"id": 5, "height": 8, "width": 9}, {"id": 6}]}
-    read = read_detections(tmp_path / "found.json", truth)
+    assert [*coco_results(detections_from_samples([as_rle], [11, 12]))] == results[:2]
+    save_detections(tmp_path / "found.json", found)
+    truth = truth_from(images=[{"id": 5, "height": 8, "width": 9}, {"id": 6}])
+    read = [*coco_results(read_detections(tmp_path / "found.json", truth))]
     assert read == results
     decoded = coco_mask.decode([item["segmentation"] for item in read[:2]]).transpose(2, 0, 1)
     np.testing.assert_array_equal(decoded, pixels.numpy())
@@ -92,9 +102,10 @@ def test_masks_of_samples_survive_a_file(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_picture_is_refused() -> None:
     pixels = np.zeros((1, 8, 9), bool)
-    results = results_of_image(5, np.zeros((1, 4)), np.array([0]), np.ones(1), [11], pixels)
+    result = {"image_id": 5, "category_id": 11, "bbox": [0, 0, 1, 1], "score": 1.0}
+    results = [result | {"segmentation": encode_masks(pixels)[0]}]
     with pytest.raises(InputError, match=r"detection 0, key 'segmentation'.*its picture \(9, 8\)"):
-        read_detections(results, TRUTH | {"images": [{"id": 5, "height": 9, "width": 8}]})
+        read_detections(results, truth_from(images=[{"id": 5, "height": 9, "width": 8}, {"id": 6}]))
 
 
 def test_a_detection_without_a_key_is_refused_with_file_and_key(tmp_path: Path) -> None:
@@ -106,14 +117,15 @@ def test_a_detection_without_a_key_is_refused_with_file_and_key(tmp_path: Path) 
 @given(arrays.arrays(bool, (20, 30)), st.sampled_from([{}, {"bbox": []}, {"bbox": None}]))
 def test_a_mask_without_its_box_is_read_as_coco_reads_it(pixels: np.ndarray, empty: dict[str, Any]) -> None:
     """Results of masks have no box in COCO's form: box and size are those of the mask, as in pycocotools' loader."""
-    images = [{"id": 5, "height": 20, "width": 30}]
+    images = [{"id": 5, "height": 20, "width": 30}, {"id": 6}]
     result = {"image_id": 5, "category_id": 11, "score": 0.5, "segmentation": encode_masks(pixels[None])[0]}
     coco = COCO()
-    coco.dataset = {**TRUTH, "images": images}
+    coco.dataset = {**CONTENT, "images": images}
     coco.createIndex()
     (wanted,) = coco.loadRes([dict(result)]).dataset["annotations"]
-    (found,) = read_detections([result | empty], {**TRUTH, "images": images}, masks=True)
-    assert found == result | {"bbox": list(wanted["bbox"]), "area": wanted["area"]}
+    found = read_detections([result | empty], truth_from(images=images), masks=True)
+    assert [*coco_results(found)] == [result | {"bbox": list(wanted["bbox"])}]
+    assert found.areas.tolist() == [wanted["area"]]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +173,7 @@ def test_truth_boxes_are_xyxy_without_crowds() -> None:
 )
 def test_an_unsound_truth_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = tmp_path / "truth.json"
-    path.write_text(json.dumps(TRUTH | change))
+    path.write_text(json.dumps(CONTENT | change))
     with pytest.raises(InputError, match=message):
         load_truth(path)
 
@@ -178,16 +190,16 @@ def test_a_truth_without_masks_is_refused_where_they_are_wanted(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     path = tmp_path / "truth.json"
-    path.write_text(json.dumps(TRUTH | change))
-    assert load_truth(path)["categories"] == TRUTH["categories"]
+    path.write_text(json.dumps(CONTENT | change))
+    assert load_truth(path).categories == CONTENT["categories"]
     with pytest.raises(InputError, match=message):
         load_truth(path, masks=True)
 
 
 def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
-    annotations = [item | {"segmentation": []} for item in TRUTH["annotations"]]
+    annotations = [item | {"segmentation": []} for item in CONTENT["annotations"]]
     images = [{"id": i, "height": 9, "width": 9} for i in (5, 6)]
     path = tmp_path / "truth.json"
-    path.write_text(json.dumps(TRUTH | {"annotations": annotations, "images": images}))
+    path.write_text(json.dumps(CONTENT | {"annotations": annotations, "images": images}))
     with pytest.raises(InputError, match=r"annotation 1, key 'segmentation': the mask is empty"):
         load_truth(path, masks=True)

@@ -171,7 +171,12 @@ class DerivedSplit(NamedTuple):
 
 
 def read_boxes(
-    path: str | Path, kind: Kind = "coco", *, facts: Collection[str] = FACTS, shown: Path | None = None
+    path: str | Path,
+    kind: Kind = "coco",
+    *,
+    facts: Collection[str] = FACTS,
+    shown: Path | None = None,
+    without: Collection[str] = (),
 ) -> Boxes:
     """Read an annotation file.
 
@@ -184,6 +189,7 @@ def read_boxes(
         kind: LVIS's files have masks, frequencies and lists of classes of each image too.
         facts: What is asked for: "name" and "size" of images, "mask" of each of LVIS's boxes.
         shown: The file that messages name, where another one is read in its place.
+        without: Keys that are left out, such as "segmentation": masks take most of the memory.
 
     Raises:
         InputError: The file is absent or not JSON, a list is missing, or a category has no id or name of its own.
@@ -191,7 +197,7 @@ def read_boxes(
     path = Path(path)
     if not path.exists():
         raise InputError("the file does not exist", file=path, mend=mend_missing(path, "mend the path"))
-    return sort_records(read_json(path), shown or path, kind, facts)
+    return sort_records(read_json(path, without), shown or path, kind, facts)
 
 
 def sort_records(content: Any, file: Path, kind: Kind, facts: Collection[str] = FACTS) -> Boxes:

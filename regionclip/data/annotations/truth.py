@@ -1,18 +1,141 @@
-"""Ground truth: an annotation file that the metrics can rely on, and its boxes by image."""
+"""Boxes by columns: what is true on the pictures of an annotation file, and what a detector found there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
+from faster_coco_eval.core import mask as checked_mask
 from numpy.typing import NDArray
 
-from regionclip.data.annotations.annotation_files import Json, mask_problem, read_boxes
+from regionclip.data.annotations.annotation_files import Boxes, Json, mask_problem, read_boxes
+from regionclip.data.annotations.masks import Masks, Rle
 from regionclip.errors import InputError
 
-Truth = Json
+
+@dataclass(frozen=True, eq=False)
+class BoxArrays:
+    """Boxes of many pictures, N in all.
+
+    Attributes:
+        image_ids: int64 (N,).
+        category_ids: int64 (N,).
+        boxes: float64 (N, 4): x, y, width and height in original pixels.
+        areas: float64 (N,): square pixels that COCO's ranges of sizes go by.
+        scores: float64 (N,) of detections; ones for true objects.
+        crowds: bool (N,).
+        places: int64 (N,): the mask of each box in ``masks``.
+        masks: Of these boxes and others; None where none has any.
+        file: Where they come from, for messages.
+    """
+
+    image_ids: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    crowds: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    masks: Masks | None = None
+    file: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> BoxArrays:
+        """Return some of the boxes; masks are not copied."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{key: value[rows] for key, value in arrays.items() if isinstance(value, np.ndarray)})
+
+    def mask(self, row: int) -> Rle | None:
+        """Return the mask of a box, None where it has none."""
+        return None if self.masks is None else self.masks[self.places[row]]
+
+    def masked(self) -> NDArray[np.bool_]:
+        """Return which boxes have a mask, (N,)."""
+        return np.zeros(len(self), bool) if self.masks is None else self.masks.there()[self.places]
+
+
+class BoxColumns:
+    """Boxes that come one by one or picture by picture, put into columns."""
+
+    def __init__(self) -> None:
+        self._ids, self._numbers, self._masks = (array("q"), array("q")), (array("d"), array("d"), array("d")), Masks()
+        self._crowds = array("b")
+
+    def add(
+        self,
+        image_id: int,
+        category_id: int,
+        box: Collection[float],
+        *,
+        area: float | None = None,
+        score: float = 1.0,
+        crowd: bool = False,
+        mask: Rle | None = None,
+    ) -> None:
+        """Add a box, see `BoxArrays`; its area is that of the box where none is given."""
+        _, _, width, height = box
+        for column, value in zip(self._ids, (image_id, category_id), strict=True):
+            column.append(value)
+        boxes, areas, scores = self._numbers
+        boxes.extend(box)
+        areas.append(width * height if area is None else area)
+        scores.append(score)
+        self._crowds.append(crowd)
+        self._masks.append(mask)
+
+    def arrays(self, file: Path | None = None) -> BoxArrays:
+        """Return all that were added."""
+        boxes, areas, scores = map(np.asarray, self._numbers)
+        return BoxArrays(
+            *map(np.asarray, self._ids),
+            boxes.reshape(-1, 4),
+            areas,
+            scores,
+            np.asarray(self._crowds).astype(bool),
+            np.arange(len(self._masks)),
+            self._masks if self._masks.there().any() else None,
+            file,
+        )
+
+
+class Truth(NamedTuple):
+    """What is true on the pictures of an annotation file.
+
+    Attributes:
+        file: The file, for messages.
+        images: The records of the pictures.
+        categories: The records of the classes, by ascending id.
+        objects: The boxes; with masks where they were asked for.
+    """
+
+    file: Path
+    images: list[Json]
+    categories: list[Json]
+    objects: BoxArrays
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the categories, by id."""
+        return [category["name"] for category in self.categories]
+
+    @property
+    def category_ids(self) -> list[int]:
+        """Ids of the categories."""
+        return [category["id"] for category in self.categories]
+
+    def only(self, names: Collection[str]) -> Truth:
+        """Return what is left of some classes: their boxes, and the images that have one (crowds count)."""
+        categories = [category for category in self.categories if category["name"] in names]
+        ids = [category["id"] for category in categories]
+        objects = self.objects.take(np.isin(self.objects.category_ids, ids))
+        seen = set(objects.image_ids.tolist())
+        return Truth(self.file, [image for image in self.images if image["id"] in seen], categories, objects)
 
 
 def load_truth(path: str | Path, *, lvis: bool = False, masks: bool = False) -> Truth:
@@ -21,44 +144,54 @@ def load_truth(path: str | Path, *, lvis: bool = False, masks: bool = False) -> 
     Args:
         path: COCO instances JSON, or LVIS v1 JSON.
         lvis: Whether LVIS's federated keys must be there too (lvisdataset.org, section "Data format").
-        masks: Whether each annotation must have a mask of its image.
-
-    Returns:
-        The content; see `Boxes`.
+        masks: Whether each annotation must have a mask of its image. Without it masks are not even parsed.
 
     Raises:
         InputError: A record breaks a rule (see `read_boxes`), a category lacks its frequency, or a mask is none.
     """
-    truth = read_boxes(path, "lvis" if lvis else "coco", facts={"size"} if masks else ()).sound()
-    if lvis and not all("frequency" in category for category in truth["categories"]):
-        raise InputError("the key is missing", file=path, key="frequency", mend="give an LVIS annotation file")
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]} if masks else {}
-    for annotation in truth["annotations"] if masks else ():
-        problem = mask_problem(annotation.get("segmentation"), sizes[annotation["image_id"]])
-        if problem:
-            record, mend = f"annotation {annotation['id']}", "give polygons or an RLE, or drop the annotation"
-            raise InputError(problem, file=path, record=record, key="segmentation", mend=mend)
-    return truth
+    facts, without = ({"size"}, ()) if masks else ((), ("segmentation",))
+    return truth_of(read_boxes(path, "lvis" if lvis else "coco", facts=facts, without=without), lvis=lvis, masks=masks)
+
+
+def truth_of(boxes: Boxes, *, lvis: bool = False, masks: bool = False) -> Truth:
+    """Turn what an annotation file holds into the truth; arguments and errors as `load_truth`."""
+    content, columns = boxes.sound(), BoxColumns()
+    if lvis and not all("frequency" in category for category in content["categories"]):
+        raise InputError("the key is missing", file=boxes.file, key="frequency", mend="give an LVIS annotation file")
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]} if masks else {}
+    for annotation in content["annotations"]:
+        ids = annotation["image_id"], annotation["category_id"]
+        mask = _mask(annotation, sizes[ids[0]], boxes.file) if masks else None
+        crowd = bool(annotation.get("iscrowd"))
+        columns.add(*ids, annotation["bbox"], area=annotation["area"], crowd=crowd, mask=mask)
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    return Truth(boxes.file, content["images"], categories, columns.arrays(boxes.file))
+
+
+def _mask(annotation: Json, size: tuple[int, int], file: Path) -> Rle:
+    """Return a mask as compressed RLE, whatever the file holds, made by the code that measures it."""
+    segmentation, (height, width) = annotation.get("segmentation"), size
+    if problem := mask_problem(segmentation, size):
+        record, mend = f"annotation {annotation['id']}", "give polygons or an RLE, or drop the annotation"
+        raise InputError(problem, file=file, record=record, key="segmentation", mend=mend)
+    return checked_mask.segmToRle(segmentation, width, height)
 
 
 def boxes_by_image(truth: Truth) -> dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Return the objects of every image, crowds left out.
 
-    Args:
-        truth: What ``load_truth`` returns.
-
     Returns:
         Image id -> boxes (N, 4) float32 xyxy in original pixels, category ids (N,); images without objects are there
         with N = 0.
     """
-    objects: dict[int, list[Mapping[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        if not annotation.get("iscrowd", 0):
-            objects[annotation["image_id"]].append(annotation)
-    return {image_id: _stack(items) for image_id, items in objects.items()}
-
-
-def _stack(annotations: Sequence[Mapping[str, Any]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    boxes = np.array([item["bbox"] for item in annotations], dtype=np.float32).reshape(-1, 4)
+    objects = truth.objects.take(~truth.objects.crowds)
+    order = np.argsort(objects.image_ids, kind="stable")
+    boxes = objects.boxes[order].astype(np.float32)
     boxes[:, 2:] += boxes[:, :2]
-    return boxes, np.array([item["category_id"] for item in annotations], dtype=np.int64)
+    labels, ids = objects.category_ids[order], objects.image_ids[order]
+    images = [image["id"] for image in truth.images]
+    starts, stops = (np.searchsorted(ids, images, side=side) for side in ("left", "right"))
+    return {
+        image_id: (boxes[start:stop], labels[start:stop])
+        for image_id, start, stop in zip(images, starts, stops, strict=True)
+    }

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from regionclip.contracts.boxes import box_checks, box_tables, join_tables
-from regionclip.contracts.checkpoint import run_checks
+from regionclip.contracts.gate import run_checks
 from regionclip.contracts.images import image_files_table
 from regionclip.contracts.splits import class_table, split_checks
 from regionclip.data.annotations.annotation_files import read_boxes

@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from regionclip.evaluation.pictures.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, percent, picture
+from regionclip.evaluation.plots.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, percent, picture
 
 Bin = Mapping[str, float | int | None]
 

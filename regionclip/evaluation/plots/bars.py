@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regionclip.evaluation.pictures.style import (
+from regionclip.evaluation.plots.style import (
     CLIP,
     NOVEL,
     QUIET,

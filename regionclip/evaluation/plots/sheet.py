@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from regionclip.data.annotations.truth import BoxArrays
 from regionclip.errors import InputError
 from regionclip.evaluation.overlap import overlaps
-from regionclip.evaluation.pictures.style import BASE, NOVEL, QUIET, picture, plain
+from regionclip.evaluation.plots.style import BASE, NOVEL, QUIET, picture, plain
 
 _SCALE, _DPI = 3, 100
 _GAP, _LEFT, _TOP = 14, 14, 104
@@ -37,23 +37,22 @@ class SceneBoxes:
 
 
 def scene_boxes(
-    results: Iterable[Mapping[str, Any]], names: Mapping[int, str], limit: int, min_score: float = 0.0
+    found: BoxArrays, image_id: int, names: Mapping[int, str], limit: int | None = None, min_score: float = 0.0
 ) -> SceneBoxes:
-    """Choose the detections of one scene that a sheet shows.
+    """Choose the boxes of one scene that a sheet shows.
 
     Args:
-        results: The COCO result dicts (or annotations, which count with score 1) of one image.
+        found: Detections, or true objects, whose scores are 1.
+        image_id: The scene.
         names: Category id -> class name.
-        limit: At most this many, best first.
+        limit: At most this many, best first; None: all.
         min_score: None below this score.
     """
-    chosen = sorted((r for r in results if r.get("score", 1.0) >= min_score), key=lambda r: -r.get("score", 1.0))[
-        :limit
-    ]
-    boxes = np.array([r["bbox"] for r in chosen], dtype=np.float32).reshape(-1, 4)
+    chosen = found.take((found.image_ids == image_id) & (found.scores >= min_score))
+    chosen = chosen.take(np.argsort(-chosen.scores, kind="stable")[:limit])
+    boxes = chosen.boxes.astype(np.float32)
     boxes[:, 2:] += boxes[:, :2]
-    scores = np.array([r.get("score", 1.0) for r in chosen], dtype=np.float32)
-    return SceneBoxes(boxes, [names[r["category_id"]] for r in chosen], scores)
+    return SceneBoxes(boxes, [names[key] for key in chosen.category_ids.tolist()], chosen.scores.astype(np.float32))
 
 
 def detection_sheet(

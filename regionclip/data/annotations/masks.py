@@ -1,7 +1,8 @@
-"""Masks as COCO keeps them: run-length encoding (RLE) with text counts, written from arrays and checked when read."""
+"""Masks as COCO keeps them: compressed run lengths (RLE), written from arrays, checked when read, kept as bytes."""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,34 @@ from regionclip.errors import InputError
 Rle = dict[str, Any]
 
 _MEND = "write the masks as pycocotools' RLE of the whole picture"
+
+
+class Masks:
+    """A growing list of masks, of which each may be none; in a few blocks of memory, as there may be millions."""
+
+    def __init__(self) -> None:
+        self._counts, self._ends, self._sizes = bytearray(), array("q", [0]), array("i")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def append(self, rle: Mapping[str, Any] | None) -> None:
+        """Add a compressed RLE, its counts text or bytes, or None."""
+        size, counts = ((0, 0), b"") if rle is None else (rle["size"], rle["counts"])
+        self._counts += counts.encode("ascii") if isinstance(counts, str) else counts
+        self._ends.append(len(self._counts))
+        self._sizes.extend(map(int, size))
+
+    def __getitem__(self, place: int) -> Rle | None:
+        height, width = self._sizes[2 * place : 2 * place + 2]
+        if not height * width:
+            return None
+        counts = self._counts[self._ends[place] : self._ends[place + 1]]
+        return {"size": [height, width], "counts": counts.decode("ascii")}
+
+    def there(self) -> NDArray[np.bool_]:
+        """Return which masks are one, (N,)."""
+        return np.array(self._sizes, np.int32).reshape(-1, 2).all(axis=1)
 
 
 def encode_masks(masks: NDArray[np.bool_] | Sequence[Mapping[str, Any]]) -> list[Rle]:

@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.datasets import detection as pipelines
+from regionclip.data.annotations.masks import encode_masks
+from regionclip.data.annotations.truth import load_truth
 from regionclip.data.layout import detection_set
-from regionclip.engine.prediction import predict
+from regionclip.engine.detection import detect, true_box_top1
 from regionclip.errors import InputError
-from regionclip.evaluation.masks import encode_masks
-from regionclip.evaluation.mmdet_metrics import RegionClassificationMetric
-from regionclip.evaluation.protocols import detect, measure, true_box_top1
+from regionclip.evaluation.detections import coco_results, read_detections
+from regionclip.evaluation.protocols import measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
@@ -106,46 +106,18 @@ def test_detections_on_true_boxes_are_the_true_objects(clip: ClipFolder, bank: C
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
     found = detect(detector, "coco", "val", SIZES, "truth", bank(("boat", "ring", "star")), "test")
     best = {}
-    for entry in sorted(found, key=lambda entry: entry["score"]):
+    for entry in sorted(coco_results(found), key=lambda entry: entry["score"]):
         best[entry["image_id"], tuple(entry["bbox"])] = entry["category_id"]
     assert best == {(number, tuple(box)): kind for number, objects in OBJECTS.items() for kind, box in objects}
-    numbers = measure("coco", "val", found)
+    numbers = measure("coco", load_truth(detection_set("coco", "val").annotations), found)
     assert numbers["ap50_base"] == numbers["ap50_novel"] == numbers["ap"] == pytest.approx(1.0)
-
-
-def test_the_metric_of_one_forward_pass_equals_both_ways_apart(clip: ClipFolder, bank: Callable, data: Path) -> None:
-    """`RegionClassificationMetric` on a detector without NMS: AP as of its detections with NMS, accuracy as of RoI
-    features. Boat and star are exchanged, so that neither is all right nor all wrong."""
-    exchanged, names = bank(("star", "ring", "boat")), ("boat", "ring", "star")
-    plain = zero_shot_settings(ZERO_SHOT, 3, 100, 0.001, use_objectness=False)
-    raw = {key: value for key, value in plain.items() if not key.startswith("test_cfg")} | {"test_cfg.rcnn": None}
-    detector, without_nms = (build_detector(clip, settings) for settings in (plain, raw))
-    without_nms.roi_head.bbox_head.fc_cls.set_vocabulary(exchanged.embeddings)
-    pictures = pipelines.boxes_dataset(
-        detection_set("coco", "val"), names, pipelines.test_pipeline(SIZES, "truth"), training=False
-    )
-    file = str(detection_set("coco", "val").annotations)
-    metric = RegionClassificationMetric(file, "coco", "'a {}'")
-    metric.dataset_meta = {"classes": names, "base_classes": ("boat", "star"), "novel_classes": ("ring",)}
-    for sample in predict(without_nms, pictures, title="test", batch_size=8):
-        metric.process(None, [sample.to_dict()])
-    result = metric.evaluate(len(pictures))
-    apart = measure("coco", "val", detect(detector, "coco", "val", SIZES, "truth", exchanged, "test"))
-    encoder = RegionEncoder.from_clip(clip.model().visual)
-    apart |= true_box_top1(encoder, detector.data_preprocessor, "coco", "val", SIZES, exchanged)
-    keys = [key.removeprefix("region/") for key in result]
-    assert {"ap", "ap50_novel", "top1_all", "top5_base", "class_mean_top1_all"} <= set(keys)
-    assert {key: result[f"region/{key}"] for key in keys} == pytest.approx(
-        {key: -1.0 if apart[key] is None else apart[key] for key in keys}, abs=1e-6
-    )
-    assert 0 < result["region/top1_all"] < 1 and 0 < result["region/ap50_base"] < 1
 
 
 def test_exchanged_rows_lose_the_classes_that_were_exchanged(clip: ClipFolder, bank: Callable) -> None:
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
     found = detect(detector, "coco", "val", SIZES, "truth", bank(("star", "ring", "boat")), "test")
     assert len(found) == 2, "one detection a picture"
-    assert measure("coco", "val", found)["ap50_base"] == 0.0
+    assert measure("coco", load_truth(detection_set("coco", "val").annotations), found)["ap50_base"] == 0.0
 
 
 def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: Callable) -> None:
@@ -154,13 +126,13 @@ def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: C
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
     exchanged = bank(("ring", "boat", "star"))
     found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test")
-    assert measure("coco", "val", found)["ap50_novel"] == 0.0
+    assert measure("coco", load_truth(detection_set("coco", "val").annotations), found)["ap50_novel"] == 0.0
     found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test", group="novel")
-    assert {entry["category_id"] for entry in found} == {5}
-    numbers = measure("coco", "val", found, group="novel")
+    assert set(found.category_ids.tolist()) == {5}
+    numbers = measure("coco", load_truth(detection_set("coco", "val").annotations), found, group="novel")
     assert (numbers["ap50"], numbers["images_dropped"]) == (pytest.approx(1.0), 1)
     with pytest.raises(InputError, match="no constrained protocol"):
-        measure("lvis", "val", [], group="novel")
+        measure("lvis", load_truth(detection_set("coco", "val").annotations), found, group="novel")
 
 
 def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
@@ -178,12 +150,15 @@ def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
         pixels[0, y : y + round(height * share), x : x + width] = True
         keys = {key: entry[key] for key in ("image_id", "category_id", "bbox")}
         found.append(keys | {"score": 0.9, "segmentation": encode_masks(pixels)[0]})
-    numbers = measure("coco", "val", found)
+    truth = load_truth(file, masks=True)
+    numbers = measure("coco", truth, read_detections(found, truth))
     assert numbers["ap50_novel"] == numbers["segm"]["ap50_novel"] == pytest.approx(1.0)
     assert numbers["per_class"] == pytest.approx({"boat": 0.0, "ring": 1.0, "star": 1.0})
     assert (numbers["ap"], numbers["segm"]["ap"]) == (pytest.approx(2 / 3), pytest.approx(1.3 / 3))
     assert numbers["segm"]["protocol"].startswith("COCO mask AP, generalised")
-    assert "segm" not in measure("coco", "val", [found[0], {k: found[1][k] for k in keys} | {"score": 0.9}])
+    assert "segm" not in measure(
+        "coco", truth, read_detections([found[0], {k: found[1][k] for k in keys} | {"score": 0.9}], truth)
+    )
 
 
 def test_bank_of_other_classes_is_refused(clip: ClipFolder, bank: Callable) -> None:

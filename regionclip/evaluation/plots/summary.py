@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.pictures.style import (
+from regionclip.evaluation.plots.style import (
     CLIP,
     INK,
     QUIET,

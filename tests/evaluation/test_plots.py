@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regionclip.data.annotations.truth import BoxColumns
 from regionclip.errors import InputError
-from regionclip.evaluation.pictures import (
+from regionclip.evaluation.plots import (
     SceneBoxes,
     detection_sheet,
     learning_curves,
@@ -23,7 +23,7 @@ from regionclip.evaluation.pictures import (
     scene_boxes,
     summary_picture,
 )
-from regionclip.evaluation.pictures.sheet import _right
+from regionclip.evaluation.plots.sheet import _right
 
 SCENE = np.full((40, 60, 3), 120, dtype=np.uint8)
 STAR = SceneBoxes(np.array([[5.0, 5.0, 25.0, 25.0]]), ["star"])
@@ -101,15 +101,16 @@ def test_a_detection_is_right_by_name_and_overlap() -> None:
 
 
 def test_a_sheet_takes_the_best_results_of_a_scene() -> None:
-    results: list[dict[str, Any]] = [
-        {"category_id": 1, "bbox": [0, 0, 5, 5], "score": 0.2},
-        {"category_id": 2, "bbox": [1, 1, 5, 5], "score": 0.9},
-        {"category_id": 1, "bbox": [2, 2, 5, 5], "score": 0.6},
-    ]
-    chosen = scene_boxes(results, {1: "star", 2: "moon"}, limit=5, min_score=0.5)
+    columns = BoxColumns()
+    columns.add(7, 1, [0, 0, 5, 5], score=0.2)
+    columns.add(7, 2, [1, 1, 5, 5], score=0.9)
+    columns.add(8, 2, [9, 9, 5, 5], score=1.0)
+    columns.add(7, 1, [2, 2, 5, 5], score=0.6)
+    results = columns.arrays()
+    chosen = scene_boxes(results, 7, {1: "star", 2: "moon"}, limit=5, min_score=0.5)
     assert chosen.names == ["moon", "star"]
     np.testing.assert_array_equal(chosen.boxes, [[1, 1, 6, 6], [2, 2, 7, 7]])
-    assert len(scene_boxes(results, {1: "star", 2: "moon"}, limit=1).names) == 1
+    assert len(scene_boxes(results, 7, {1: "star", 2: "moon"}, limit=1).names) == 1
 
 
 def test_a_sheet_of_unequal_lists_is_refused(tmp_path: Path) -> None:

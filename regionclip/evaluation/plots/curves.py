@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.pictures.style import QUIET, SERIES, headline, picture
+from regionclip.evaluation.plots.style import QUIET, SERIES, headline, picture
 
 Record = Mapping[str, float]
 _COLUMNS = 4

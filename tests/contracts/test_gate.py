@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regionclip.contracts.checkpoint import WARNING, Check, counts_of, gate, run_checks
+from regionclip.contracts.gate import WARNING, Check, counts_of, gate, run_checks
 from regionclip.contracts.gx import gx, gxe, said
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json

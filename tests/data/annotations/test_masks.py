@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as coco_mask
 
+from regionclip.data.annotations.masks import checked_rle, encode_masks
 from regionclip.errors import InputError
-from regionclip.evaluation.masks import checked_rle, encode_masks
 
 
 @settings(max_examples=50, deadline=None)

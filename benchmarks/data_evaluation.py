@@ -1,0 +1,164 @@
+"""Evaluation at the size of COCO and LVIS: seconds and peak memory of reading a results file and measuring it.
+
+Run by ``python -m benchmarks.data evaluation``. Truth and detections are generated: half of the detections lie on true
+objects, the others anywhere, of a class that is in their image or not; masks are polygons of forty corners.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from regionclip.data.annotations.truth import load_truth
+from regionclip.evaluation.coco import evaluate_coco
+from regionclip.evaluation.detections import read_detections
+from regionclip.evaluation.lvis import evaluate_lvis
+
+HEIGHT, WIDTH, SHAPES = 480, 640, 2000
+
+
+class Case(NamedTuple):
+    """What is measured, and how much memory it may take.
+
+    Attributes:
+        name: For the page.
+        lvis: LVIS's protocol, COCO's generalised one otherwise.
+        images: Pictures.
+        classes: Classes.
+        objects: True objects of a picture.
+        found: Detections of a picture.
+        masks: Whether masks are measured.
+        promised: GiB.
+    """
+
+    name: str
+    lvis: bool
+    images: int
+    classes: int
+    objects: int
+    found: int
+    masks: bool
+    promised: float
+
+
+CASES = (
+    Case("COCO, boxes", False, 5_000, 65, 7, 100, False, 2.0),
+    Case("COCO, masks", False, 5_000, 65, 7, 100, True, 4.0),
+    Case("LVIS, boxes", True, 20_000, 1_203, 12, 300, False, 2.0),
+    Case("LVIS, masks", True, 20_000, 1_203, 12, 300, True, 4.0),
+)
+
+
+class _Split(NamedTuple):
+    base_names: tuple[str, ...]
+    novel_names: tuple[str, ...]
+
+
+def evaluation_benchmark(case: Case) -> dict[str, float]:
+    """Generate a case and measure it in a process of its own; return seconds to read and to measure, and GiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        truth, found = (Path(folder) / name for name in ("truth.json", "found.json"))
+        generate(case, truth, found)
+        with get_context("spawn").Pool(1) as pool:
+            return pool.apply(_measure, (case, truth, found))
+
+
+def _measure(case: Case, truth_file: Path, found_file: Path) -> dict[str, float]:
+    start = time.perf_counter()
+    truth = load_truth(truth_file, lvis=case.lvis, masks=case.masks)
+    found = read_detections(found_file, truth, masks=case.masks)
+    read = time.perf_counter()
+    iou_type = "segm" if case.masks else "bbox"
+    if case.lvis:
+        numbers = evaluate_lvis(truth, found, iou_type=iou_type)
+    else:
+        names = tuple(truth.names)
+        numbers = evaluate_coco(truth, found, _Split(names[:48], names[48:]), iou_type=iou_type)
+    seconds = time.perf_counter() - read
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"ap": numbers["ap"], "read_seconds": read - start, "seconds": seconds, "gib": memory}
+
+
+def generate(case: Case, truth_file: Path, found_file: Path) -> None:
+    """Write the truth of a case and its detections."""
+    rng = np.random.default_rng(0)
+    shapes = [_shape(rng) for _ in range(SHAPES)]
+    classes, chosen = (rng.integers(0, most, (case.images, case.objects)) for most in (case.classes, SHAPES))
+    truth_file.write_text(json.dumps(_truth(case, shapes, classes, chosen, rng)))
+    with found_file.open("w") as file:
+        for number, image in enumerate(range(case.images)):
+            part = [*_found(case, shapes, image, classes[image], chosen[image], rng)]
+            file.write((", " if number else "[") + json.dumps(part)[1:-1])
+        file.write("]\n")
+
+
+def _shape(rng: np.random.Generator) -> dict[str, Any]:
+    """Return a blob: its outline, its run lengths, its box and its area."""
+    size = float(np.exp(rng.uniform(np.log(8), np.log(150))))
+    angles = np.linspace(0, 2 * np.pi, 40, endpoint=False)
+    radii = size * rng.uniform(0.7, 1.0, 40)
+    centre = rng.uniform(size, (WIDTH - size, HEIGHT - size))
+    outline = (centre[:, None] + radii * np.array([np.cos(angles), np.sin(angles)])).round(2).T
+    rle = coco_mask.merge(coco_mask.frPyObjects([outline.ravel().tolist()], HEIGHT, WIDTH))
+    low, high = outline.min(axis=0), outline.max(axis=0)
+    box = [*low.round(2).tolist(), *(high - low).round(2).tolist()]
+    mask = {"size": [HEIGHT, WIDTH], "counts": rle["counts"].decode()}
+    return {"segmentation": [outline.ravel().tolist()], "rle": mask, "bbox": box, "area": float(coco_mask.area(rle))}
+
+
+def _truth(
+    case: Case, shapes: list[dict[str, Any]], classes: np.ndarray, chosen: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    images = [
+        {
+            "id": image,
+            "file_name": f"{image}.jpg",
+            "height": HEIGHT,
+            "width": WIDTH,
+            "neg_category_ids": sorted(
+                {int(kind) + 1 for kind in rng.integers(0, case.classes, case.objects)}
+                - set((classes[image] + 1).tolist())
+            ),
+            "not_exhaustive_category_ids": (classes[image][:1] + 1).tolist(),
+        }
+        for image in range(case.images)
+    ]
+    keys = ("segmentation", "bbox", "area")
+    places = ((image, place) for image in range(case.images) for place in range(case.objects))
+    annotations = [
+        {"id": number, "image_id": image, "category_id": int(classes[image, place]) + 1}
+        | {key: shapes[chosen[image, place]][key] for key in keys}
+        for number, (image, place) in enumerate(places, start=1)
+    ]
+    categories = [{"id": i + 1, "name": f"class {i}", "frequency": "rcf"[i % 3]} for i in range(case.classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _found(
+    case: Case,
+    shapes: list[dict[str, Any]],
+    image: int,
+    classes: np.ndarray,
+    chosen: np.ndarray,
+    rng: np.random.Generator,
+) -> Iterator[dict[str, Any]]:
+    near = rng.random(case.found) < 0.5
+    place = rng.integers(0, case.objects, case.found)
+    kinds = np.where(rng.random(case.found) < 0.7, classes[place], rng.integers(0, case.classes, case.found))
+    picked = np.where(near, chosen[place], rng.integers(0, SHAPES, case.found))
+    for kind, shape, score, shift in zip(
+        kinds, picked, rng.random(case.found), rng.normal(0, 3, case.found), strict=True
+    ):
+        x, y, width, height = shapes[shape]["bbox"]
+        box = [round(x + shift, 2), y, width, height]
+        result = {"image_id": image, "category_id": int(kind) + 1, "bbox": box, "score": float(f"{score:.6g}")}
+        yield result | ({"segmentation": shapes[shape]["rle"]} if case.masks else {})

@@ -1,0 +1,103 @@
+"""A model's detections on a split, and how well it names the split's true boxes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmengine.dist import is_main_process
+from mmengine.model import BaseModel
+
+from regionclip import runtime
+from regionclip.data.annotations.truth import BoxArrays
+from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
+from regionclip.data.layout import ClassList, detection_set, load_classes
+from regionclip.engine.prediction import over_batches, predict
+from regionclip.evaluation.detections import detections_from_samples
+from regionclip.evaluation.protocols import Group
+from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
+from regionclip.models.region_encoder import RegionEncoder
+from regionclip.params import Detection as PictureSizes
+from regionclip.regions.similarity import cosine_logits
+from regionclip.text.text_bank import TextBank
+
+
+def detect(
+    model: BaseModel,
+    dataset: str,
+    split: str,
+    sizes: PictureSizes,
+    proposals: Path | Literal["truth"],
+    bank: TextBank,
+    title: str,
+    group: Group = "all",
+) -> BoxArrays:
+    """Detect the classes of a group in a split, all at once.
+
+    Args:
+        model: An open-vocabulary Fast R-CNN.
+        dataset: ``coco`` or ``lvis``.
+        split: ``dev`` or ``val``.
+        sizes: Picture sizes.
+        proposals: Region store, or ``truth`` for the true boxes.
+        bank: One embedding a class, in the order of the class list.
+        title: Shown by the progress bar.
+        group: The vocabulary: all classes; or the base or the novel ones alone (the constrained protocol).
+
+    Returns:
+        The detections; processes of a group share the pictures, and the first has those of all.
+    """
+    classes = load_classes(dataset)
+    bank.require(names=classes.names)
+    known = _vocabulary(classes, group)
+    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.subset(tuple(known)).embeddings)
+    pictures = boxes_dataset(
+        detection_set(dataset, split), tuple(known), test_pipeline(sizes, proposals), training=False
+    )
+    return detections_from_samples(
+        predict(model, pictures, title=title, batch_size=sizes.test_batch), tuple(known.values())
+    )
+
+
+def _vocabulary(classes: ClassList, group: Group) -> dict[str, int]:
+    """Category id by name, for the classes of a group in the order of their ids."""
+    pairs = zip(classes.names, classes.ids, strict=True)
+    return {name: identity for name, identity in pairs if name in classes.groups[group]}
+
+
+def true_box_top1(
+    encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank
+) -> dict[str, Any]:
+    """Top-1 and top-5 accuracy of the true boxes' RoI features among all classes; see `classify_regions`.
+
+    Args:
+        encoder: Embeds regions.
+        preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
+        dataset: ``coco`` or ``lvis``.
+        split: ``dev`` or ``val``.
+        sizes: Picture sizes.
+        bank: One embedding a class, in the order of the class list.
+
+    Returns:
+        The numbers; processes of a group share the pictures, and the others than the first have nothing.
+    """
+    classes, device = load_classes(dataset), runtime.device()
+    pictures = boxes_dataset(
+        detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
+    )
+    encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
+
+    def step(batch: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        data = preprocessor(batch, False)
+        features = encoder.forward_features(data["inputs"])
+        regions = encoder.encode(features, [sample.proposals.bboxes for sample in data["data_samples"]])
+        labels = torch.cat([sample.gt_instances.labels for sample in data["data_samples"]])
+        return [(cosine_logits(regions, text, 1.0).cpu(), labels.cpu())]
+
+    found = list(over_batches(step, pictures, title=f"{dataset} top-1", batch_size=sizes.test_batch))
+    if not is_main_process():
+        return {}
+    scores, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
+    return classify_regions(scores, labels, classes.names, classes.groups, recipe)

@@ -1,0 +1,17 @@
+"""Pictures for reports: detections on scenes, bars by class, learning curves, pseudo-label quality, the summary."""
+
+from regionclip.evaluation.plots.bars import per_class_bars
+from regionclip.evaluation.plots.curves import learning_curves
+from regionclip.evaluation.plots.quality import pseudo_label_quality
+from regionclip.evaluation.plots.sheet import SceneBoxes, detection_sheet, scene_boxes
+from regionclip.evaluation.plots.summary import summary_picture
+
+__all__ = [
+    "SceneBoxes",
+    "detection_sheet",
+    "learning_curves",
+    "per_class_bars",
+    "pseudo_label_quality",
+    "scene_boxes",
+    "summary_picture",
+]
