@@ -54,12 +54,16 @@ def _store() -> list[str]:
             ("memory after, MB", found["memory_after"], "", None),
             ("pages of mapped files, MB", found["mapped_pages"], "", None),
             ("seconds to open the store", soon, f"< {seconds:g}", soon < seconds),
-            (f"seconds to open {found['ids']:,} string ids and read one", many, f"< {seconds:g}", many < seconds),
+            (
+                f"seconds to open {found['ids']:,} string ids and read one",
+                many,
+                f"< {bench.PROMISED_MANY:g}",
+                many < bench.PROMISED_MANY,
+            ),
             (f"seconds to open a text bank of {found['bank_names']:,} names", bank, f"< {seconds:g}", bank < seconds),
             ("images a second, written and checked", found["written_images_a_second"], "", None),
             ("size, GB", found["gigabytes"], "", None),
             ("seconds for size and coverage", found["summary_seconds"], "", None),
-            ("seconds to verify all checksums", found["verify_seconds"], "", None),
         ),
     ]
 

@@ -12,7 +12,7 @@ import pandas as pd
 from regionclip.contracts.boxes import size_expectations
 from regionclip.contracts.gate import WARNING, Check
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.data.annotations.tables import INTEGER, TEXT, read_object, records_table
+from regionclip.data.annotations.tables import read_tables
 from regionclip.data.captions.record import caption_fault
 from regionclip.data.pictures import Looked, look, look_at_files
 from regionclip.errors import DataCheckFailed
@@ -46,13 +46,15 @@ def read_caption_tables(file: str | Path) -> CaptionTables:
         InputError: The file is absent or is not JSON.
         DataCheckFailed: A record lacks a key or holds another type in it.
     """
-    file = Path(file)
-    content = read_object(file)
-    keys = {"id": INTEGER, "file_name": TEXT, "width": INTEGER, "height": INTEGER}
-    images = records_table(content, "images", file, keys).rename(columns={"file_name": "name"})
-    captions = records_table(content, "annotations", file, {"id": INTEGER, "image_id": INTEGER, "caption": TEXT})
+    keys = {
+        "images": {"id": int, "file_name": str, "width": int, "height": int},
+        "annotations": {"id": int, "image_id": int, "caption": str},
+    }
+    images, captions = read_tables(Path(file), keys)
     counts = captions["image_id"].value_counts()
-    images = images.assign(captions=counts.reindex(images["id"], fill_value=0).to_numpy())
+    images = images.rename(columns={"file_name": "name"}).assign(
+        captions=counts.reindex(images["id"], fill_value=0).to_numpy()
+    )
     return CaptionTables(images, with_faults(captions.assign(image_known=captions["image_id"].isin(images["id"]))))
 
 

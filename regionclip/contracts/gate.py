@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from regionclip.artifacts import REPORTS
-from regionclip.contracts.data_docs import build_data_docs
-from regionclip.contracts.gx import EphemeralDataContext, gx, quiet_context
+from regionclip.contracts.gx import gx, quiet_context
+from regionclip.contracts.pages import results_page, write_pages
 from regionclip.errors import DataCheckFailed
 from regionclip.files import write_json
 
@@ -46,7 +46,31 @@ def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
         One dict an expectation: artefact, expectation, column, severity ("error" or "warning"), success, observed,
         unexpected (count), records (a sample of the unexpected ones), key, problem, mend.
     """
-    return _run(quiet_context(), checks)
+    context = quiet_context()
+    source = context.data_sources.add_pandas("tables")
+    results: list[dict[str, Any]] = []
+    for check in checks:
+        name = check.suite.name
+        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
+        suite = context.suites.add(check.suite)
+        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
+        checkpoint = gx.Checkpoint(
+            name=name,
+            validation_definitions=[definition],
+            result_format={
+                "result_format": "SUMMARY",
+                "unexpected_index_column_names": list(check.record),
+                "partial_unexpected_count": _SAMPLE,
+                "return_unexpected_index_query": False,
+            },
+        )
+        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": check.table})
+        # Great Expectations has an order of its own; in the suite's, causes stand before consequences.
+        order = {expectation.id: place for place, expectation in enumerate(suite.expectations)}
+        found = [result for validated in run.run_results.values() for result in validated.results]
+        found.sort(key=lambda result: order[result.expectation_config.id])
+        results += [_plain_result(check, result) for result in found]
+    return results
 
 
 def gate(
@@ -74,13 +98,15 @@ def gate(
         DataCheckFailed: An expectation whose severity is "error" is not met; the message names file, record, key and
             mend of the first one.
     """
-    context = quiet_context()
-    results = _run(context, checks)
+    results = run_checks(checks)
     errors, warnings = ([r for r in results if not r["success"] and r["severity"] == kind] for kind in (ERROR, WARNING))
     report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
     counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
     write_json(report, {"success": not errors, **counts, **(about or {}), "results": results})
-    build_data_docs(context, data_docs, f"Data Docs of {stage}", results, pages or {})
+    index = results_page(f"Data Docs of {stage}", results, pages or {})
+    write_pages(
+        data_docs, {"index.html": index} | {f"{name.lower()}.html": page for name, page in (pages or {}).items()}
+    )
     if tracker is not None:
         tracker.log_artifact(report)
         tracker.log_artifact(data_docs)
@@ -95,33 +121,6 @@ def gate(
 def counts_of(results: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Return how many expectations a passed gate had and how many of them were warnings, for a stage's metrics."""
     return {"expectations": len(results), "warnings": sum(not result["success"] for result in results)}
-
-
-def _run(context: EphemeralDataContext, checks: Sequence[Check]) -> list[dict[str, Any]]:
-    source = context.data_sources.add_pandas("tables")
-    results: list[dict[str, Any]] = []
-    for check in checks:
-        name = check.suite.name
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
-        suite = context.suites.add(check.suite)
-        definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
-        checkpoint = gx.Checkpoint(
-            name=name,
-            validation_definitions=[definition],
-            result_format={
-                "result_format": "SUMMARY",
-                "unexpected_index_column_names": list(check.record),
-                "partial_unexpected_count": _SAMPLE,
-                "return_unexpected_index_query": False,
-            },
-        )
-        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": check.table})
-        # Great Expectations has an order of its own; in the suite's, causes stand before consequences.
-        order = {expectation.id: place for place, expectation in enumerate(suite.expectations)}
-        found = [result for validated in run.run_results.values() for result in validated.results]
-        found.sort(key=lambda result: order[result.expectation_config.id])
-        results += [_plain_result(check, result) for result in found]
-    return results
 
 
 def _failure(failed: list[dict[str, Any]], report: Path) -> DataCheckFailed:

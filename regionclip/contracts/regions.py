@@ -1,7 +1,8 @@
-"""What holds for the boxes of any region store: they lie in their images, have a size, and come with a finite logit."""
+"""Contract of any region store, proposals among them: boxes in their images, with a size and a finite logit."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,20 @@ def count_check(
         ),
     ]
     return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+
+
+def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, most: int) -> list[Check]:
+    """Return the checks of a store of proposals.
+
+    Args:
+        store: Its folder; its name is the name of the suites.
+        regions: One row a proposal: image_id, x1, y1, x2, y2 (pixels), objectness (logit).
+        images: One row an image that the store must hold: id, width, height (pixels).
+        most: Most proposals of an image.
+    """
+    table, name = region_table(str(store), regions, images), f"proposals {store.name}"
+    suite = gx.ExpectationSuite(name=f"{name} regions", expectations=region_expectations("run the stage `rpn` again"))
+    return [
+        Check(suite, table, ("file", "image_id", "region")),
+        count_check(f"{name} images", str(store), regions, images, most, "lower rpn.proposals"),
+    ]

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
 from regionclip.engine.prediction import predict
-from regionclip.regions.store import RegionStoreWriter
+from regionclip.regions.store_writer import RegionStoreWriter
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample

@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir
-from regionclip.regions.store_contents import Entry
-from regionclip.regions.store_files import finish_store, shard_name
-from regionclip.regions.store_shard import Regions, shard_schema, write_shard
+from regionclip.files import atomic_dir, write_json
+from regionclip.regions.store import CONTENTS, K_KEY, Entry, Regions, shard_name
 
 
 class RegionStoreWriter:
@@ -26,7 +24,6 @@ class RegionStoreWriter:
         metadata: What the store was made from (teacher, bank and RPN hashes, temperature, view, ...).
         k: Concepts per region; 0 writes boxes and objectness only.
         shard_rows: Images per shard. A shard is built in memory.
-        prob_dtype: ``float32``, or ``float16`` to halve the space of the probabilities.
         concepts: Size of the concept pool: indices are checked against it, and up to 65,536 take two bytes, not four.
     """
 
@@ -36,15 +33,12 @@ class RegionStoreWriter:
         metadata: dict[str, str],
         k: int = 0,
         shard_rows: int = 8192,
-        prob_dtype: str = "float32",
         concepts: int | None = None,
     ) -> None:
         self.path, self.metadata, self.k, self.shard_rows = Path(path), metadata, k, shard_rows
         self.concepts = concepts
-        self._prob_dtype = np.dtype(prob_dtype)
-        self._index_dtype = np.dtype(np.uint16 if concepts is not None and concepts <= 2**16 else np.int32)
         self._id_type: pa.DataType | None = None
-        self._seen: dict[int | str, None] = {}  # in the order of the shards
+        self._seen: set[int | str] = set()
         self._ids: list[int | str] = []
         self._rows: list[Regions] = []
         self._shards: list[Entry] = []
@@ -69,11 +63,16 @@ class RegionStoreWriter:
     def _finish(self) -> None:
         if self._ids or not self._shards:
             self._flush()
-        finish_store(self._folder, self._shards, list(self._seen), self._id_type or pa.int64())
+        write_contents(self._folder, self._shards)
 
-    def _schema(self, id_type: pa.DataType) -> pa.Schema:
-        types = (pa.from_numpy_dtype(dtype) for dtype in (self._index_dtype, self._prob_dtype))
-        return shard_schema(self.metadata, id_type, self.k, *types)
+    def _schema(self) -> pa.Schema:
+        """Return the schema of every shard: one row an image, flat lists, the metadata in key order."""
+        fields = [("image_id", self._id_type or pa.int64())]
+        fields += [(name, pa.list_(pa.float32())) for name in ("boxes", "objectness")]
+        if self.k:
+            index = pa.uint16() if self.concepts is not None and self.concepts <= 2**16 else pa.int32()
+            fields += [("concept_index", pa.list_(index)), ("concept_prob", pa.list_(pa.float32()))]
+        return pa.schema(fields, metadata=dict(sorted({**self.metadata, K_KEY: str(self.k)}.items())))
 
     def add(
         self,
@@ -99,7 +98,7 @@ class RegionStoreWriter:
         row = Regions(np.asarray(boxes, np.float32), np.asarray(objectness, np.float32))
         if concept_index is not None and concept_prob is not None:
             row = row._replace(
-                concept_index=np.asarray(concept_index), concept_prob=np.asarray(concept_prob, self._prob_dtype)
+                concept_index=np.asarray(concept_index), concept_prob=np.asarray(concept_prob, np.float32)
             )
         self._check(image_id, row)
         self._ids.append(image_id)
@@ -115,7 +114,7 @@ class RegionStoreWriter:
         if value in self._seen:
             self._refuse(value, "image_id", "the image was added before")
         self._id_type = id_type
-        self._seen[value] = None
+        self._seen.add(value)
         return value
 
     def _check(self, image_id: int | str, row: Regions) -> None:
@@ -144,8 +143,24 @@ class RegionStoreWriter:
         raise InputError(problem, file=self.path, record=image_id, key=key, mend=mend)
 
     def _flush(self) -> None:
-        path = self._folder / shard_name(len(self._shards))
-        write_shard(path, self._schema(self._id_type or pa.int64()), self._ids, self._rows)
+        """Write one Arrow IPC file with one record batch, uncompressed, so that it can be memory-mapped."""
+        path, schema = self._folder / shard_name(len(self._shards)), self._schema()
+        columns: list[pa.Array] = [pa.array(self._ids, schema.field("image_id").type)]
+        for name in schema.names[1:]:
+            values, value_type = (
+                [getattr(row, name).reshape(-1) for row in self._rows],
+                schema.field(name).type.value_type,
+            )
+            offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
+            flat = np.concatenate([np.empty(0, value_type.to_pandas_dtype()), *values])
+            columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, value_type)))
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=schema))
         regions = sum(len(row.boxes) for row in self._rows)
-        self._shards.append(Entry.of(path, len(self._ids), regions))
+        self._shards.append(Entry(len(self._ids), regions, path.stat().st_size))
         self._ids, self._rows = [], []
+
+
+def write_contents(folder: Path, shards: list[Entry]) -> None:
+    """Write ``store.json``; a folder is a store once it is there."""
+    write_json(folder / CONTENTS, {"shards": [entry._asdict() for entry in shards]})

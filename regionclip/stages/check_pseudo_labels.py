@@ -20,12 +20,12 @@ from regionclip.artifacts import (
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import read
 from regionclip.contracts.gate import Check, counts_of, gate
-from regionclip.contracts.label_page import label_page
-from regionclip.contracts.proposals import proposal_checks
+from regionclip.contracts.pages import label_page
 from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks
+from regionclip.contracts.regions import proposal_checks
 from regionclip.contracts.rpn import recall_check, rpn_class_check
 from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
-from regionclip.data.annotations.image_sizes import header_sizes, listed_sizes
+from regionclip.data.annotations.tables import header_sizes, listed_sizes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
 from regionclip.data.rejects import Rejects

@@ -27,7 +27,6 @@ from regionclip.models.assembly import build_rpn
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
-from regionclip.regions.store_summary import summarise
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
 
 def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:
     store = RegionStore.open(PSEUDO_LABELS)
-    quality = summarise(store)
+    quality = store.summary()
     if SCENES_TRUTH.exists():
         quality |= pseudo_label_precision(SCENES_TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
     return quality

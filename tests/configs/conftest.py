@@ -16,7 +16,7 @@ from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 from regionclip.models.assembly import CONFIGS
-from regionclip.regions.store import RegionStoreWriter
+from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE
 from regionclip.text.text_bank import TextBank
 

@@ -16,7 +16,7 @@ from regionclip.checkpoints.training_state import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, sha256_file, write_json
 from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
-from regionclip.regions.store import RegionStoreWriter
+from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank

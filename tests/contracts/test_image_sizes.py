@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from regionclip.data.annotations.image_sizes import header_sizes, listed_sizes
+from regionclip.data.annotations.tables import header_sizes, listed_sizes
 from regionclip.data.captions import CaptionedImage, open_captioned_images
 
 

@@ -45,7 +45,7 @@ def whole(tmp_path: Path) -> str:
     parts = StoreParts(tmp_path / "alone", IMAGES, 2, {"teacher": "a"})
     store = parts.merge(tmp_path / "whole")
     assert store.image_ids == [number for number in range(IMAGES) if number != 40]
-    assert store.verify() > 2, "there are several shards"
+    assert len(store.entries) > 1, "there are several shards"
     return sha256_tree(tmp_path / "whole")
 
 

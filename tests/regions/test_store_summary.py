@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from regionclip.regions.store import RegionStore, RegionStoreWriter
-from regionclip.regions.store_summary import summarise
+from regionclip.regions.store import RegionStore
+from regionclip.regions.store_writer import RegionStoreWriter
 
 BOX = np.array([[0, 0, 1, 1]], np.float32)
 
@@ -19,7 +19,7 @@ def test_size_and_coverage(tmp_path):
             n = len(probs)
             prob = np.array(probs).reshape(n, 2)
             writer.add(image_id, BOX.repeat(n, 0), np.zeros(n), np.zeros((n, 2), int), prob)
-    summary = summarise(RegionStore.open(tmp_path / "s"))
+    summary = RegionStore.open(tmp_path / "s").summary()
     assert summary["images"] == 4 and summary["regions"] == 4
     assert summary["regions_per_image"] == {"mean": 1.0, "min": 0, "max": 2}
     assert summary["top_k_mass"] == {"mean": 0.8125, "q01": 0.5, "q05": 0.5, "q25": 0.5, "q50": 0.75, "q75": 1.0}
@@ -32,7 +32,7 @@ def test_quantiles_are_numpys(tmp_path):
     probs = np.random.default_rng(0).uniform(0, 1, (500, 1))
     with RegionStoreWriter(tmp_path / "s", {}, k=1) as writer:
         writer.add("a", BOX.repeat(500, 0), np.zeros(500), np.zeros((500, 1), int), probs)
-    mass = summarise(RegionStore.open(tmp_path / "s"))["top_k_mass"]
+    mass = RegionStore.open(tmp_path / "s").summary()["top_k_mass"]
     for q in (0.01, 0.05, 0.25, 0.5, 0.75):
         assert mass[f"q{round(q * 100):02d}"] == pytest.approx(
             np.quantile(probs, q, method="inverted_cdf"), abs=1.01e-4
@@ -43,7 +43,7 @@ def test_stores_without_labels_or_images(tmp_path):
     """What cannot be counted is not there."""
     with RegionStoreWriter(tmp_path / "s", {}) as writer:
         writer.add(1, BOX, np.zeros(1))
-    assert "top_k_mass" not in summarise(RegionStore.open(tmp_path / "s"))
+    assert "top_k_mass" not in RegionStore.open(tmp_path / "s").summary()
     with RegionStoreWriter(tmp_path / "s", {}, k=1):
         pass
-    assert summarise(RegionStore.open(tmp_path / "s")).keys() == {"images", "regions", "bytes"}
+    assert RegionStore.open(tmp_path / "s").summary().keys() == {"images", "regions", "bytes"}

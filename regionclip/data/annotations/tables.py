@@ -1,91 +1,79 @@
-"""JSON annotation files to tables; a missing or ill-typed key is refused with file, record and key."""
+"""Lists of records in JSON files as tables, with the sizes of the images that region stores are of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from regionclip.errors import DataCheckFailed
+from regionclip.data.pictures import header_size
+from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json
 
-INTEGER, NUMBER, TEXT, LIST = (int,), (int, float), (str,), (list,)
+if TYPE_CHECKING:
+    from regionclip.data.captions import CaptionedImage
+
 _MEND = "mend the record, or run the stage that wrote the file again"
-_NAMES = {INTEGER: "a whole number", NUMBER: "a number", TEXT: "a text", LIST: "a list"}
+_NAMES = {int: "a whole number", str: "a text"}
 
 
-def read_object(file: Path) -> dict[str, Any]:
-    """Read a JSON file whose top level is an object.
+def read_tables(file: Path, columns: Mapping[str, Mapping[str, type]]) -> list[pd.DataFrame]:
+    """Read lists of objects from a JSON file.
+
+    Args:
+        file: The file; it becomes the column ``file``.
+        columns: Key of a list, such as ``annotations`` -> key of its records -> accepted type, int or str.
+
+    Returns:
+        One table a list.
 
     Raises:
         InputError: The file is absent or is not JSON.
-        DataCheckFailed: It holds something else.
+        DataCheckFailed: A list is not there, or a record lacks a key or holds another type in it.
     """
     content = read_json(file)
     if not isinstance(content, dict):
         raise DataCheckFailed("the top level is no object", file=file, mend=_MEND)
-    return content
+    tables = []
+    for part, types in columns.items():
+        records = content.get(part)
+        if not isinstance(records, list):
+            raise DataCheckFailed("there is no such list", file=file, key=part, mend=_MEND)
+        for place, record in enumerate(records):
+            known = isinstance(record, dict)
+            for key, wanted in types.items():
+                if not known or type(record.get(key)) is not wanted:
+                    got = f"expected {_NAMES[wanted]}, got {str(record.get(key))[:60]!r}" if known else ""
+                    problem = got if known and key in record else "the key is missing"
+                    name = f"{part} {record['id']}" if known and "id" in record else f"{part}, item {place}"
+                    raise DataCheckFailed(problem, file=file, record=name, key=key, mend=_MEND)
+        rows = [[str(file), *(record[key] for key in types)] for record in records]
+        tables.append(pd.DataFrame(rows, columns=["file", *types]))
+    return tables
 
 
-def records_table(
-    content: Mapping[str, Any], part: str, file: Path, columns: Mapping[str, tuple[type, ...]]
-) -> pd.DataFrame:
-    """Turn a list of objects into a table with the columns asked for.
+def listed_sizes(file: Path) -> pd.DataFrame:
+    """Return id, width and height (pixels) of the images that a JSON file lists; errors as `read_tables`."""
+    (images,) = read_tables(file, {"images": {"id": int, "width": int, "height": int}})
+    return images.drop(columns="file")
+
+
+def header_sizes(records: Iterable[CaptionedImage], id_type: Callable[[str], int | str]) -> pd.DataFrame:
+    """Return id, width and height (pixels) of captioned images, read from the images' headers; NaN where unreadable.
 
     Args:
-        content: The file's content.
-        part: The key of the list in it, for example ``annotations``.
-        file: The file, for messages; becomes the column ``file``.
-        columns: Key -> accepted types (one of this module's constants).
-
-    Raises:
-        DataCheckFailed: The list is not there, or a record lacks a key or holds another type in it.
+        records: The captioned images.
+        id_type: Turns a record's key to the store's id.
     """
-    records = content.get(part)
-    if not isinstance(records, list):
-        raise DataCheckFailed("there is no such list", file=file, key=part, mend=_MEND)
-    data: dict[str, Any] = {"file": [str(file)] * len(records)}
-    for key, types in columns.items():
-        try:
-            values = [record[key] for record in records]
-        except (KeyError, TypeError):
-            raise _missing(records, part, file, key) from None
-        # The set of types is small; only an ill-typed file is searched record by record.
-        if not set(map(type, values)) <= set(types):
-            raise _ill_typed(records, values, part, file, key, types)
-        data[key] = values
-    return pd.DataFrame(data, columns=["file", *columns])
+    rows = [(id_type(record.key), *_header(record)) for record in records]
+    return pd.DataFrame(rows, columns=["id", "width", "height"])
 
 
-def boxes_array(table: pd.DataFrame, key: str) -> np.ndarray:
-    """Return a column of lists of four numbers as float64 (N, 4).
-
-    Raises:
-        DataCheckFailed: A record holds something else.
-    """
-    for file, number, box in zip(table["file"], table["id"], table[key], strict=True):
-        if len(box) != 4 or not all(type(value) in NUMBER for value in box):
-            problem = f"expected a list of four numbers, got {str(box)[:60]}"
-            raise DataCheckFailed(problem, file=file, record=f"annotation {number}", key=key, mend=_MEND)
-    return np.array(table[key].tolist(), np.float64).reshape(-1, 4)
-
-
-def _missing(records: list[Any], part: str, file: Path, key: str) -> DataCheckFailed:
-    at = next(i for i, record in enumerate(records) if not isinstance(record, dict) or key not in record)
-    return DataCheckFailed("the key is missing", file=file, record=_name(records[at], part, at), key=key, mend=_MEND)
-
-
-def _ill_typed(
-    records: list[Any], values: list[Any], part: str, file: Path, key: str, types: tuple[type, ...]
-) -> DataCheckFailed:
-    at = next(i for i, value in enumerate(values) if type(value) not in types)
-    problem = f"expected {_NAMES[types]}, got {str(values[at])[:60]!r}"
-    return DataCheckFailed(problem, file=file, record=_name(records[at], part, at), key=key, mend=_MEND)
-
-
-def _name(record: Any, part: str, at: int) -> str:
-    known = isinstance(record, dict) and "id" in record
-    return f"{part} {record['id']}" if known else f"{part}, item {at}"
+def _header(record: CaptionedImage) -> tuple[float, float]:
+    try:
+        return header_size(record.image)
+    except InputError:
+        return math.nan, math.nan

@@ -21,7 +21,7 @@ from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.datasets.samplers import ResumableSampler
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
-from regionclip.regions.store import RegionStoreWriter
+from regionclip.regions.store_writer import RegionStoreWriter
 
 IDS, SIZE = (3, 7, 8, 20), (60, 40)  # width, height
 
@@ -31,7 +31,7 @@ def scenes(tmp_path: Path) -> Path:
     """Four black PNG images of 60 x 40, each with two white boxes, which are the store's regions."""
     (tmp_path / "images").mkdir()
     images, captions = [], []
-    with RegionStoreWriter(tmp_path / "store", {"view": "crop"}, k=2, prob_dtype="float16") as writer:
+    with RegionStoreWriter(tmp_path / "store", {"view": "crop"}, k=2) as writer:
         for i, image_id in enumerate(IDS):
             boxes = np.array([[2, 4, 12 + i, 14], [30, 20, 50, 30 + i]])
             pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import regionclip.data.datasets.transforms  # noqa: F401  (registers)
 from regionclip.errors import InputError
-from regionclip.regions.store import RegionStoreWriter
+from regionclip.regions.store_writer import RegionStoreWriter
 
 BOXES = np.array([[4, 6, 20, 18], [30, 10, 40, 30]], np.float32)
 

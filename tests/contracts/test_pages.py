@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from regionclip.contracts.gate import WARNING, Check, gate
 from regionclip.contracts.gx import gx, gxe, said
-from regionclip.contracts.label_page import label_page
-from regionclip.contracts.quarantine_page import quarantine_page
-from regionclip.errors import DataCheckFailed
+from regionclip.contracts.pages import label_page, quarantine_page, read_rejected
+from regionclip.data.rejects import Rejects
+from regionclip.errors import DataCheckFailed, InputError
 
 EVIL = [
     "<img src=http://other.example/x onerror=alert(1)>",
@@ -67,7 +67,7 @@ def docs(tmp_path: Path) -> Path:
 
 def test_pages_load_nothing_and_lead_to_each_other(docs: Path) -> None:
     pages = sorted(path.name for path in docs.iterdir())
-    assert pages == ["coco_boxes.html", "fine.html", "index.html", "scenes.html"]
+    assert pages == ["index.html"]
     for path in docs.iterdir():
         text, needs = path.read_text(), _Needs()
         needs.feed(text)
@@ -84,14 +84,18 @@ def test_the_index_gives_verdict_severity_record_and_mend(docs: Path) -> None:
     assert "file &lt;b&gt;.json, id 1, x 3.0" in text and "<b>" not in text, "values are escaped"
 
 
-def test_the_page_of_a_suite_is_what_great_expectations_renders(docs: Path) -> None:
-    text = (docs / "coco_boxes.html").read_text()
-    assert "must be less than or equal to" in text and "Failed" in text and "index.html" in text
+def test_the_index_has_each_suite_with_all_its_expectations(docs: Path) -> None:
+    text = (docs / "index.html").read_text()
+    for place, suite in enumerate(("coco boxes", "scenes", "fine")):
+        section = text.split(f'<h2 id="suite-{place}">{suite}</h2>')[1].split("<h2")[0]
+        assert "column values to be between" in section and "table row count to be between" in section
+        assert section.count("<tr>") == 3 and f'<a href="#suite-{place}">{suite}</a>' in text
 
 
 def test_an_earlier_site_is_replaced(docs: Path, tmp_path: Path) -> None:
+    (docs / "old.html").touch()
     gate("stage", [_check("fine", [0])], tmp_path)
-    assert sorted(path.name for path in docs.iterdir()) == ["fine.html", "index.html"]
+    assert sorted(path.name for path in docs.iterdir()) == ["index.html"]
     assert "1 errors" not in (docs / "index.html").read_text()
 
 
@@ -114,7 +118,7 @@ def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
 def test_no_text_of_the_data_makes_an_element(tmp_path: Path, texts: list[str]) -> None:
     plain = _pages(tmp_path, [f"text {number}" for number, _ in enumerate(texts)])
     pages = _pages(tmp_path, texts)
-    assert pages.keys() == plain.keys() and len(pages) == 4
+    assert pages.keys() == plain.keys() and len(pages) == 3
     for name, page in pages.items():
         assert page.count("<") == plain[name].count("<"), "no letter of a text begins an element, whoever parses it"
         assert page.index("Content-Security-Policy") < page.index("</head>") and "default-src 'none'" in page
@@ -122,9 +126,45 @@ def test_no_text_of_the_data_makes_an_element(tmp_path: Path, texts: list[str]) 
 
 def test_text_of_the_data_is_read_as_it_was_written(tmp_path: Path) -> None:
     pages = _pages(tmp_path, EVIL)
-    for name, text in (("suite.html", EVIL[0]), ("index.html", EVIL[0]), ("quarantine.html", EVIL[4])):
+    for name, text in (("index.html", EVIL[0]), ("quarantine.html", EVIL[4])):
         said_in: list[str] = []
         reader = HTMLParser()
         reader.handle_data = said_in.append
         reader.feed(pages[name])
         assert text in said_in or any(text in one for one in said_in), name
+
+
+def test_bins_and_concepts_are_shown_with_their_counts() -> None:
+    text = label_page([1, 0, 3, 2], {"star": 3, "<moon>": 2})
+    assert "6 regions, of which 5 are kept, with 2 concepts." in text
+    assert "<td>0.50 to 0.75</td><td>3</td>" in text and 'max="3" value="2"' in text
+    assert "<td>&lt;moon&gt;</td><td>2</td>" in text and "<moon>" not in text
+
+
+def test_only_the_most_frequent_concepts_are_listed() -> None:
+    text = label_page([60], {f"concept {number}": 1 for number in range(60)})
+    assert "concept 49<" in text and "concept 50<" not in text and "the first 50" in text
+    assert "0 regions" in label_page([0, 0], {})
+
+
+def test_what_was_set_aside_is_listed_and_counted(tmp_path: Path) -> None:
+    with Rejects(tmp_path / "coco_rejected.jsonl", 1) as rejects:
+        for number, box in ((1, [0, 0, -1, 2]), (2, [0, 0, -3, 2])):
+            problem = f"the box has a negative size ({box})"
+            rejects.add(InputError(problem, file="a.json", record=f"annotation {number}", key="bbox", mend="mend it"))
+    with Rejects(tmp_path / "scenes_rejected.jsonl", 1) as rejects:
+        rejects.add(InputError("empty caption", file="c.json", record="<image 3>"))
+    records = read_rejected(tmp_path)
+    assert records[:2] == read_rejected(tmp_path / "coco_rejected.jsonl", tmp_path / "absent_rejected.jsonl")
+    text = quarantine_page(records)
+    assert len(records) == 3 and "3 records were set aside" in text
+    assert "<tr><td>2</td><td>coco</td><td>the box has a negative size</td></tr>" in text
+    assert "&lt;image 3&gt;" in text and "<image 3>" not in text and "None" not in text
+    assert "No record was set aside" in quarantine_page([])
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"file": "a"}', "5"])
+def test_a_line_that_is_no_record_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "coco_rejected.jsonl").write_text(line + "\n")
+    with pytest.raises(InputError, match=r"coco_rejected\.jsonl, record line 1: not a rejected record"):
+        read_rejected(tmp_path)
