@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import Check, Expect, check
 from regionclip.data.annotations.annotation_files import (
     RULES,
     Boxes,
@@ -83,18 +82,10 @@ def box_checks(name: str, tables: BoxTables) -> list[Check]:
         sound = pd.DataFrame(
             {"file": sound["file"], "record": f"{part[:-1]} " + sound["id"].astype(str), "fault": None}
         )
-        expectations = [
-            gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said(f"the file lists no {part[:-1]}", _AGAIN)),
-            *(
-                gxe.ExpectColumnValuesToNotBeInSet(
-                    column="fault", value_set=[rule.problem], meta=said(rule.problem, rule.mend, rule.key)
-                )
-                for rule in rules
-            ),
-        ]
         table = pd.concat([broken[["file", "record", "fault"]], sound], ignore_index=True)
-        suite = gx.ExpectationSuite(name=f"{name} {part}", expectations=expectations)
-        checks.append(Check(suite, table.astype({"fault": object}), ("file", "record")))
+        expectations = [Expect(f"the file lists no {part[:-1]}", _AGAIN).rows()]
+        expectations += [Expect(rule.problem, rule.mend, rule.key).not_among("fault", [rule.problem]) for rule in rules]
+        checks.append(check(f"{name} {part}", table.astype({"fault": object}), ("file", "record"), expectations))
     return checks
 
 
@@ -106,11 +97,8 @@ def mask_check(name: str, annotations: pd.DataFrame) -> Check:
         annotations: See `box_tables`, with masks.
     """
     problem = "masks are asked for, and the annotation has none that fits its image"
-    meta = said(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
-    suite = gx.ExpectationSuite(
-        name=f"{name} masks", expectations=[gxe.ExpectColumnValuesToBeNull(column="segmentation", meta=meta)]
-    )
-    return Check(suite, annotations, ("file", "id", "segmentation"))
+    expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
+    return check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
 
 
 def box_account(
@@ -155,33 +143,14 @@ def account_check(name: str, files: Mapping[str, Path], accounts: Mapping[str, M
     """
     keys = ("file", "used", "unexplained")
     rows = [(str(files[split]), split, *(account[key] for key in keys)) for split, account in accounts.items()]
+    again = "run the stage `data` again"
+    none_left = "no box is left to use (crowds and boxes below a pixel are none)"
     expectations = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="unexplained",
-            value_set=[0],
-            meta=said("boxes are lost without a reason", "run the stage `data` again", "annotations"),
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="used",
-            min_value=1,
-            meta=said("no box is left to use (crowds and boxes below a pixel are none)", "label some", "annotations"),
-        ),
+        Expect("boxes are lost without a reason", again, "annotations").among("unexplained", [0]),
+        Expect(none_left, "label some", "annotations").between("used", 1),
     ]
-    suite = gx.ExpectationSuite(name=f"{name} account of boxes", expectations=expectations)
-    return Check(suite, pd.DataFrame(rows, columns=["file", "split", "listed", *keys[1:]]), ("file", "split", "listed"))
-
-
-def size_expectations() -> list[Any]:
-    """Expect rows, ids and names that are unique within their file, and sizes of a pixel or more."""
-    return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the file lists no image", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "id"], meta=said("an id occurs twice", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "name"], meta=said("an image occurs twice", _AGAIN)),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(column=side, min_value=1, meta=said("an image has no size", _AGAIN))
-            for side in ("width", "height")
-        ),
-    ]
+    table = pd.DataFrame(rows, columns=["file", "split", "listed", *keys[1:]])
+    return check(f"{name} account of boxes", table, ("file", "split", "listed"), expectations)
 
 
 def _table(records: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from regionclip.contracts.boxes import size_expectations
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.data.annotations.tables import read_tables
 from regionclip.data.captions.record import caption_fault
 from regionclip.data.pictures import Looked, look, look_at_files
@@ -69,25 +67,24 @@ def with_faults(captions: pd.DataFrame) -> pd.DataFrame:
 
 def caption_checks(name: str, tables: CaptionTables) -> list[Check]:
     """Return the checks of a captions file."""
+    again = "mend the annotation file, or run the stage that wrote it again"
+    twice = Expect("an id occurs twice", _AGAIN)
     images = [
-        *size_expectations(),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="captions",
-            min_value=1,
-            meta=said("an image has no caption", "caption the image, or drop it"),
-        ),
+        Expect("the file lists no image", again).rows(),
+        Expect("an id occurs twice", again).unique("file", "id"),
+        Expect("an image occurs twice", again).unique("file", "name"),
+        *(Expect("an image has no size", again).between(side, 1) for side in ("width", "height")),
+        Expect("an image has no caption", "caption the image, or drop it").between("captions", 1),
     ]
     captions = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the file holds no caption", _AGAIN)),
-        gxe.ExpectCompoundColumnsToBeUnique(column_list=["file", "id"], meta=said("an id occurs twice", _AGAIN)),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="image_known", value_set=[True], meta=said("there is no such image", _AGAIN, "image_id")
-        ),
+        Expect("the file holds no caption", _AGAIN).rows(),
+        twice.unique("file", "id"),
+        Expect("there is no such image", _AGAIN, "image_id").among("image_known", [True]),
         *_text_expectations(0),
     ]
     return [
-        Check(gx.ExpectationSuite(name=f"{name} images", expectations=images), tables.images, ("file", "id")),
-        Check(gx.ExpectationSuite(name=f"{name} captions", expectations=captions), tables.captions, ("file", "id")),
+        check(f"{name} images", tables.images, ("file", "id"), images),
+        check(f"{name} captions", tables.captions, ("file", "id"), captions),
     ]
 
 
@@ -155,19 +152,13 @@ def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Che
     """
     mostly = 1 - tolerance
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("there is no captioned image", _AGAIN)),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="has_image", value_set=[True], mostly=mostly, meta=said("there is no image", _AGAIN, "jpg")
-        ),
-        gxe.ExpectColumnValuesToNotBeNull(
-            column="caption", mostly=mostly, meta=said("there is no caption", _AGAIN, "txt")
-        ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="error", mostly=mostly, meta=said("the image does not decode", "write it again", "jpg")
-        ),
+        Expect("there is no captioned image", _AGAIN).rows(),
+        Expect("there is no image", _AGAIN, "jpg", mostly=mostly).among("has_image", [True]),
+        Expect("there is no caption", _AGAIN, "txt", mostly=mostly).some("caption"),
+        Expect("the image does not decode", "write it again", "jpg", mostly=mostly).none("error"),
         *_text_expectations(tolerance),
     ]
-    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "key"))
+    return check(name, table, ("file", "key"), expectations)
 
 
 def _image_columns(looked: Looked) -> dict[str, Any]:
@@ -181,32 +172,16 @@ def _image_columns(looked: Looked) -> dict[str, Any]:
 
 def _text_expectations(tolerance: float) -> list[Any]:
     """Expect fit captions; warn of what is fit but may not be what CLIP and the parser read: length and language."""
-    warnings = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="words",
-            min_value=FEWEST_WORDS,
-            max_value=MOST_WORDS,
-            severity=WARNING,
-            meta=said(f"the caption has not {FEWEST_WORDS} to {MOST_WORDS} words", "CLIP reads 77 tokens", "caption"),
-        ),
-        gxe.ExpectColumnValuesToMatchRegex(
-            column="caption",
-            regex="[A-Za-z]",
-            severity=WARNING,
-            meta=said("the caption has no Latin letter, so is not English", "translate it, or drop it"),
-        ),
-        gxe.ExpectColumnValuesToMatchRegex(
-            column="caption",
-            regex=_ENGLISH,
-            mostly=0.5,
-            severity=WARNING,
-            meta=said("most captions have none of the commonest English words", "the concept parser reads English"),
-        ),
+    unfit = "the caption is not fit to learn from"
+    length = f"the caption has not {FEWEST_WORDS} to {MOST_WORDS} words"
+    foreign = "the caption has no Latin letter, so is not English"
+    odd = "most captions have none of the commonest English words"
+    return [
+        Expect(unfit, _AGAIN, "caption", mostly=1 - tolerance).none("fault"),
+        Expect(length, "CLIP reads 77 tokens", "caption", WARNING).between("words", FEWEST_WORDS, MOST_WORDS),
+        Expect(foreign, "translate it, or drop it", severity=WARNING).like("caption", "[A-Za-z]"),
+        Expect(odd, "the concept parser reads English", severity=WARNING, mostly=0.5).like("caption", _ENGLISH),
     ]
-    fit = gxe.ExpectColumnValuesToBeNull(
-        column="fault", mostly=1 - tolerance, meta=said("the caption is not fit to learn from", _AGAIN, "caption")
-    )
-    return [fit, *warnings]
 
 
 def _read_shard(shard: Path, rows: dict[tuple[str, str], dict[str, Any]], limit: int) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.data.annotations.annotation_files import BORDER
 from regionclip.data.annotations.truth import BoxArrays, Truth
 
@@ -51,53 +49,30 @@ def detection_checks(
         }
     )
     name = f"detections {file.parent.name} {file.stem}"
-    suite = gx.ExpectationSuite(name=name, expectations=_expectations())
+    expectations = [
+        Expect("nothing was detected", "look at the training", severity=WARNING).rows(),
+        Expect("the image was not tested", _AGAIN, "image_id").among("known_image", [True]),
+        Expect("the class is not in the vocabulary", _AGAIN, "category_id").among("known_class", [True]),
+        # Results are rounded to 0.01 pixel, so a thin box may have a side of 0.
+        Expect("the box has a negative size", _AGAIN, "bbox").between("shorter_side", 0),
+        Expect("the box leaves its image", _AGAIN, "bbox").between("outside", most=BORDER),
+        Expect("not a number", _AGAIN).some("score"),
+        # Official scores multiply a raw logit and may exceed 1.
+        Expect("the score is negative", _AGAIN).between("score", 0),
+    ]
     return [
-        Check(suite, table, ("file", "place", "image_id", "category_id")),
+        check(name, table, ("file", "place", "image_id", "category_id"), expectations),
         # The last image may be cut, and those after it were not looked at.
         _count_check(f"{name} images", file, table, images if len(looked) < MOST else images.head(0), most),
-    ]
-
-
-def _expectations() -> list[Any]:
-    return [
-        gxe.ExpectTableRowCountToBeBetween(
-            min_value=1, severity=WARNING, meta=said("nothing was detected", "look at the training")
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="known_image", value_set=[True], meta=said("the image was not tested", _AGAIN, "image_id")
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="known_class",
-            value_set=[True],
-            meta=said("the class is not in the vocabulary", _AGAIN, "category_id"),
-        ),
-        # Results are rounded to 0.01 pixel, so a thin box may have a side of 0.
-        gxe.ExpectColumnValuesToBeBetween(
-            column="shorter_side", min_value=0, meta=said("the box has a negative size", _AGAIN, "bbox")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="outside", max_value=BORDER, meta=said("the box leaves its image", _AGAIN, "bbox")
-        ),
-        gxe.ExpectColumnValuesToNotBeNull(column="score", meta=said("not a number", _AGAIN)),
-        # Official scores multiply a raw logit and may exceed 1.
-        gxe.ExpectColumnValuesToBeBetween(column="score", min_value=0, meta=said("the score is negative", _AGAIN)),
     ]
 
 
 def _count_check(name: str, file: Path, found: pd.DataFrame, images: pd.DataFrame, most: int) -> Check:
     counts = found["image_id"].value_counts().reindex(images["id"], fill_value=0).to_numpy()
     table = images[["id"]].assign(file=str(file), detections=counts)
+    lower = "lower the score threshold, or look at the training"
     expectations = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="detections", max_value=most, meta=said(f"an image has more than {most} detections", _AGAIN)
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="detections",
-            min_value=1,
-            mostly=_HALF,
-            severity=WARNING,
-            meta=said("most images have no detection", "lower the score threshold, or look at the training"),
-        ),
+        Expect(f"an image has more than {most} detections", _AGAIN).between("detections", most=most),
+        Expect("most images have no detection", lower, severity=WARNING, mostly=_HALF).between("detections", 1),
     ]
-    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+    return check(name, table, ("file", "id"), expectations)

@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
@@ -59,8 +58,10 @@ def drift_check(name: str, reference: str, profiles: Mapping[str, Mapping[str, A
         profiles: Split -> see `box_profile`.
     """
     pairs = {split: (profiles[reference], profile) for split, profile in profiles.items() if split != reference}
-    said_of = said(f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json")
-    return _check(f"{name} drift", name, pairs, said_of)
+    expect = Expect(
+        f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json", severity=WARNING
+    )
+    return _check(f"{name} drift", name, pairs, expect)
 
 
 def earlier_check(name: str, file: Path, profiles: Mapping[str, Mapping[str, Any]]) -> Check:
@@ -86,11 +87,12 @@ def earlier_check(name: str, file: Path, profiles: Mapping[str, Mapping[str, Any
             if not isinstance(value, int if wanted is None else list) or (wanted and len(value) != wanted):
                 raise InputError("no box profile", file=file, record=split, key=key, mend=mend)
     pairs = {split: (earlier[split], profiles[split]) for split in shared}
-    return _check(f"{name} drift from before", name, pairs, said(f"the boxes differ from those of {file}", "look why"))
+    expect = Expect(f"the boxes differ from those of {file}", "look why", severity=WARNING)
+    return _check(f"{name} drift from before", name, pairs, expect)
 
 
 def _check(
-    suite: str, file: str, pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], meta: dict[str, str | None]
+    suite: str, file: str, pairs: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]], expect: Expect
 ) -> Check:
     rows = [
         (split, statistic, distance(before[statistic], now[statistic]))
@@ -99,8 +101,7 @@ def _check(
         for statistic in _EDGES
     ]
     table = pd.DataFrame(rows, columns=["split", "statistic", "distance"]).assign(file=file)
-    expectation = gxe.ExpectColumnValuesToBeBetween(column="distance", max_value=MOST, severity=WARNING, meta=meta)
-    return Check(gx.ExpectationSuite(name=suite, expectations=[expectation]), table, ("file", "split", "statistic"))
+    return check(suite, table, ("file", "split", "statistic"), [expect.between("distance", most=MOST)])
 
 
 def distance(first: list[float], second: list[float]) -> float:

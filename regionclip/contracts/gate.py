@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from regionclip.artifacts import REPORTS
-from regionclip.contracts.gx import gx, quiet_context
+from regionclip.contracts.gx import WARNING, Check, gx, quiet_context
 from regionclip.contracts.pages import results_page, write_pages
 from regionclip.errors import DataCheckFailed
 from regionclip.files import write_json
@@ -19,24 +17,8 @@ from regionclip.files import write_json
 if TYPE_CHECKING:
     from regionclip.tracking.tracker import Tracker
 
-ERROR, WARNING = "error", "warning"
+ERROR = "error"
 _SAMPLE = 5
-
-
-@dataclass(frozen=True)
-class Check:
-    """A suite and the table that it is about.
-
-    Attributes:
-        suite: The expectations; its name is the artefact. Each expectation's ``meta`` has ``problem`` and ``mend``; one
-            with ``severity="warning"`` is counted and shown where it is not met, and stops nothing.
-        table: One row a record.
-        record: Columns that name a record to a person: ``file``, then what finds it in there.
-    """
-
-    suite: gx.ExpectationSuite
-    table: pd.DataFrame
-    record: tuple[str, ...]
 
 
 def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from regionclip.contracts.gate import Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import Check, Expect, check
 from regionclip.data.pictures import Looked, look_at_files
 
 
@@ -47,26 +46,12 @@ def image_files_table(
 
 def image_file_check(name: str, table: pd.DataFrame) -> Check:
     """Return the check of the images that `image_files_table` looked at."""
-    size = "the image file has another size than its list says"
+    size = Expect("the image file has another size than its list says", "mend the list, or fetch the image again")
+    absent = "fetch the image, or drop it from the list"
+    broken = "fetch the image again; it is damaged or cut short"
     expectations = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="exists",
-            value_set=[True],
-            meta=said("the image file does not exist", "fetch the image, or drop it from the list", "file_name"),
-        ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="error",
-            meta=said("the image does not decode", "fetch the image again; it is damaged or cut short", "file_name"),
-        ),
-        *(
-            gxe.ExpectColumnPairValuesToBeEqual(
-                column_A=side,
-                column_B=f"real_{side}",
-                ignore_row_if="either_value_is_missing",
-                meta=said(size, "mend the list, or fetch the image again"),
-            )
-            for side in ("width", "height")
-        ),
+        Expect("the image file does not exist", absent, "file_name").among("exists", [True]),
+        Expect("the image does not decode", broken, "file_name").none("error"),
+        *(size.equal(side, f"real_{side}") for side in ("width", "height")),
     ]
-    suite = gx.ExpectationSuite(name=f"{name} image files", expectations=expectations)
-    return Check(suite, table, ("file", "id"))
+    return check(f"{name} image files", table, ("file", "id"), expectations)

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
 
@@ -126,18 +125,10 @@ def _taken(counts: Counts, split: str, part: str) -> int:
 
 def _check(suite: str, official: str, rows: list[_Row]) -> Check:
     subset = f"fetch it again; if you use a part of it on purpose, take {official} out of check_data.official"
-    problem = f"this is not the whole of {official}"
+    severity = WARNING if official in DYING else "critical"
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("nothing was counted", subset)),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="unexplained", min_value=0, meta=said(f"this is more than {official} has", subset, "counts")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="unexplained",
-            max_value=0,
-            severity=WARNING if official in DYING else "critical",
-            meta=said(problem, subset, "counts"),
-        ),
+        Expect("nothing was counted", subset).rows(),
+        Expect(f"this is more than {official} has", subset, "counts").between("unexplained", 0),
+        Expect(f"this is not the whole of {official}", subset, "counts", severity).between("unexplained", most=0),
     ]
-    table = pd.DataFrame(rows, columns=_Row._fields)
-    return Check(gx.ExpectationSuite(name=suite, expectations=expectations), table, _Row._fields[:5])
+    return check(suite, pd.DataFrame(rows, columns=_Row._fields), _Row._fields[:5], expectations)

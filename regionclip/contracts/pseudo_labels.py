@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.contracts.regions import count_check, region_expectations, region_table
 
 _BINS = 20  # of the confidence histogram
@@ -47,13 +46,9 @@ def origin_check(store: Path, metadata: Mapping[str, str], wanted: Mapping[str, 
         wanted: Key -> value that the metadata must have.
     """
     rows = [(str(store), key, metadata.get(key, "unknown"), value) for key, value in wanted.items()]
-    expectation = gxe.ExpectColumnPairValuesToBeEqual(
-        column_A="found",
-        column_B="wanted",
-        meta=said("the store was made with another teacher, text bank or RPN", _AGAIN, "made_with"),
-    )
-    suite = gx.ExpectationSuite(name="pseudo label origin", expectations=[expectation])
-    return Check(suite, pd.DataFrame(rows, columns=["file", "made_with", "found", "wanted"]), ("file", "made_with"))
+    expect = Expect("the store was made with another teacher, text bank or RPN", _AGAIN, "made_with")
+    table = pd.DataFrame(rows, columns=["file", "made_with", "found", "wanted"])
+    return check("pseudo label origin", table, ("file", "made_with"), [expect.equal("found", "wanted")])
 
 
 def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, demands: Demands) -> list[Check]:
@@ -67,9 +62,8 @@ def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame
     """
     kept = (regions["top_prob"] > demands.threshold).astype(np.float64)
     table = region_table(str(store), regions, images).assign(kept=kept)
-    suite = gx.ExpectationSuite(name="pseudo label regions", expectations=_region_expectations(demands))
     return [
-        Check(suite, table, ("file", "image_id", "region")),
+        check("pseudo label regions", table, ("file", "image_id", "region"), _region_expectations(demands)),
         count_check(
             "pseudo label images",
             str(store),
@@ -100,32 +94,18 @@ def _concept_check(store: Path, concepts: dict[int, int]) -> Check:
     table = pd.DataFrame({"file": str(store), "concept": list(concepts), "regions": list(concepts.values())})
     table = table.assign(share=table["regions"] / max(table["regions"].sum(), 1))
     problem = f"more than {_LARGEST_SHARE:.0%} of the kept regions have one concept"
-    expectation = gxe.ExpectColumnValuesToBeBetween(
-        column="share",
-        max_value=_LARGEST_SHARE,
-        severity=WARNING,
-        meta=said(problem, "look at the teacher: it may see one thing everywhere"),
-    )
-    suite = gx.ExpectationSuite(name="pseudo label concepts", expectations=[expectation])
-    return Check(suite, table, ("file", "concept", "regions"))
+    expect = Expect(problem, "look at the teacher: it may see one thing everywhere", severity=WARNING)
+    record = ("file", "concept", "regions")
+    return check("pseudo label concepts", table, record, [expect.between("share", most=_LARGEST_SHARE)])
 
 
 def _region_expectations(demands: Demands) -> list[Any]:
     kept = f"too few regions are above the threshold {demands.threshold:g}"
+    lower = "train the teacher longer, or lower check_pseudo_labels.min_kept_fraction"
+    outside = f"the index is outside the pool of {demands.pool_size} concepts"
     return [
         *region_expectations(_AGAIN, ("top_concept", "top_prob")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="top_prob", min_value=0, max_value=1, meta=said("not a probability", _AGAIN)
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="top_concept",
-            min_value=0,
-            max_value=demands.pool_size - 1,
-            meta=said(f"the index is outside the pool of {demands.pool_size} concepts", _AGAIN),
-        ),
-        gxe.ExpectColumnMeanToBeBetween(
-            column="kept",
-            min_value=demands.min_kept_fraction,
-            meta=said(kept, "train the teacher longer, or lower check_pseudo_labels.min_kept_fraction"),
-        ),
+        Expect("not a probability", _AGAIN).between("top_prob", 0, 1),
+        Expect(outside, _AGAIN).between("top_concept", 0, demands.pool_size - 1),
+        Expect(kept, lower).mean("kept", demands.min_kept_fraction),
     ]

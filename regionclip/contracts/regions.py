@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import Check, Expect, check
 
 BORDER = 0.1  # pixels; boxes are clipped in the resized image and scaled back in float32
 _LARGEST = float(np.finfo(np.float32).max)
@@ -44,28 +43,14 @@ def region_expectations(again: str, numbers: tuple[str, ...] = ()) -> list[Any]:
         again: The mend.
         numbers: More columns that must hold numbers.
     """
+    leaves = Expect("the box leaves the image", again)
     return [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("the store holds no region", again)),
-        gxe.ExpectColumnValuesToNotBeNull(column="image_width", meta=said("the image is not listed", again)),
-        *(
-            gxe.ExpectColumnValuesToNotBeNull(column=column, meta=said("not a number", again))
-            for column in ("x1", "y1", "x2", "y2", "objectness", *numbers)
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column, max_value=BORDER, meta=said("the box leaves the image", again)
-            )
-            for column in ("over_left", "over_top", "over_right", "over_bottom")
-        ),
-        *(
-            gxe.ExpectColumnValuesToBeBetween(
-                column=column, min_value=0, strict_min=True, meta=said("the box is empty", again)
-            )
-            for column in ("box_width", "box_height")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="objectness", min_value=-_LARGEST, max_value=_LARGEST, meta=said("the logit is not finite", again)
-        ),
+        Expect("the store holds no region", again).rows(),
+        Expect("the image is not listed", again).some("image_width"),
+        *(Expect("not a number", again).some(column) for column in ("x1", "y1", "x2", "y2", "objectness", *numbers)),
+        *(leaves.between(f"over_{side}", most=BORDER) for side in ("left", "top", "right", "bottom")),
+        *(Expect("the box is empty", again).between(side, 0, above=True) for side in ("box_width", "box_height")),
+        Expect("the logit is not finite", again).between("objectness", -_LARGEST, _LARGEST),
     ]
 
 
@@ -91,18 +76,12 @@ def count_check(
     """
     counts = regions["image_id"].value_counts()
     table = images[["id"]].assign(file=store, regions=counts.reindex(images["id"], fill_value=0).to_numpy())
+    again = "run the stage that writes the store again"
     expectations = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="regions",
-            min_value=1,
-            mostly=1 - tolerance,
-            meta=said("an image has no region", "run the stage that writes the store again"),
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="regions", max_value=most, meta=said(f"an image has more than {most} regions", lower)
-        ),
+        Expect("an image has no region", again, mostly=1 - tolerance).between("regions", 1),
+        Expect(f"an image has more than {most} regions", lower).between("regions", most=most),
     ]
-    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+    return check(name, table, ("file", "id"), expectations)
 
 
 def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, most: int) -> list[Check]:
@@ -115,8 +94,12 @@ def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, mo
         most: Most proposals of an image.
     """
     table, name = region_table(str(store), regions, images), f"proposals {store.name}"
-    suite = gx.ExpectationSuite(name=f"{name} regions", expectations=region_expectations("run the stage `rpn` again"))
     return [
-        Check(suite, table, ("file", "image_id", "region")),
+        check(
+            f"{name} regions",
+            table,
+            ("file", "image_id", "region"),
+            region_expectations("run the stage `rpn` again"),
+        ),
         count_check(f"{name} images", str(store), regions, images, most, "lower rpn.proposals"),
     ]

@@ -8,8 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 
 RECALL = "ar300_all"
 _TRAIN = "train the RPN on base classes only, or take weights that were"
@@ -38,22 +37,14 @@ def rpn_class_check(file: Path, classes: Iterable[str], own: str, novel: Mapping
         },
         dtype=object,
     )
+    other = "the RPN was trained on a class that is novel in another data set"
+    unknown = "the checkpoint does not say which classes trained it"
     expectations = [
-        gxe.ExpectColumnValuesToBeNull(
-            column="novel_in_own", meta=said("the RPN was trained on a novel class", _TRAIN, "classes")
-        ),
-        gxe.ExpectColumnValuesToBeNull(
-            column="novel_in_other",
-            severity=WARNING,
-            meta=said("the RPN was trained on a class that is novel in another data set", _TRAIN, "classes"),
-        ),
-        gxe.ExpectTableRowCountToBeBetween(
-            min_value=1,
-            severity=WARNING,
-            meta=said("the checkpoint does not say which classes trained it", "convert it with its classes", "classes"),
-        ),
+        Expect("the RPN was trained on a novel class", _TRAIN, "classes").none("novel_in_own"),
+        Expect(other, _TRAIN, "classes", WARNING).none("novel_in_other"),
+        Expect(unknown, "convert it with its classes", "classes", WARNING).rows(),
     ]
-    return Check(gx.ExpectationSuite(name="rpn classes", expectations=expectations), table, ("file", "class_name"))
+    return check("rpn classes", table, ("file", "class_name"), expectations)
 
 
 def recall_check(file: Path, recall: Mapping[str, Mapping[str, Mapping[str, Any]]], floor: float) -> Check:
@@ -68,13 +59,10 @@ def recall_check(file: Path, recall: Mapping[str, Mapping[str, Mapping[str, Any]
     table = pd.DataFrame(rows, columns=["data_set", "split", RECALL]).assign(file=str(file))
     mend = "train the RPN longer, propose more, or lower check_pseudo_labels.min_proposal_recall"
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("no recall was measured", "run `rpn` again")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column=RECALL, min_value=floor, meta=said(f"the proposals' average recall is below {floor:g}", mend)
-        ),
+        Expect("no recall was measured", "run `rpn` again").rows(),
+        Expect(f"the proposals' average recall is below {floor:g}", mend).between(RECALL, floor),
     ]
-    suite = gx.ExpectationSuite(name="proposal recall", expectations=expectations)
-    return Check(suite, table, ("file", "data_set", "split"))
+    return check("proposal recall", table, ("file", "data_set", "split"), expectations)
 
 
 def _first(name: str, groups: Mapping[str, Collection[str]]) -> str | None:

@@ -7,8 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 
 MOST_BITS, MOST_GRAY = 5, 8
 """Pictures are alike if of 64 comparisons of neighbouring cells at most so many differ (dHash), and no cell by more
@@ -61,15 +60,16 @@ def shared_picture_check(pictures: list[Pictures], *, known: frozenset[str] = fr
     measured = measured[["file", "source", "split", "id"]].assign(
         **{name: column.astype(object).where(column.notna(), None) for name, column in found.items()}
     )
-    shared = said("the picture is measured on, and trained on in another set", _DROP, "file_name")
-    like = said("the picture looks like one that is trained on", "look at both, and drop one", "file_name")
+    shared, like = (
+        "the picture is measured on, and trained on in another set",
+        "the picture looks like one that is trained on",
+    )
     expectations = [
-        gxe.ExpectColumnValuesToBeNull(column="leak", meta=shared),
-        gxe.ExpectColumnValuesToBeNull(column="known_leak", severity=WARNING, meta=shared),
-        gxe.ExpectColumnValuesToBeNull(column="likely_leak", severity=WARNING, meta=like),
+        Expect(shared, _DROP, "file_name").none("leak"),
+        Expect(shared, _DROP, "file_name", WARNING).none("known_leak"),
+        Expect(like, "look at both, and drop one", "file_name", WARNING).none("likely_leak"),
     ]
-    suite = gx.ExpectationSuite(name="pictures across sets", expectations=expectations)
-    return Check(suite, measured, ("file", "source", "split", "id"))
+    return check("pictures across sets", measured, ("file", "source", "split", "id"), expectations)
 
 
 def _twins(measured: pd.DataFrame, trained: pd.DataFrame) -> pd.Series:

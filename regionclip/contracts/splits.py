@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.data.layout import read_classes
 
 TRAIN = "train"
@@ -54,20 +53,10 @@ def split_checks(
 
 def _class_check(name: str, classes: pd.DataFrame, supervised: bool) -> Check:
     groups = "only base classes are meant" if supervised else "base or novel classes are missing"
-    expectations = [
-        gxe.ExpectColumnDistinctValuesToEqualSet(
-            column="split", value_set=["base"] if supervised else ["base", "novel"], meta=said(groups, _AGAIN)
-        ),
-    ]
+    expectations = [Expect(groups, _AGAIN).set_of("split", ["base"] if supervised else ["base", "novel"])]
     if "frequency" in classes and not supervised:
-        problem = "novel must mean rare (frequency r)"
-        expectations.append(
-            gxe.ExpectColumnPairValuesToBeEqual(
-                column_A="split", column_B="split_by_frequency", meta=said(problem, _AGAIN)
-            )
-        )
-    suite = gx.ExpectationSuite(name=f"{name} classes", expectations=expectations)
-    return Check(suite, classes, ("file", "id"))
+        expectations.append(Expect("novel must mean rare (frequency r)", _AGAIN).equal("split", "split_by_frequency"))
+    return check(f"{name} classes", classes, ("file", "id"), expectations)
 
 
 def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTables]) -> Check:
@@ -77,39 +66,25 @@ def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTa
     for split, tables in splits.items():
         joined = tables.categories.merge(listed, on="id", how="left" if split == TRAIN else "outer")
         parts.append(joined.assign(file=joined["file"].ffill().bfill()))
+    differ = "category and class of one id differ in name"
     expectations = [
-        gxe.ExpectColumnValuesToNotBeNull(
-            column="name", meta=said("the annotation file lacks a class", _AGAIN, "categories")
-        ),
-        gxe.ExpectColumnValuesToNotBeNull(
-            column="class_name", meta=said("a category is no class", _AGAIN, "categories")
-        ),
-        gxe.ExpectColumnPairValuesToBeEqual(
-            column_A="name",
-            column_B="class_name",
-            ignore_row_if="either_value_is_missing",
-            meta=said("category and class of one id differ in name", _AGAIN, "categories"),
-        ),
+        Expect("the annotation file lacks a class", _AGAIN, "categories").some("name"),
+        Expect("a category is no class", _AGAIN, "categories").some("class_name"),
+        Expect(differ, _AGAIN, "categories").equal("name", "class_name"),
     ]
-    suite = gx.ExpectationSuite(name=f"{name} categories and classes", expectations=expectations)
-    return Check(suite, pd.concat(parts, ignore_index=True), ("file", "id"))
+    table = pd.concat(parts, ignore_index=True)
+    return check(f"{name} categories and classes", table, ("file", "id"), expectations)
 
 
 def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
     split_of = classes.drop_duplicates("id").set_index("id")["split"]
     table = train.annotations[["file", "id", "category_id", "category_name"]]
     table = table.assign(class_split=split_of.reindex(table["category_id"]).fillna("unknown").to_numpy())
-    expectation = gxe.ExpectColumnValuesToBeInSet(
-        column="class_split",
-        value_set=["base"],
-        meta=said(
-            "a box of a class that is not base is in the training annotations",
-            "make the training annotations again from base classes only",
-            "category_id",
-        ),
+    problem = "a box of a class that is not base is in the training annotations"
+    expect = Expect(problem, "make the training annotations again from base classes only", "category_id")
+    return check(
+        f"{name} training boxes", table, ("file", "id", "category_name"), [expect.among("class_split", ["base"])]
     )
-    suite = gx.ExpectationSuite(name=f"{name} training boxes", expectations=[expectation])
-    return Check(suite, table, ("file", "id", "category_name"))
 
 
 def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
@@ -119,32 +94,20 @@ def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
     boxes = objects["category_id"].value_counts().reindex(base["id"].tolist(), fill_value=0).to_numpy()
     table = base[["file", "id", "name"]].assign(boxes=boxes, share=boxes / max(boxes.sum(), 1))
     largest = max(LARGEST_SHARE, 2 / max(len(base), 1))
+    bare = "a base class has no training box"
+    much = f"one class has more than {largest:.0%} of the boxes"
     expectations = [
-        gxe.ExpectColumnValuesToBeBetween(
-            column="boxes",
-            min_value=1,
-            severity=WARNING,
-            meta=said("a base class has no training box", "label some, or call the class novel", "category_id"),
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="share",
-            max_value=largest,
-            severity=WARNING,
-            meta=said(f"one class has more than {largest:.0%} of the boxes", "label more of the others", "category_id"),
-        ),
+        Expect(bare, "label some, or call the class novel", "category_id", WARNING).between("boxes", 1),
+        Expect(much, "label more of the others", "category_id", WARNING).between("share", most=largest),
     ]
-    return Check(
-        gx.ExpectationSuite(name=f"{name} class balance", expectations=expectations), table, ("file", "id", "name")
-    )
+    return check(f"{name} class balance", table, ("file", "id", "name"), expectations)
 
 
 def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:
     table = pd.concat([part.assign(split=split) for split, part in files.items()], ignore_index=True)
-    expectation = gxe.ExpectColumnValuesToBeNull(
-        column="twin", meta=said("the same picture is in two splits", "drop it from one of them", "file_name")
-    )
-    suite = gx.ExpectationSuite(name=f"{name} pictures across splits", expectations=[expectation])
-    return Check(suite, table.assign(twin=_twins(table)), ("file", "id"))
+    expect = Expect("the same picture is in two splits", "drop it from one of them", "file_name")
+    table = table.assign(twin=_twins(table))
+    return check(f"{name} pictures across splits", table, ("file", "id"), [expect.none("twin")])
 
 
 def _twins(table: pd.DataFrame) -> pd.Series:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gate import WARNING, Check
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import WARNING, Check, Expect, check
 
 if TYPE_CHECKING:
     from regionclip.text.concepts import ConceptPool
@@ -23,20 +22,15 @@ _CONCEPTS, _BANK = "run the stage `concepts` again", "run the stage `text_bank` 
 def concept_check(file: Path, pool: ConceptPool) -> Check:
     """Return the check of a concept pool; how many concepts there are is a warning."""
     table = pd.DataFrame({"file": str(file), "concept": pool.concepts, "count": pool.counts})
-    few = said(f"the pool has fewer than {FEW} concepts", "lower concepts.minimum_count, or give more captions")
+    rare = f"a concept occurs fewer than {pool.minimum_count} times"
+    more = "lower concepts.minimum_count, or give more captions"
     expectations = [
-        gxe.ExpectColumnValuesToBeUnique(column="concept", meta=said("the concept occurs twice", _CONCEPTS)),
-        gxe.ExpectColumnValuesToMatchRegex(
-            column="concept", regex=r"^\S(.*\S)?$", meta=said("the name is empty, or has spaces around it", _CONCEPTS)
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="count",
-            min_value=pool.minimum_count,
-            meta=said(f"a concept occurs fewer than {pool.minimum_count} times", _CONCEPTS),
-        ),
-        gxe.ExpectTableRowCountToBeBetween(min_value=FEW, severity=WARNING, meta=few),
+        Expect("the concept occurs twice", _CONCEPTS).unique("concept"),
+        Expect("the name is empty, or has spaces around it", _CONCEPTS).like("concept", r"^\S(.*\S)?$"),
+        Expect(rare, _CONCEPTS).between("count", pool.minimum_count),
+        Expect(f"the pool has fewer than {FEW} concepts", more, severity=WARNING).rows(FEW),
     ]
-    return Check(gx.ExpectationSuite(name="concept pool", expectations=expectations), table, ("file", "concept"))
+    return check("concept pool", table, ("file", "concept"), expectations)
 
 
 def overlap_with_novel(pool: ConceptPool, novel: Collection[str]) -> dict[str, int]:
@@ -55,10 +49,9 @@ def twin_check(name: str, classes: pd.DataFrame, twins: Mapping[str, str]) -> Ch
     """
     table = classes[["file", "id", "name"]].assign(twin=classes["name"].map(twins).astype(object))
     table["twin"] = table["twin"].where(table["twin"].notna(), None)
-    meta = said("CLIP cannot tell the class from another one: their prompts have the same tokens", "rename one", "name")
-    expectation = gxe.ExpectColumnValuesToBeNull(column="twin", severity=WARNING, meta=meta)
-    suite = gx.ExpectationSuite(name=f"{name} class names", expectations=[expectation])
-    return Check(suite, table, ("file", "id", "name"))
+    problem = "CLIP cannot tell the class from another one: their prompts have the same tokens"
+    expect = Expect(problem, "rename one", "name", WARNING)
+    return check(f"{name} class names", table, ("file", "id", "name"), [expect.none("twin")])
 
 
 def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) -> Check:
@@ -82,18 +75,10 @@ def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) ->
         }
     )
     table = table.assign(same=table["name"].fillna("") == table["wanted"].fillna(""))
+    other_width = f"the embeddings are not {width} wide, as the teacher's are"
     expectations = [
-        gxe.ExpectColumnValuesToBeInSet(
-            column="same", value_set=[True], meta=said("the bank has another name in this row", _BANK, "names")
-        ),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="norm", min_value=0, strict_min=True, meta=said("the embedding is zero", _BANK, "embeddings")
-        ),
-        gxe.ExpectColumnValuesToBeInSet(
-            column="width",
-            value_set=[width],
-            meta=said(f"the embeddings are not {width} wide, as the teacher's are", _BANK, "embeddings"),
-        ),
+        Expect("the bank has another name in this row", _BANK, "names").among("same", [True]),
+        Expect("the embedding is zero", _BANK, "embeddings").between("norm", 0, above=True),
+        Expect(other_width, _BANK, "embeddings").among("width", [width]),
     ]
-    suite = gx.ExpectationSuite(name=f"text bank {file.stem}", expectations=expectations)
-    return Check(suite, table, ("file", "row", "name", "wanted"))
+    return check(f"text bank {file.stem}", table, ("file", "row", "name", "wanted"), expectations)

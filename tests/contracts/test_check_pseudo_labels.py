@@ -101,7 +101,7 @@ def test_a_clean_project_passes_and_is_measured(project: Path) -> None:
     profile = read_json("reports/checks/label_profile.json")
     assert profile["concepts"] == {"star": 1, "boat": 1, "ring": 1} and sum(profile["confidence"]) == 6
     assert profile["novel_in_pool"] == {"coco": {"ring": 18}, "lvis": {}}
-    assert Path("reports/data_docs/check_pseudo_labels/rpn_classes.html").is_file()
+    assert Path("reports/data_docs/check_pseudo_labels/index.html").is_file()
 
 
 def _rpn(classes: list[str]) -> None:

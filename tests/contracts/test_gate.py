@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from regionclip.contracts.gate import WARNING, Check, counts_of, gate, run_checks
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import Expect, check
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
 
@@ -18,11 +18,11 @@ from regionclip.files import read_json
 def _check(values: list[float], name: str = "things") -> Check:
     table = pd.DataFrame({"file": "a.json", "id": np.arange(len(values)), "x": values})
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("no row", "add one")),
-        gxe.ExpectColumnValuesToBeBetween(column="x", max_value=1, meta=said("too large", "make it smaller", "size")),
-        gxe.ExpectColumnValuesToNotBeNull(column="x", meta=said("not a number", "count again")),
+        Expect("no row", "add one").rows(),
+        Expect("too large", "make it smaller", "size").between("x", most=1),
+        Expect("not a number", "count again").some("x"),
     ]
-    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+    return check(name, table, ("file", "id"), expectations)
 
 
 def test_a_pass_is_reported_in_the_order_of_the_suite(tmp_path: Path) -> None:

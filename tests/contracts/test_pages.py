@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from regionclip.contracts.gate import WARNING, Check, gate
-from regionclip.contracts.gx import gx, gxe, said
+from regionclip.contracts.gx import Expect, check
 from regionclip.contracts.pages import label_page, quarantine_page, read_rejected
 from regionclip.data.rejects import Rejects
 from regionclip.errors import DataCheckFailed, InputError
@@ -32,12 +32,10 @@ EVIL = [
 def _check(name: str, values: list[float], severity: str = "critical") -> Check:
     table = pd.DataFrame({"file": "<b>.json", "id": range(len(values)), "x": values})
     expectations = [
-        gxe.ExpectTableRowCountToBeBetween(min_value=1, meta=said("no row", "add one")),
-        gxe.ExpectColumnValuesToBeBetween(
-            column="x", max_value=1, severity=severity, meta=said("too large", "make it smaller", "size")
-        ),
+        Expect("no row", "add one").rows(),
+        Expect("too large", "make it smaller", "size", severity).between("x", most=1),
     ]
-    return Check(gx.ExpectationSuite(name=name, expectations=expectations), table, ("file", "id"))
+    return check(name, table, ("file", "id"), expectations)
 
 
 class _Needs(HTMLParser):
@@ -102,14 +100,13 @@ def test_an_earlier_site_is_replaced(docs: Path, tmp_path: Path) -> None:
 def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
     """Every page of a failed gate and the pages beside it, with the texts as file, id, caption, class and reason."""
     table = pd.DataFrame({"file": texts, "id": texts, "caption": texts})
-    expectation = gxe.ExpectColumnValuesToBeInSet(column="caption", value_set=["?", *texts[1:]], meta=said(*texts[:2]))
-    suite = gx.ExpectationSuite(name="suite", expectations=[expectation])
+    expectation = Expect(*texts[:2]).among("caption", ["?", *texts[1:]])
     keys = ("file", "record", "key", "reason", "mend")
     named = [f"{number} {text}" for number, text in enumerate((*texts, "\ud83d"))]
     records = [{"set": text, **dict.fromkeys(keys, text)} for text in named]
     more = {"Quarantine": quarantine_page(records), "Labels": label_page([1, 2], {text: 1 for text in texts})}
     with pytest.raises(DataCheckFailed):
-        gate("stage", [Check(suite, table, ("file", "id"))], folder, more)
+        gate("stage", [check("suite", table, ("file", "id"), [expectation])], folder, more)
     return {path.name: path.read_text("utf-8") for path in (folder / "data_docs/stage").iterdir()}
 
 
