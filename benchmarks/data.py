@@ -1,7 +1,8 @@
-"""Data at scale, measured: the concept pool, the region store, and shards of captioned images.
+"""Data at scale, measured: the concept pool, the region store, shards of captioned images, and evaluation.
 
-Run ``python -m benchmarks.data all`` (or ``concepts``, ``store``, ``shards``) with ``OMP_NUM_THREADS=1``; needs about
-5 GB in the temporary folder. What is measured replaces its part of ``results/data.md``; the other parts stay.
+Run ``python -m benchmarks.data all`` (or ``concepts``, ``store``, ``shards``, ``evaluation``) with
+``OMP_NUM_THREADS=1``; needs about 5 GB in the temporary folder. What is measured replaces its part of
+``results/data.md``; the other parts stay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from regionclip.files import atomic_path
 
 RESULTS = Path(__file__).parent / "results/data.md"
-PARTS = ("concepts", "store", "shards")
+PARTS = ("concepts", "store", "shards", "evaluation")
 
 
 def _concepts() -> list[str]:
@@ -89,6 +90,24 @@ def _shards() -> list[str]:
     ]
 
 
+def _evaluation() -> list[str]:
+    from benchmarks.data_evaluation import CASES, evaluation_benchmark
+
+    lines = [
+        "Reading a results file and measuring it, in a process of its own; boxes and masks are generated, masks of",
+        "forty corners. Peak memory is the process's largest RSS.",
+        "",
+        "| pictures x detections | seconds to read | seconds to measure | peak memory, GiB | promised | holds |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for case in CASES:
+        found = evaluation_benchmark(case)
+        size, holds = f"{case.images:,} x {case.found}", "yes" if found["gib"] <= case.promised else "no"
+        seconds = f"{found['read_seconds']:.0f} | {found['seconds']:.0f}"
+        lines.append(f"| {case.name}, {size} | {seconds} | {found['gib']:.2f} | <= {case.promised:g} | {holds} |")
+    return lines
+
+
 def _table(*rows: tuple[str, float, str, bool | None]) -> list[str]:
     """Return rows of name, value, what is promised and whether it holds."""
     words = {True: "yes", False: "no", None: ""}
@@ -100,7 +119,12 @@ def _table(*rows: tuple[str, float, str, bool | None]) -> list[str]:
     return ["| measured | value | promised | holds |", "|---|---:|---:|---|", *lines]
 
 
-MEASURE: dict[str, Callable[[], list[str]]] = {"concepts": _concepts, "store": _store, "shards": _shards}
+MEASURE: dict[str, Callable[[], list[str]]] = {
+    "concepts": _concepts,
+    "store": _store,
+    "shards": _shards,
+    "evaluation": _evaluation,
+}
 
 
 def page(old: str, measured: dict[str, list[str]]) -> str:

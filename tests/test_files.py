@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
@@ -37,6 +38,7 @@ from regionclip.files import (
     is_gone,
     parse_json,
     read_json,
+    read_json_list,
     read_text,
     sha256_file,
     sha256_tree,
@@ -432,3 +434,30 @@ def test_a_full_disk_is_known_in_the_words_of_each_library(tmp_path: Path, write
     with pytest.raises(InputError, match="the disk takes no more") as caught, full_disk_named(tmp_path):
         write(tmp_path / "file")
     assert caught.value.file == tmp_path and caught.value.exit_code == 2
+
+
+LISTS = st.lists(st.recursive(st.none() | st.integers() | st.text(max_size=4), st.lists, max_leaves=4), max_size=6)
+
+
+@given(LISTS, st.sampled_from([None, 1]), st.integers(1, 9))
+def test_a_list_is_read_item_by_item_whatever_the_pieces_are(
+    value: list[object], indent: int | None, piece: int
+) -> None:
+    """Whatever the pieces are that the file is read in."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "list.json"
+        path.write_text(json.dumps(value, indent=indent) + "\n", encoding="utf-8")
+        patch.setattr(files, "_START", piece)
+        assert [*read_json_list(path, "give a list")] == value
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1", "[1,", "[1 2]", "[1,]", "[1] 2", '[{"a": 1, "a": 2}]', "[" * 9999])
+def test_what_is_no_list_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(InputError, match=r"list\.json: not a list in JSON.*To mend: give a list"):
+        list(read_json_list(tmp_path / "list.json", "give a list"))
+
+
+def test_keys_can_be_left_out(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", [{"id": 1, "mask": [1, 2]}, {"mask": {"id": 3}}])
+    assert read_json(tmp_path / "a.json", without=("mask",)) == [{"id": 1}, {}]

@@ -85,10 +85,8 @@ def gate(
     report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
     counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
     write_json(report, {"success": not errors, **counts, **(about or {}), "results": results})
-    index = results_page(f"Data Docs of {stage}", results, pages or {})
-    write_pages(
-        data_docs, {"index.html": index} | {f"{name.lower()}.html": page for name, page in (pages or {}).items()}
-    )
+    more = {f"{name.lower()}.html": page for name, page in (pages or {}).items()}
+    write_pages(data_docs, {"index.html": results_page(f"Data Docs of {stage}", results, pages or ()), **more})
     if tracker is not None:
         tracker.log_artifact(report)
         tracker.log_artifact(data_docs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import data, data_shards, data_store
+from benchmarks import data, data_evaluation, data_shards, data_store
 
 
 def test_the_page_keeps_what_was_not_measured():
@@ -37,3 +37,7 @@ def test_the_benchmarks_run(monkeypatch):
     # 20 bytes a region, and 16 labels of 2 + 4 bytes.
     assert 116 <= found["gigabytes"] * 1e9 / found["regions"] < 122
     assert found["images_a_second"] > 0 and found["memory_growth"] < 100
+    for case in data_evaluation.CASES:
+        small = case._replace(images=12, classes=9, found=20)
+        found = data_evaluation.evaluation_benchmark(small)
+        assert 0.05 < found["ap"] < 0.9 and 0 < found["gib"] < 1
