@@ -17,8 +17,9 @@ from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.training_state import read
 from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set, load_classes
+from regionclip.engine.detection import detect
 from regionclip.errors import InputError
-from regionclip.evaluation.protocols import detect
+from regionclip.evaluation.detections import coco_results
 from regionclip.inference import Detection, Detector
 from regionclip.labelling.proposals import store_proposals
 from regionclip.models.assembly import build_detector, build_rpn
@@ -55,7 +56,7 @@ def pipeline_detections(params: Params, proposals: Path) -> dict[int, list[dict]
     embeddings = embed_names(clip.model(), clip.tokenizer(), NAMES, templates)
     bank = TextBank(NAMES, embeddings, tuple(templates), "tiny", clip.weights_sha256)
     found: dict[int, list[dict]] = {}
-    for result in detect(model, "coco", "val", params.detection, proposals, bank, "evaluate"):
+    for result in coco_results(detect(model, "coco", "val", params.detection, proposals, bank, "evaluate")):
         found.setdefault(result["image_id"], []).append(result)
     return found
 
