@@ -64,8 +64,11 @@ class BoxColumns:
     """Boxes that come one by one or picture by picture, put into columns."""
 
     def __init__(self) -> None:
-        self._ids, self._numbers, self._masks = (array("q"), array("q")), (array("d"), array("d"), array("d")), Masks()
+        self._image_ids, self._category_ids = array("q"), array("q")
+        self._boxes, self._areas = array("d"), array("d")
+        self._scores = array("d")
         self._crowds = array("b")
+        self._masks = Masks()
 
     def add(
         self,
@@ -80,27 +83,26 @@ class BoxColumns:
     ) -> None:
         """Add a box, see `BoxArrays`; its area is that of the box where none is given."""
         _, _, width, height = box
-        for column, value in zip(self._ids, (image_id, category_id), strict=True):
-            column.append(value)
-        boxes, areas, scores = self._numbers
-        boxes.extend(box)
-        areas.append(width * height if area is None else area)
-        scores.append(score)
+        self._image_ids.append(image_id)
+        self._category_ids.append(category_id)
+        self._boxes.extend(box)
+        self._areas.append(width * height if area is None else area)
+        self._scores.append(score)
         self._crowds.append(crowd)
         self._masks.append(mask)
 
     def arrays(self, file: Path | None = None) -> BoxArrays:
         """Return all that were added."""
-        boxes, areas, scores = map(np.asarray, self._numbers)
         return BoxArrays(
-            *map(np.asarray, self._ids),
-            boxes.reshape(-1, 4),
-            areas,
-            scores,
-            np.asarray(self._crowds).astype(bool),
-            np.arange(len(self._masks)),
-            self._masks if self._masks.there().any() else None,
-            file,
+            image_ids=np.asarray(self._image_ids),
+            category_ids=np.asarray(self._category_ids),
+            boxes=np.asarray(self._boxes).reshape(-1, 4),
+            areas=np.asarray(self._areas),
+            scores=np.asarray(self._scores),
+            crowds=np.asarray(self._crowds).astype(bool),
+            places=np.arange(len(self._masks)),
+            masks=self._masks if self._masks.there().any() else None,
+            file=file,
         )
 
 
