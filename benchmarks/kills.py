@@ -34,6 +34,7 @@ from voluptuous import Invalid
 
 from benchmarks.services import QUIET
 from regionclip.files import read_json, sweep, write_json
+from regionclip.workspace.profiles import profile_text
 
 ROOT = Path(__file__).parents[1]
 # The code is copied because dvc.yaml names its files as dependencies; params and state are the workspace's own.
@@ -66,7 +67,7 @@ class Workspace:
         for name in COPIED:
             copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
             copy(ROOT / name, self.folder / name)
-        shutil.copy(ROOT / "tests/tiny.yaml", self.folder / "params.yaml")
+        (self.folder / "params.yaml").write_text(profile_text("tiny"), encoding="utf-8")
         self.run("git", "init", "--quiet")
         self.run("dvc", "init", "--quiet")
         for stage in self.run("dvc", "stage", "list", "--name-only").split():

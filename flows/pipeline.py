@@ -45,7 +45,7 @@ def pipeline(
     they are on the branch runs/NAME-OF-THIS-RUN.
 
     Args:
-        profile: Name of a committed file in profiles/ (without .yaml) that takes the place of params.yaml; empty for
+        profile: Name of a profile, as `regionclip profile` lists them, that takes the place of params.yaml; empty for
             params.yaml as it is committed.
         targets: Stages to bring up to date, with all they need, such as evaluate@coco; empty for all.
         force: Run the stages even where nothing has changed.

@@ -1,4 +1,4 @@
-"""Puts a profile of the commit in the place of params.yaml, or params.yaml as it is committed."""
+"""Puts a profile in the place of params.yaml, or params.yaml as it is committed."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ import yaml
 
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
+from regionclip.workspace.profiles import OWN, profile_text, profile_titles
 
 PARAMS = "params.yaml"
-PROFILES = "profiles"
 
 
 def use_profile(root: Path, name: str | None) -> str:
-    """Write profiles/NAME.yaml of the commit over params.yaml; None writes the committed params.yaml.
+    """Write a profile of the commit over params.yaml; None writes the committed params.yaml.
 
     Args:
-        root: A checkout; changes in its params.yaml are lost, so it is a run's own.
-        name: Of the profile, without .yaml.
+        root: A checkout; changes in its params.yaml and profiles are lost, so it is a run's own.
+        name: Of the profile, as `regionclip profile` lists it.
 
     Returns:
         The key ``profile`` of params.yaml; ``none`` where there is neither.
 
     Raises:
-        InputError: The commit holds no such profile.
+        InputError: The commit holds no such profile, or it makes no params.
     """
-    profiles = {Path(path).stem for path in _git(root, "ls-tree", "--name-only", "HEAD", f"{PROFILES}/").split()}
-    if name is not None and name not in profiles:
-        known = ", ".join(sorted(profiles)) or "none"
-        file = root / PROFILES / f"{name}.yaml"
-        raise InputError(
-            "the commit holds no such profile", file=file, key="profile", mend=f"commit it; there: {known}"
-        )
-    params = _git(root, "show", f"HEAD:./{PROFILES}/{name}.yaml" if name is not None else f"HEAD:./{PARAMS}")
+    if name is None:
+        params = _git(root, "show", f"HEAD:./{PARAMS}")
+    else:
+        # What an earlier run has linked here is not of the commit.
+        _git(root, "clean", "-ffdqx", "--", OWN)
+        known = profile_titles(root)
+        if name not in known:
+            file, mend = root / OWN / f"{name}.yaml", f"commit it; there: {', '.join(known)}"
+            raise InputError("the commit holds no such profile", file=file, key="profile", mend=mend)
+        params = profile_text(name, root)
     if not params:
         return "none"
     with atomic_path(root / PARAMS) as beside:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from regionclip import runtime
 from regionclip.cli_data import add_data_commands, console
+from regionclip.cli_params import add_params_commands
 from regionclip.cli_retrieval import add_retrieval_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_raw(commands)
     _add_inspect(commands)
     _add_convert(commands)
+    add_params_commands(commands)
     add_retrieval_command(commands)
     add_tracking_commands(commands)
     return parser

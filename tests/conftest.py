@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
+from regionclip.params import Params, check_params
+from regionclip.workspace.profiles import compose_profile, profile_titles
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,6 +46,15 @@ TINY = {
     "jpeg_quality": 92,
     "lvis_frequency_factor": 0.2,
 }
+
+
+PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny"})
+
+
+@cache
+def profile_params(name: str) -> Params:
+    """A profile, composed and checked."""
+    return check_params(compose_profile(name), name)
 
 
 @pytest.fixture(scope="session", autouse=True)

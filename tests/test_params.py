@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from regionclip.errors import InputError
 from regionclip.params import Params, check_params, load_params
+from regionclip.workspace.profiles import compose_profile, profile_text
+from tests.conftest import PAPER_PROFILES, profile_params
 
 ROOT = Path(__file__).parents[1]
-COMPLETE = [ROOT / "params.yaml", ROOT / "tests/tiny.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
 
 
 @pytest.fixture
 def values() -> dict[str, Any]:
     """The values of the tiny params, to spoil."""
-    return yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    return compose_profile("tiny")
 
 
 def _refused(values: object) -> InputError:
@@ -35,10 +35,10 @@ def _refused(values: object) -> InputError:
     return caught.value
 
 
-@pytest.mark.parametrize("path", COMPLETE, ids=lambda path: path.name)
-def test_every_params_file_of_the_project_is_complete(path: Path) -> None:
-    params = load_params(path)
-    assert params.profile and Params.model_validate(params.model_dump()) == params
+@pytest.mark.parametrize("name", ["demo", "tiny", *PAPER_PROFILES])
+def test_every_profile_is_complete(name: str) -> None:
+    params = profile_params(name)
+    assert params.profile == name and Params.model_validate(params.model_dump()) == params
 
 
 @pytest.mark.parametrize("key", ["colour", "pretrain.colour", "rpn.schedule.colour", "finetune.coco.colour"])
@@ -111,7 +111,7 @@ def test_teacher_needs_the_keys_of_its_source(values: dict[str, Any]) -> None:
 
 
 def test_params_cannot_be_changed() -> None:
-    params = load_params(ROOT / "tests/tiny.yaml")
+    params = profile_params("tiny")
     with pytest.raises(ValidationError):
         params.seed = 1
 
@@ -141,7 +141,7 @@ def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
     """A name that nothing stands for would be a demand that is never checked."""
     values["check_data"]["official"] = ["coco2017"]
     assert "names coco2017, which the data leave out" in _refused(values).problem
-    profile = yaml.safe_load((ROOT / "profiles/pretrain_coco_rn50.yaml").read_text())
+    profile = compose_profile("pretrain_coco_rn50")
     profile["check_data"]["official"] += ["cc3m"]
     assert "names coco_captions and cc3m, and data.files.captions is one set" in _refused(profile).problem
     profile["check_data"]["official"] = ["flickr30k"]
@@ -150,9 +150,9 @@ def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
     assert _refused(profile).key == "check_data.official.0"
 
 
-@pytest.mark.parametrize("path", COMPLETE[2:], ids=lambda path: path.stem)
-def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(path: Path) -> None:
-    params = load_params(path)
+@pytest.mark.parametrize("name", PAPER_PROFILES)
+def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(name: str) -> None:
+    params = profile_params(name)
     sets = [{"coco": "coco2017", "lvis": "lvis_v1"}[name] for name in params.data.sets]
     captions = params.data.files.captions
     sets += [] if captions is None else ["cc3m" if captions.file == "datasets/cc3m" else "coco_captions"]
@@ -203,12 +203,12 @@ def test_values_that_no_stage_can_work_with_are_refused_by_their_key(
 def test_what_the_sources_lack_is_refused(values: dict[str, Any]) -> None:
     values["data"]["sets"] = ["lvis"]
     assert _refused(values).key == "rpn.dataset"
-    values = yaml.safe_load((ROOT / "profiles/pretrain_coco_rn50.yaml").read_text())
-    values["teacher"] = yaml.safe_load((ROOT / "params.yaml").read_text())["teacher"]
+    values = compose_profile("pretrain_coco_rn50")
+    values["teacher"] = compose_profile("demo")["teacher"]
     assert _refused(values).key == "teacher.source"
 
 
-TEXT = (ROOT / "tests/tiny.yaml").read_text(encoding="utf-8")
+TEXT = profile_text("tiny")
 
 
 def _read(path: Path, content: bytes) -> InputError:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmcv.transforms import Compose
@@ -36,8 +35,9 @@ from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import DatasetFinetune, DemoWorld, Params, Schedule, check_params
 from regionclip.params.data import LVIS_CLASSES
 from regionclip.regions.matching import ConceptMatcher
+from regionclip.workspace.profiles import compose_profile
 
-TINY = yaml.safe_load((Path(__file__).parent / "tiny.yaml").read_text(encoding="utf-8"))
+TINY = compose_profile("tiny")
 SCHEMA = Params.model_json_schema()
 FAR = [-1, 0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63, 2**64, 10**30]
 FLOATS = [0.0, -0.0, 5e-324, 1e-300, 1e-12, 0.5, 1.0, 1e38, 1e308, float("inf"), float("nan"), -1.0]

@@ -1,4 +1,4 @@
-"""Every profile of profiles/ builds its models, takes one training step and gives one prediction.
+"""Every profile of the paper builds its models, takes one training step and gives one prediction.
 
 Random weights, pictures of 128x96, few regions. The CLIPs have their real widths, grids and embeddings, but one block a
 stage; the RPNs have their real layers.
@@ -7,7 +7,6 @@ stage; the RPNs have their real layers.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -23,21 +22,16 @@ from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
 from regionclip.engine.training import _optimizer
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
-from regionclip.params import Params, Schedule, load_params
+from regionclip.params import Params, Schedule
 from regionclip.stages.pretrain import _losses
+from tests.conftest import PAPER_PROFILES, profile_params
 
-PROFILES = sorted((Path(__file__).parents[1] / "profiles").glob("*.yaml"))
-NAMES = [path.stem for path in PROFILES]
 HEIGHT, WIDTH = 96, 128
 CLASSES = {"coco": 5, "lvis": 7}
 
 
 def _named(start: str) -> list[str]:
-    return [name for name in NAMES if name.startswith(start)]
-
-
-def _profile(name: str) -> Params:
-    return load_params(PROFILES[NAMES.index(name)])
+    return [name for name in PAPER_PROFILES if name.startswith(start)]
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +106,7 @@ def _banks(model: BaseModel, classes: int) -> Tensor:
 @pytest.mark.parametrize("name", _named("pretrain_"))
 def test_pretraining_takes_a_step(name: str, clip: Callable) -> None:
     """The three losses move layers 2 to 4 and the pool, and not the stem, layer1 or the text tower."""
-    params = _profile(name)
+    params = profile_params(name)
     folder, section = clip(params), params.pretrain
     model = build_pretrainer(folder, _losses(section), section.threshold, section.frozen_stages)
     model.set_concepts(torch.randn(9, folder.model_cfg["embed_dim"]))
@@ -132,7 +126,7 @@ def test_pretraining_takes_a_step(name: str, clip: Callable) -> None:
 @pytest.mark.parametrize("name", _named("transfer_") + _named("supervised_"))
 def test_transfer_takes_a_step_and_detects_other_classes(name: str, clip: Callable) -> None:
     """A step on some classes, then boxes (and masks, on LVIS) of a larger vocabulary."""
-    params = _profile(name)
+    params = profile_params(name)
     dataset = params.data.sets[0]
     finetune, target = params.finetune.model_copy(update={"regions_per_image": 8}), getattr(params.finetune, dataset)
     settings = finetune_settings(finetune, target, CLASSES[dataset])
@@ -155,7 +149,7 @@ def test_transfer_takes_a_step_and_detects_other_classes(name: str, clip: Callab
 @pytest.mark.parametrize("boxes", ["gt", "rpn"])
 def test_zero_shot_leaves_boxes_where_they_are(name: str, dataset: str, boxes: str, clip: Callable) -> None:
     """Detections are given boxes as they are, with the score threshold of the set and of the kind of boxes."""
-    params = _profile(name)
+    params = profile_params(name)
     least = getattr(getattr(params.zero_shot.score_threshold, dataset), boxes)
     settings = zero_shot_settings(params.zero_shot, 4, 50, least, use_objectness=boxes == "rpn")
     model = build_detector(clip(params), settings)
@@ -170,7 +164,7 @@ def test_zero_shot_leaves_boxes_where_they_are(name: str, dataset: str, boxes: s
 @pytest.mark.parametrize("name", _named("rpn_"))
 def test_rpn_takes_a_step_and_proposes(name: str, clip: Callable) -> None:
     """A step moves the head; proposals carry logits and are as many as asked."""
-    params = _profile(name)
+    params = profile_params(name)
     section = params.rpn.model_copy(update={"backbone_weights": None})
     model = build_rpn(clip(params), section, nms_iou=section.nms_iou, proposals=20)
     moved = _step(model, _batch(model, _sample(1), training=True), section.schedule)

@@ -14,6 +14,7 @@ import yaml
 from benchmarks.fuzzing.mutation import mutated
 from regionclip.errors import InputError
 from regionclip.params import load_params
+from regionclip.workspace.profiles import profile_text, profile_titles
 
 ROOT = Path(__file__).parents[2]
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1")
@@ -36,9 +37,8 @@ LINES = (
 
 @cache
 def samples() -> dict[str, str]:
-    """Return the committed params and profiles by name."""
-    files = [ROOT / "params.yaml", ROOT / "tests/tiny.yaml", *sorted((ROOT / "profiles").glob("*.yaml"))]
-    return {file.name: file.read_text(encoding="utf-8") for file in files}
+    """Return the profiles by name."""
+    return {name: profile_text(name) for name in profile_titles()}
 
 
 def run(folder: Path, rng: random.Random) -> str:

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from rich.table import Table
 
 from regionclip.data.captions import open_captioned_images
 from regionclip.errors import InputError
-from regionclip.files import atomic_path, read_text
-from regionclip.params import check_params
+from regionclip.files import read_text
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
+from regionclip.workspace.own_profile import Captions, Clip, own_profile
 from regionclip.workspace.own_set import OwnSet, read_own_set
-from regionclip.workspace.profile import Captions, Clip, write_profile
+from regionclip.workspace.profiles import write_params
 
 _DEFAULT_CLIP = Clip("weights/clip_rn50.safetensors", "RN50-quickgelu", image_size=224, temperature=0.01)
 
@@ -73,12 +72,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
     files = {f"instances_{split}": file for split, file in annotations.items()}
     files |= {f"images_{split}": folder for split, folder in pictures.items()}
     student = None if captions else options.regionclip or clip.path
-    text = write_profile(own, files, clip, captions, student)
-    check_params(yaml.safe_load(text), out)
-    if out.exists():
-        out.with_name(f"{out.name}.before").write_bytes(out.read_bytes())
-    with atomic_path(out) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_params(own_profile(own, files, clip, captions, student), out)
     return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
 
 

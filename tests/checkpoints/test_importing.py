@@ -13,12 +13,13 @@ from regionclip.checkpoints.training_state import publish
 from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import Params, load_params
+from regionclip.params import Params
+from tests.conftest import profile_params
 
 
 @pytest.fixture
 def params() -> Params:
-    return load_params(Path(__file__).parents[1] / "tiny.yaml")
+    return profile_params("tiny")
 
 
 def test_clip_folder(clip_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CheckData, CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
+from regionclip.params import CheckData, CocoFiles, Data, DataFiles, OwnClasses, Quarantine
 from regionclip.stages import check_data
+from tests.conftest import profile_params
 
-CONTEXT = SimpleNamespace(params=load_params(Path(__file__).parents[1] / "tiny.yaml"), tracker=None)
+CONTEXT = SimpleNamespace(params=profile_params("tiny"), tracker=None)
 
 
 @pytest.fixture

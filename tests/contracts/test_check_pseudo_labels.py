@@ -15,12 +15,12 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.training_state import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, sha256_file, write_json
-from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine, load_params
+from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
-from tests.conftest import TINY_CLIP
+from tests.conftest import TINY_CLIP, profile_params
 
 NAMES = {
     "coco": ("star", "ring", "boat"),
@@ -85,7 +85,7 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _context(min_kept: float = 0.5, **changes: Any) -> SimpleNamespace:
-    params = load_params(Path(__file__).parents[1] / "tiny.yaml")
+    params = profile_params("tiny")
     wanted = {"min_kept_fraction": min_kept, "max_regions": 10, "min_proposal_recall": 0.3}
     demands = params.check_pseudo_labels.model_copy(update=wanted)
     params = params.model_copy(update={"check_pseudo_labels": demands, **changes})

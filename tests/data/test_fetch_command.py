@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.sources import fetch_command, mend_missing
 from regionclip.errors import InputError
-from regionclip.params import load_params
-
-PROFILES = sorted((Path(__file__).parents[2] / "profiles").glob("*.yaml"))
+from tests.conftest import PAPER_PROFILES, profile_params
 
 
 @pytest.mark.parametrize(
@@ -32,10 +28,10 @@ def test_a_place_of_a_public_set_has_its_command(path: str, command: str | None)
     assert mend_missing(path, "look for it") == (f"run `{command}`, or mend the path" if command else "look for it")
 
 
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
-def test_what_a_profile_of_the_paper_reads_has_a_command(profile: Path) -> None:
+@pytest.mark.parametrize("profile", PAPER_PROFILES)
+def test_what_a_profile_of_the_paper_reads_has_a_command(profile: str) -> None:
     """All but CC3M, which has no official archive."""
-    files = load_params(profile).data.files
+    files = profile_params(profile).data.files
     for part in (files.coco, files.lvis):
         paths = [value for key, value in part.model_dump().items() if key.startswith("inst")] if part else []
         for path in paths:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from safetensors.torch import load_file
 
 from regionclip.files import sha256_tree
+from regionclip.workspace.profiles import profile_text
 
 # Twelve stages one after the other; test_joint_training.py proves the same of the trainings in half a minute.
 pytestmark = pytest.mark.slow
@@ -35,12 +36,12 @@ def _regionclip(folder: Path, environment: dict[str, str], *arguments: str, proc
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """The pipeline with tests/tiny.yaml, each stage in one process."""
+    """The pipeline with the tiny params, each stage in one process."""
     folder = tmp_path_factory.mktemp("stages") / "alone"
     folder.mkdir()
     for name in ("dvc.yaml", "regionclip"):
         (folder / name).symlink_to(ROOT / name)
-    shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(profile_text("tiny"))
     for stage in (*((name,) for name in BEFORE), *AFTER):
         _regionclip(folder, environment, *stage)
     return folder

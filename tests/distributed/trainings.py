@@ -31,9 +31,9 @@ from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import Schedule, load_params
+from regionclip.params import Schedule
+from tests.conftest import profile_params
 
-PARAMS = Path(__file__).parents[1] / "tiny.yaml"
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32
 SIZES = ((64, 96), (80, 64), (64, 64))
 TEMPERATURE = 0.1
@@ -102,7 +102,7 @@ def _boxes(count: int, shape: tuple[int, int], rng: np.random.Generator) -> torc
 
 def run(clip_folder: Path, out: Path) -> None:
     """Train the three models; the first process writes KIND.jsonl and KIND.pt into ``out``."""
-    clip, params = ClipFolder.open(clip_folder), load_params(PARAMS)
+    clip, params = ClipFolder.open(clip_folder), profile_params("tiny")
     settings = finetune_settings(params.finetune, params.finetune.lvis, CLASSES)
     losses = {
         "contrastive_loss": {"type": "RegionConceptContrastiveLoss", "temperature": TEMPERATURE},

@@ -16,6 +16,7 @@ from regionclip.files import write_json
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import load_params
+from regionclip.workspace.profiles import profile_text
 
 BASE, NOVEL = ("star", "fish"), ("crown", "red circle")
 NAMES = BASE + NOVEL
@@ -32,7 +33,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params.yaml, data/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
-    shutil.copy(Path(__file__).parents[1] / "tiny.yaml", root / "params.yaml")
+    (root / "params.yaml").write_text(profile_text("tiny"))
     for name in ("teacher", "pretrain"):
         shutil.copytree(clip_path, root / "artifacts" / name)
     params, clip = load_params(root / "params.yaml"), ClipFolder.open(clip_path)

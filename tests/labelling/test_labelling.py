@@ -18,8 +18,9 @@ from regionclip.labelling.proposals import valid_regions
 from regionclip.labelling.regions import label_regions
 from regionclip.labelling.views import RegionTeacher
 from regionclip.models.assembly import build_rpn
-from regionclip.params import Detection, load_params
+from regionclip.params import Detection
 from regionclip.regions.matching import ConceptMatcher
+from tests.conftest import profile_params
 
 SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_batch=8, test_proposals=5)
 
@@ -40,7 +41,7 @@ def rpn(clip: ClipFolder) -> BaseModel:
     """An RPN that keeps five boxes a picture."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        section = load_params(Path(__file__).parents[1] / "tiny.yaml").rpn
+        section = profile_params("tiny").rpn
         return build_rpn(clip, section, nms_iou=0.7, proposals=5).eval()
 
 

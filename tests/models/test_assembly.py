@@ -17,7 +17,8 @@ from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 from regionclip.models.visual_weights import visual_state
-from regionclip.params import Rpn, load_params
+from regionclip.params import Rpn
+from tests.conftest import profile_params
 
 LOSSES = {
     "contrastive_loss": {"type": "RegionConceptContrastiveLoss"},
@@ -34,7 +35,7 @@ def folder(clip_path: Path) -> ClipFolder:
 @pytest.fixture
 def rpn() -> Rpn:
     """Section rpn of the tiny params: two anchor scales, 100 boxes before suppression."""
-    return load_params(Path(__file__).parents[1] / "tiny.yaml").rpn
+    return profile_params("tiny").rpn
 
 
 def _visual(folder: ClipFolder) -> dict[str, Tensor]:

@@ -12,12 +12,13 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
-from regionclip.params import Params, load_params
+from regionclip.params import Params
+from tests.conftest import profile_params
 
 
 @pytest.fixture
 def params() -> Params:
-    return load_params(Path(__file__).parents[1] / "tiny.yaml")
+    return profile_params("tiny")
 
 
 def _build(clip_path: Path, settings: dict) -> BaseModel:

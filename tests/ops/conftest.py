@@ -20,13 +20,15 @@ from pathlib import Path
 
 import pytest
 
+from regionclip.workspace.profiles import profile_text
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 HOST = "127.0.0.1"
 PASSWORD = "only-on-loopback"
 DATABASES = ("prefect", "mlflow", "restarted")
 MOTO = "moto[s3,server]>=5.1,<6"
-COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "prefect.yaml", "pyproject.toml", "regionclip", "flows", "profiles")
+COPIED = ("dvc.yaml", ".dvcignore", ".gitignore", "prefect.yaml", "pyproject.toml", "regionclip", "flows")
 IDENTITY = ("-c", "user.name=ops", "-c", "user.email=ops@localhost")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -265,7 +267,7 @@ def command(client_settings: dict[str, str]) -> Command:
 
 @pytest.fixture(scope="session")
 def origin(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str], command: Command) -> Path:
-    """A bare Git repository: this working tree with tests/tiny.yaml as its params and a DVC remote on S3."""
+    """A bare Git repository: this working tree with the tiny profile as its params and a DVC remote on S3."""
     folder = tmp_path_factory.mktemp("origin")
     tree, bare = folder / "tree", folder / "regionclip.git"
     tree.mkdir()
@@ -274,7 +276,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str], command
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, tree / name)
-    shutil.copy(ROOT / "tests/tiny.yaml", tree / "params.yaml")
+    (tree / "params.yaml").write_text(profile_text("tiny"))
     for arguments in (
         ("git", "init", "--quiet", "-b", "main"),
         ("dvc", "init", "--quiet"),

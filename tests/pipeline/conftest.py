@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.kills import COPIED
+from regionclip.workspace.profiles import profile_text
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -56,7 +57,7 @@ def command(environment: dict[str, str]) -> Command:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
-    """A Git and DVC repository with the pipeline and tests/tiny.yaml; nothing has run in it yet."""
+    """A Git and DVC repository with the pipeline and the tiny params; nothing has run in it yet."""
     folder = tmp_path_factory.mktemp("pipeline") / "repository"
     folder.mkdir()
     for name in COPIED:
@@ -64,7 +65,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Pa
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
-    shutil.copy(ROOT / "tests/tiny.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(profile_text("tiny"))
     command(folder, "git", "init", "--quiet").check_returncode()
     command(folder, "dvc", "init", "--quiet").check_returncode()
     return folder

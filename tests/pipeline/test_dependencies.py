@@ -17,6 +17,7 @@ from PIL import Image
 
 from regionclip.files import read_json, write_json
 from regionclip.params import check_params
+from regionclip.workspace.profiles import compose_profile
 from tests.pipeline.conftest import COPIED, ROOT, Command
 from tests.stages.test_closure import STAGES, closure, module_file
 
@@ -90,7 +91,7 @@ def own_data(tmp_path: Path, clip_path: Path, command: Command) -> Path:
     lines = [json.dumps({"image": f"{i}.jpg", "caption": "a red star and a heart"}) for i in range(1, 9)]
     (tmp_path / "captions.jsonl").write_text("\n".join(lines))
     shutil.copytree(clip_path, tmp_path / "clip")
-    values = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    values = compose_profile("tiny")
     coco = {"instances_train": "train.json", "instances_val": "val.json", "images_train": "pictures"}
     coco |= {"images_val": "pictures", "classes": {"base": list(names), "novel": []}}
     files = {"coco": coco, "lvis": None, "captions": {"file": "captions.jsonl", "images": "pictures"}}

@@ -22,10 +22,11 @@ from PIL import Image
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.files import read_json, write_json
 from regionclip.models.assembly import build_rpn
-from regionclip.params import load_params
 from regionclip.regions.store import RegionStore
 from regionclip.stages.runner import run_stage
 from regionclip.text.class_names import COCO_80
+from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_params
 
 ROOT = Path(__file__).parents[2]
 SIZE = (128, 96)
@@ -74,7 +75,7 @@ def write_params(project: Path, clip_path: Path) -> Callable[..., None]:
     """A function that writes params.yaml for these files, with changes to its sections."""
 
     def write(classes: str = "open_vocabulary", **changes: dict[str, Any]) -> None:
-        values = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+        values = compose_profile("tiny")
         coco = {
             "instances_train": "datasets/coco/annotations/instances_train2017.json",
             "instances_val": "datasets/coco/annotations/instances_val2017.json",
@@ -159,7 +160,7 @@ def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
     from regionclip.checkpoints.training_state import publish
     from regionclip.errors import InputError
 
-    params = load_params(ROOT / "tests/tiny.yaml")
+    params = profile_params("tiny")
     wider = params.rpn.model_copy(update={"anchor_scales": [1.0, 2.0, 4.0, 8.0]})
     model = build_rpn(ClipFolder.open(clip_path), wider, nms_iou=0.7, proposals=5)
     publish(model.state_dict(), "rpn.pth", {"classes": ["person"]})

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from regionclip.errors import InputError
 from regionclip.files import read_json
-from regionclip.params import load_params
 from regionclip.stages.inputs import RAW, Inputs, changed, read_inputs, require_raw, write_raw
+from tests.conftest import PAPER_PROFILES, profile_params
 
-TINY = Path(__file__).parents[1] / "tiny.yaml"
 GRAPH = """
 stages:
   copy:
@@ -115,7 +114,7 @@ def test_raw_data_that_are_not_there_are_named(folder: Path) -> None:
 
 
 def test_under_dvc_the_section_raw_lists_what_the_other_keys_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    params = load_params(TINY)
+    params = profile_params("tiny")
     needs = params.model_copy(update={"rpn": params.rpn.model_copy(update={"weights": "weights/rpn.pth"})})
     require_raw(needs)
     monkeypatch.setenv("DVC_STAGE", "rpn")
@@ -125,7 +124,7 @@ def test_under_dvc_the_section_raw_lists_what_the_other_keys_name(monkeypatch: p
     require_raw(needs.model_copy(update={"raw": {"rpn/weights": "weights/rpn.pth"}}))
 
 
-@pytest.mark.parametrize("profile", sorted((TINY.parents[1] / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
-def test_profiles_list_their_raw_data(profile: Path) -> None:
-    params = load_params(profile)
+@pytest.mark.parametrize("profile", PAPER_PROFILES)
+def test_profiles_list_their_raw_data(profile: str) -> None:
+    params = profile_params(profile)
     assert params.raw == params.raw_paths() and params.raw

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from regionclip.data.annotations.annotation_files import keep_categories
 from regionclip.data.annotations.leakage import assert_no_novel
@@ -19,6 +18,7 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 from regionclip.params import OwnClasses, check_params
+from regionclip.workspace.profiles import compose_profile
 
 Content = dict[str, Any]
 Edit = Callable[[Content], Content]
@@ -271,7 +271,7 @@ def test_own_names_that_do_not_fit_are_named(
     ],
 )
 def test_params_that_name_classes_badly_are_refused(classes: Any, key: str, message: str) -> None:
-    values = yaml.safe_load((Path(__file__).parents[3] / "profiles/transfer_coco48_rn50.yaml").read_text())
+    values = compose_profile("transfer_coco48_rn50")
     values["data"]["files"]["coco"]["classes"] = classes
     with pytest.raises(InputError, match=message) as caught:
         check_params(values, "params.yaml")

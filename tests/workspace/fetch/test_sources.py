@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from regionclip.data.sources import SOURCES, Archive
+from regionclip.workspace.profiles import compose_profile
+from tests.conftest import PAPER_PROFILES
 
 ARCHIVES = {archive.name: archive for group in SOURCES.values() for archive in group}
-PROFILES = sorted((Path(__file__).parents[3] / "profiles").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("archive", ARCHIVES.values(), ids=lambda archive: archive.name)
@@ -40,7 +39,7 @@ def _paths(value: Any) -> Iterator[str]:
 
 def test_what_is_fetched_to_datasets_lies_where_the_profiles_read_it() -> None:
     """CC3M is no download: its pictures are collected from two million addresses by img2dataset."""
-    read = {path for file in PROFILES for path in _paths(yaml.safe_load(file.read_text())["data"])} - {"cc3m"}
+    read = {path for name in PAPER_PROFILES for path in _paths(compose_profile(name)["data"])} - {"cc3m"}
     given = {path for archive in ARCHIVES.values() for path in archive.gives}
     assert len(read) >= 8
     assert read <= given | {archive.into for archive in ARCHIVES.values()}

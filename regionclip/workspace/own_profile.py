@@ -1,0 +1,113 @@
+"""The params of a user's own data: a profile by the size of the CLIP, with lengths and anchors from the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regionclip.workspace.own_set import OwnSet
+from regionclip.workspace.profiles import complete, composed, render
+
+_STRIDE = 16  # of the feature map that proposals are made on, in pixels
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What the profile needs to know of the CLIP.
+
+    Attributes:
+        path: A CLIP folder, or a weights file.
+        model: Name of open_clip's model for a weights file; None for a folder.
+        image_size: Side of the pictures that it was trained on, in pixels.
+        temperature: Its softmax temperature.
+        context: Tokens that it reads of a text.
+    """
+
+    path: str
+    model: str | None
+    image_size: int
+    temperature: float
+    context: int = 77
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captioned images for pretraining.
+
+    Attributes:
+        file: See ``data.files.captions`` in the params.
+        images: Folder of their pictures, or None.
+        count: Captions; None where they are too many to count now.
+    """
+
+    file: str
+    images: str | None
+    count: int | None
+
+
+_EPOCHS, _LONGEST = 12, 90000
+
+
+def own_profile(own: OwnSet, files: dict[str, str], clip: Clip, captions: Captions | None, student: str | None) -> str:
+    """Return the text of a params.yaml.
+
+    A CLIP of OpenAI's size has the values of the paper; one like the demo's, which learns in minutes on a CPU, those of
+    the demo.
+
+    Args:
+        own: The data set.
+        files: instances_train, instances_val, images_train and images_val.
+        clip: The teacher.
+        captions: What to pretrain on; None takes ``student`` as it is.
+        student: A pretrained RegionCLIP, or the CLIP itself; None where captions are given.
+
+    Raises:
+        InputError: They do not go together.
+    """
+    small = clip.image_size < 224
+    name = "_own_small" if small else "_own_paper"
+    values = composed(name) | {"profile": "own_data"}
+    values["data"]["files"]["coco"] = {**files, "classes": own.classes.model_dump()}
+    if captions is not None:
+        values["data"]["files"]["captions"] = {"file": captions.file, "images": captions.images}
+    values["concepts"]["minimum_count"] = _minimum_count(captions)
+    source = {"source": "folder"} if clip.model is None else {"source": "open_clip", "model": clip.model}
+    values["teacher"] = source | {"weights": clip.path}
+    if small:
+        _resize(values, 3 * clip.image_size)
+    for section in ("pseudo_labels", "pretrain", "zero_shot", "finetune"):
+        values[section]["temperature"] = clip.temperature
+    values["rpn"]["anchor_scales"] = _anchors(own.sides, values["detection"]["test_short_side"])
+    values["pretrain"]["weights"] = student
+    values["finetune"]["initialisations"] = ["clip"] if student == clip.path else ["clip", "regionclip"]
+    values["evaluation"]["constrained"] = bool(own.classes.novel)
+    for section in (values["rpn"], values["pretrain"], values["finetune"]["coco"]):
+        _lengthen(section["schedule"], own.images["train"])
+    return render(complete(values, "params.yaml"), name)
+
+
+def _resize(values: dict[str, Any], short: int) -> None:
+    """Pictures of three times the CLIP's side, as in the demo."""
+    shorts = [short - short // 12, short, short + short // 12]
+    longest = max(values["detection"]["max_size"], 2 * short)
+    values["detection"] |= {"train_short_sides": shorts, "test_short_side": short, "max_size": longest}
+    values["pretrain"] |= {"scales": shorts, "max_size": longest}
+
+
+def _minimum_count(captions: Captions | None) -> int:
+    """The paper's 100 is for millions of captions."""
+    return 100 if captions is None or captions.count is None else min(100, max(2, captions.count // 1000))
+
+
+def _anchors(sides: list[float], short: int) -> list[float]:
+    """Return the anchors' sides over the stride: what the middle 80 % of the training boxes have once resized."""
+    quantiles = np.quantile(sides, (0.1, 0.3, 0.5, 0.7, 0.9)) * short / _STRIDE
+    return sorted({max(0.5, round(float(scale), 2)) for scale in quantiles})
+
+
+def _lengthen(schedule: dict[str, Any], images: int) -> None:
+    iterations = min(_LONGEST, max(100, _EPOCHS * images // schedule["batch_size"]))
+    milestones = [iterations * 2 // 3, iterations * 8 // 9]
+    schedule |= {"iterations": iterations, "warmup_iterations": min(1000, iterations // 10), "milestones": milestones}
