@@ -137,11 +137,16 @@ def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWr
 
 
 def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:
-    """Linear warm-up from a thousandth of the rate, then a tenth of it after each milestone."""
+    """Linear warm-up, then a tenth of it after each milestone."""
     steps: list[dict[str, Any]] = [
         {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
     ]
     if schedule.warmup_iterations:
-        warmup = {"type": "LinearLR", "start_factor": 0.001, "end": schedule.warmup_iterations, "by_epoch": False}
+        warmup = {
+            "type": "LinearLR",
+            "start_factor": schedule.warmup_factor,
+            "end": schedule.warmup_iterations,
+            "by_epoch": False,
+        }
         steps.insert(0, warmup)
     return steps

@@ -17,7 +17,10 @@ class GradientClip(Section):
 
 
 class Schedule(Section):
-    """Optimiser and schedule of one training; milestones beyond its end do not come into play."""
+    """Optimiser and schedule of one training; milestones beyond its end do not come into play.
+
+    The rate starts at ``warmup_factor`` times itself and rises in a straight line for ``warmup_iterations``.
+    """
 
     iterations: Steps
     batch_size: Annotated[int, Field(ge=1, le=65536)]
@@ -25,6 +28,7 @@ class Schedule(Section):
     learning_rate: Annotated[float, Field(ge=1e-12, le=10)]
     weight_decay: Annotated[float, Field(ge=0, le=10)]
     warmup_iterations: Count
+    warmup_factor: Annotated[float, Field(ge=1e-12, le=1)] = 0.001
     milestones: Rising
     clip_gradients: GradientClip | None
 
