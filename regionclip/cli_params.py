@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 _PARAMS = "params.yaml"
+CONFIGS = ("rpn", "pretrain", "finetune", "zero_shot")
 
 
 def add_params_commands(commands: argparse._SubParsersAction) -> None:
-    """Add ``profile``."""
+    """Add ``profile`` and ``config``."""
+    _add_profile(commands)
+    _add_config(commands)
+
+
+def _add_profile(commands: argparse._SubParsersAction) -> None:
     text = "list the profiles; show the whole params of one, or write them"
     parser = commands.add_parser(
         "profile",
@@ -23,6 +30,40 @@ def add_params_commands(commands: argparse._SubParsersAction) -> None:
         help=f"write FILE, by default {_PARAMS}; one that is there is kept as FILE.before",
     )  # fmt: skip
     parser.set_defaults(run=_profile)
+
+
+def _add_config(commands: argparse._SubParsersAction) -> None:
+    text = "write a stage's training and test as a config for MMDetection's own tools"
+    parser = commands.add_parser(
+        "config",
+        help=text,
+        description=f"{text.capitalize()}, with the settings of {_PARAMS} and with what the stages before it left. "
+        "`python -m regionclip.engine.mmdet_tools train FILE` (or test) runs it. The weights it starts from "
+        "are written beside it.",
+    )
+    parser.add_argument("of", metavar="STAGE", choices=CONFIGS, help=", ".join(CONFIGS))
+    parser.add_argument("--dataset", choices=["coco", "lvis"], help="of finetune and zero_shot")
+    parser.add_argument(
+        "--model", choices=["clip", "regionclip"], default="regionclip", help="they start from (default: %(default)s)"
+    )
+    parser.add_argument("--boxes", choices=["gt", "rpn"], default="rpn", help="of zero_shot (default: %(default)s)")
+    parser.add_argument("-o", "--out", metavar="FILE.py", help="file to write; by default it is shown")
+    parser.set_defaults(run=_config)
+
+
+def _config(chosen: argparse.Namespace) -> None:
+    from regionclip.files import atomic_path
+    from regionclip.params import load_params
+    from regionclip.stages.config import export
+
+    weights = Path(chosen.out or f"{chosen.of}.py").with_suffix(".pth")
+    text = export(chosen.of, load_params(), weights, chosen.dataset, chosen.model, chosen.boxes)
+    if chosen.out is None:
+        print(text)
+    else:
+        with atomic_path(Path(chosen.out)) as beside:
+            beside.write_text(text, encoding="utf-8")
+    print(f"the model's weights are in {weights}", file=sys.stderr)
 
 
 def _profile(chosen: argparse.Namespace) -> None:

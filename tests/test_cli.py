@@ -289,6 +289,7 @@ COMMANDS = [
     ["retrieval", "x", "--captions", "y", "--images", "z"],
     ["mlflow-sync"],
     ["profile"],
+    ["config", "rpn"],
     ["raw"],
     ["register", "--dataset", "coco"],
 ]

@@ -165,10 +165,7 @@ def _detectors(params: Params, clip: ClipFolder, changed_sections: set[str]) -> 
     if changed_sections & {"rpn", "pseudo_labels"}:
         build_rpn(clip, params.rpn, nms_iou=params.pseudo_labels.nms_iou, proposals=params.pseudo_labels.proposals)
     if "pretrain" in changed_sections:
-        pretrain = params.pretrain
-        kinds = {"contrastive_loss": "RegionConceptContrastiveLoss", "distillation_loss": "ConceptDistillationLoss"}
-        losses = {key: {"type": kind, "temperature": pretrain.temperature} for key, kind in kinds.items()}
-        build_pretrainer(clip, losses | {"image_text_loss": None}, pretrain.threshold, pretrain.frozen_stages)
+        build_pretrainer(clip, params.pretrain)
     if changed_sections & {"finetune", "zero_shot"}:
         target: DatasetFinetune = params.finetune.lvis or params.finetune.coco
         finetune = finetune_settings(params.finetune, target, 3)

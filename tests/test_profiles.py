@@ -15,15 +15,15 @@ import torch
 from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
-from regionclip.engine.training import _optimizer
+from regionclip.engine.training import recipe
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
 from regionclip.params import Params, Schedule
-from regionclip.stages.pretrain import _losses
 from tests.conftest import PAPER_PROFILES, profile_params
 
 HEIGHT, WIDTH = 96, 128
@@ -87,7 +87,7 @@ def _step(model: BaseModel, data: dict[str, Any], schedule: Schedule) -> set[str
     losses = model(**data, mode="loss")
     total, _ = model.parse_losses(losses)
     assert total.isfinite()
-    _optimizer(model, schedule).update_params(total)
+    build_optim_wrapper(model, recipe([], schedule, seed=0)["optim_wrapper"]).update_params(total)
     return {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
 
 
@@ -108,7 +108,7 @@ def test_pretraining_takes_a_step(name: str, clip: Callable) -> None:
     """The three losses move layers 2 to 4 and the pool, and not the stem, layer1 or the text tower."""
     params = profile_params(name)
     folder, section = clip(params), params.pretrain
-    model = build_pretrainer(folder, _losses(section), section.threshold, section.frozen_stages)
+    model = build_pretrainer(folder, section)
     model.set_concepts(torch.randn(9, folder.model_cfg["embed_dim"]))
     sample = _sample(3)
     tokens = folder.tokenizer()(["a star and a boat"])[0]

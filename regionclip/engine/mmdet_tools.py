@@ -1,4 +1,7 @@
-"""Run MMDetection's own tools/train.py and tools/test.py where mmcv-lite is installed: `python -m` this module."""
+"""What MMDetection's own tools need: all that exported configs name, and a way to run them where mmcv is mmcv-lite.
+
+``python -m regionclip.engine.mmdet_tools {train,test} ARGUMENTS`` runs MMDetection's tools/train.py or tools/test.py.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from pathlib import Path
 
 import mmdet
 
+from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.data.datasets import detection, image_text  # noqa: F401  (registered, as what follows)
+from regionclip.engine import protocol_metric, strict_load_hook, training, vocabulary_hook  # noqa: F401
+
 _TOOLS = ("train", "test")
+
+# MMEngine's own reader (0.10.7) cannot read MMEngine's checkpoints without running the code in them.
+register_safe_loader()
 
 
 def main() -> None:

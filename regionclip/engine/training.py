@@ -7,22 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 
 from regionclip import runtime
 from regionclip.checkpoints.training_state import register_safe_loader
 from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)
-from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
-from regionclip.engine.joint_batch import JointLossHook, share_of_batch, wrapping
+from regionclip.engine import per_parameter_clip, step_seed_hook  # noqa: F401  (registered)
+from regionclip.engine.joint_batch import share_of_batch, wrapping
 from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine.progress_hook import ProgressHook
 from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.sound_numbers import SoundNumbersHook
-from regionclip.engine.step_seed_hook import StepSeedHook
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
 from regionclip.params import Schedule
@@ -63,25 +60,51 @@ def train(
     scratch.mkdir(parents=True, exist_ok=True)
     sound = SoundNumbersHook()
     with StopRequest() as stop, full_disk_named(scratch):
+        settings = recipe(dataset, schedule, seed)
+        settings["custom_hooks"] += [sound, *hooks, ProgressHook(title)]
+        settings["train_dataloader"] |= {
+            "batch_size": share_of_batch(schedule.batch_size),
+            "worker_init_fn": {"type": leave_process_group},
+        }
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
-            train_dataloader=_loader(dataset, share_of_batch(schedule.batch_size), seed),
-            train_cfg={"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
-            optim_wrapper=_optimizer(model, schedule),
-            param_scheduler=_schedulers(schedule),
             default_hooks=_default_hooks(schedule.iterations, stop, sound),
-            custom_hooks=[StepSeedHook(seed), JointLossHook(), sound, *hooks, ProgressHook(title)],
-            randomness={"seed": seed},
-            default_scope="mmdet",
             experiment_name=scratch.name,
             log_level="ERROR",
+            **settings,
             **wrapping(model),
             **_start(scratch),
         )
         _run(runner, stop)
     return model.cpu().eval()
+
+
+def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedule, seed: int) -> dict[str, Any]:
+    """Return what decides a training, by the keys of an MMEngine config: pictures, optimiser, schedule and seed.
+
+    Args:
+        dataset: See `train`; or its configuration, with which all is plain values.
+        schedule: See `train`.
+        seed: See `train`.
+    """
+    workers = min(runtime.loader_workers(), 8)
+    return {
+        "default_scope": "mmdet",
+        "randomness": {"seed": seed},
+        "train_dataloader": {
+            "dataset": dataset,
+            "batch_size": schedule.batch_size,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "sampler": {"type": "ResumableSampler", "seed": seed},
+        },
+        "train_cfg": {"type": "ResumableIterBasedTrainLoop", "max_iters": schedule.iterations},
+        "optim_wrapper": _optimizer(schedule),
+        "param_scheduler": _schedulers(schedule),
+        "custom_hooks": [{"type": "StepSeedHook", "seed": seed}, {"type": "JointLossHook"}],
+    }
 
 
 def _run(runner: Runner, stop: StopRequest) -> None:
@@ -104,25 +127,11 @@ def _default_hooks(iterations: int, stop: StopRequest, sound: SoundNumbersHook) 
     return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop, sound), "logger": None}
 
 
-def _loader(dataset: torch.utils.data.Dataset, batch_size: int, seed: int) -> dict[str, Any]:
-    workers = min(runtime.loader_workers(), 8)
-    loader = {
-        "dataset": dataset,
-        "batch_size": batch_size,
-        "num_workers": workers,
-        "sampler": {"type": "ResumableSampler", "seed": seed},
-        "collate_fn": pseudo_collate,
-        "worker_init_fn": {"type": leave_process_group},
-    }
-    return loader | {"persistent_workers": True} if workers else loader
-
-
-def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWrapper:
-    """Optimiser over the trainable parameters only, so that weight decay does not touch frozen ones."""
-    settings: dict[str, Any] = {"lr": schedule.learning_rate, "weight_decay": schedule.weight_decay, "fused": True}
+def _optimizer(schedule: Schedule) -> dict[str, Any]:
+    optimizer: dict[str, Any] = {"type": schedule.optimizer, "lr": schedule.learning_rate}
+    optimizer |= {"weight_decay": schedule.weight_decay, "fused": True}
     if schedule.optimizer == "SGD":
-        settings["momentum"] = 0.9
-    optimizer = getattr(torch.optim, schedule.optimizer)((p for p in model.parameters() if p.requires_grad), **settings)
+        optimizer["momentum"] = 0.9
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
     if runtime.precision() != "fp32":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[runtime.precision()]}
@@ -131,9 +140,7 @@ def _optimizer(model: BaseModel, schedule: Schedule) -> dict[str, Any] | OptimWr
         wrapper["clip_grad"] = {"max_norm": clip.norm}
         if clip.per == "parameter":
             wrapper["type"] = f"PerParameterClip{wrapper['type']}"
-    from mmengine.registry import OPTIM_WRAPPERS
-
-    return OPTIM_WRAPPERS.build(wrapper)
+    return wrapper
 
 
 def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:

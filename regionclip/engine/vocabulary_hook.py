@@ -20,9 +20,8 @@ from regionclip.text.text_bank import TextBank
 class VocabularyHook(Hook):
     """Pick the rows of a text bank that the data set's ``classes`` name, and make them the detector's vocabulary.
 
-    It works before training, before each validation (after which the training vocabulary is back, so that checkpoints
-    hold that one) and before a test. It stands for the two embedding tables of the official ``FastRCNNOutputLayers``.
-    `RegionTextPretrainer` gets the whole bank, the concepts that its pseudo labels index.
+    It works before a training and before a test. `RegionTextPretrainer` gets the whole bank, the concepts that its
+    pseudo labels index.
 
     Args:
         bank: Path of the text bank, which holds at least the classes of the data sets.
@@ -34,7 +33,6 @@ class VocabularyHook(Hook):
 
     def __init__(self, bank: str) -> None:
         self.bank = TextBank.load(bank)
-        self._trained: torch.Tensor | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Set the vocabulary of the training data, or the concept bank."""
@@ -44,16 +42,6 @@ class VocabularyHook(Hook):
             model.set_concepts(self.bank.embeddings)
         else:
             self._set(model, metainfo["classes"])
-
-    def before_val(self, runner: Runner) -> None:
-        """Set the vocabulary of the validation data and keep that of the training."""
-        model = _model(runner)
-        self._trained = _classifier(model).embeddings
-        self._set(model, runner.val_dataloader.dataset.metainfo["classes"])
-
-    def after_val(self, runner: Runner) -> None:
-        """Put the vocabulary of the training back."""
-        _classifier(_model(runner)).set_vocabulary(self._trained)
 
     def before_test(self, runner: Runner) -> None:
         """Set the vocabulary of the test data."""

@@ -1,4 +1,4 @@
-"""From a CLIP folder and an MMEngine config to a built MMDetection model with CLIP's weights in it."""
+"""From a CLIP folder and params to a built MMDetection model with CLIP's weights in it, whose ``cfg`` is its config."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet.registry import MODELS
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
@@ -15,9 +15,14 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import load_visual, part_configs
-from regionclip.params import Rpn
+from regionclip.params import Pretrain, Rpn
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parent / "configs"
+_LOSSES = {
+    "contrastive": "RegionConceptContrastiveLoss",
+    "distillation": "ConceptDistillationLoss",
+    "image_text": "ImageTextContrastiveLoss",
+}
 
 
 def read_config(name: str) -> Config:
@@ -93,26 +98,32 @@ def build_detector(
     return model
 
 
-def build_pretrainer(
-    clip: ClipFolder, losses: dict[str, dict[str, Any] | None], threshold: float, frozen_stages: int
-) -> RegionTextPretrainer:
+def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer:
     """Build the region-text pretrainer, student and text tower filled from one CLIP.
 
     Args:
         clip: The CLIP that the student starts from.
-        losses: Configs of ``contrastive_loss``, ``distillation_loss`` and ``image_text_loss``.
-        threshold: Least teacher probability of a region that takes part.
-        frozen_stages: See `CLIPResNetC4`.
+        params: Section ``pretrain``; a loss of weight 0 is left out.
     """
     preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
-    model = RegionTextPretrainer(
-        **_parts(clip, frozen_stages),
-        text_tower=CLIPTextTower.from_clip(clip.model()) if losses["image_text_loss"] else None,
-        concept_threshold=threshold,
-        data_preprocessor={**preprocessor, "bgr_to_rgb": False},
-        **losses,
-    )
+    config = {
+        "type": "RegionTextPretrainer",
+        **_parts(clip, params.frozen_stages),
+        "concept_threshold": params.threshold,
+        "whole_image_box": params.whole_image_box,
+        # Its data set gives RGB.
+        "data_preprocessor": {**preprocessor, "bgr_to_rgb": False},
+    }
+    for loss, kind in _LOSSES.items():
+        if weight := getattr(params.losses, loss):
+            config[f"{loss}_loss"] = {"type": kind, "temperature": params.temperature, "loss_weight": weight}
+    if params.losses.image_text:
+        text = {key: clip.model_cfg[key] for key in ("embed_dim", "text_cfg", "quick_gelu") if key in clip.model_cfg}
+        config["text_tower"] = {"type": "CLIPTextTower", **text}
+    model = _build(config)
     _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
+    if model.text_tower is not None:
+        model.text_tower.load_state_dict(CLIPTextTower.from_clip(clip.model()).state_dict())
     return model
 
 
@@ -127,6 +138,7 @@ def _build(config: dict[str, Any]) -> BaseModel:
             model.init_weights()
         finally:
             logging.disable(logging.NOTSET)
+    model.cfg = ConfigDict(config)
     return model
 
 

@@ -32,6 +32,7 @@ class Detection(Section):
     """Picture sizes of the detectors, in pixels, and how many pictures a test takes at a time.
 
     Pictures of several sizes are padded to one, which changes features near the border; the paper's tests take one.
+    ``group_by_aspect``: all pictures of a training's batch are wide, or all are tall, as Detectron2 groups them.
     """
 
     train_short_sides: Annotated[list[Pixels], Field(min_length=1, max_length=64)]
@@ -39,6 +40,7 @@ class Detection(Section):
     max_size: Pixels
     test_batch: Batch
     test_proposals: Regions
+    group_by_aspect: bool = True
 
     @model_validator(mode="after")
     def _sides(self) -> Self:
@@ -107,13 +109,18 @@ class LossWeights(Section):
 
 
 class Pretrain(Section):
-    """Region-text pretraining, or a student that ``weights`` holds already."""
+    """Region-text pretraining, or a student that ``weights`` holds already.
+
+    ``whole_image_box``: what the image-text loss takes for the whole picture: its own size, or the canvas that the
+    batch is padded to, as the official code does.
+    """
 
     weights: Text | None
     regions_per_image: Regions
     scales: Annotated[list[Pixels], Field(min_length=1, max_length=64)]
     max_size: Pixels
     interpolation: Literal["bilinear", "bicubic"]
+    whole_image_box: Literal["image", "canvas"] = "canvas"
     frozen_stages: Stages
     temperature: Temperature
     threshold: Fraction

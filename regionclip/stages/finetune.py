@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import is_main_process
@@ -13,13 +13,14 @@ from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
 from regionclip.checkpoints.importing import detector_weights
 from regionclip.checkpoints.training_state import publish
 from regionclip.data.annotations.leakage import assert_no_novel
-from regionclip.data.datasets.detection import boxes_dataset, train_pipeline
-from regionclip.data.datasets.stream import StreamDataset
+from regionclip.data.datasets import stream  # noqa: F401  (registered)
+from regionclip.data.datasets.detection import boxes_config, build_dataset, stream_config, train_pipeline
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
+from regionclip.params import Params
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
@@ -29,15 +30,11 @@ if TYPE_CHECKING:
 def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
-    target, classes = getattr(params.finetune, dataset), load_classes(dataset)
-    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(classes.base_names)
-    settings = finetune_settings(params.finetune, target, len(bank.names))
+    target = getattr(params.finetune, dataset)
+    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(load_classes(dataset).base_names)
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
-        bank.require(width=clip.model_cfg["embed_dim"])
-        torch.manual_seed(params.seed)
-        model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
-        model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
+        model = build_model(params, dataset, clip, bank)
         history = artifacts.HISTORIES / f"finetune_{dataset}" / f"{name}.jsonl"
         with context.model_run(name) as tracker:
             if target.weights:
@@ -51,23 +48,38 @@ def run(context: StageContext) -> None:
             publish(model.state_dict(), file, {**meta, "stage_digest": context.digest})
 
 
-def _train(context: StageContext, model: BaseModel, name: str, history: HistoryHook) -> None:
-    """Train the model in place on the data set's base boxes."""
-    dataset, params = context.dataset, context.params
+def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank) -> BaseModel:
+    """Build the detector as its training starts from, with a bank of the base classes as vocabulary."""
+    target = getattr(params.finetune, dataset)
+    bank.require(width=clip.model_cfg["embed_dim"])
+    settings = finetune_settings(params.finetune, target, len(bank.names))
+    torch.manual_seed(params.seed)
+    model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
+    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
+    return model
+
+
+def training_set(params: Params, dataset: str) -> dict[str, Any]:
+    """Return the configuration of the training's stream over base boxes.
+
+    Raises:
+        InputError: A novel class is among the boxes.
+    """
     target, scenes = getattr(params.finetune, dataset), detection_set(dataset, "train")
     assert_no_novel(scenes.annotations, artifacts.DATA / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.PROPOSALS / f"{dataset}_train", masks=target.masks)
-    boxes = boxes_dataset(
-        scenes,
-        load_classes(dataset).base_names,
-        pipeline,
-        training=True,
-        repeat_threshold=target.repeat_threshold,
-    )
+    names = load_classes(dataset).base_names
+    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold)
+    return stream_config(boxes, params.detection, target.schedule.batch_size, params.seed)
+
+
+def _train(context: StageContext, model: BaseModel, name: str, history: HistoryHook) -> None:
+    """Train the model in place on the data set's base boxes."""
+    dataset, params = context.dataset, context.params
     train(
         model,
-        StreamDataset(boxes, params.seed),
-        target.schedule,
+        build_dataset(training_set(params, dataset)),
+        getattr(params.finetune, dataset).schedule,
         title=f"finetune {dataset} from {name}",
         seed=params.seed,
         scratch=context.scratch / name,

@@ -17,7 +17,7 @@ from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer
-from regionclip.params import Pretrain
+from regionclip.params import Params
 from regionclip.regions.store import RegionStore
 from regionclip.text.text_bank import TextBank
 
@@ -35,6 +35,24 @@ def run(context: StageContext) -> None:
         _train(context)
 
 
+def training_set(params: Params) -> dict[str, Any]:
+    """Return the arguments of the training's data set, captioned pictures and their labelled regions."""
+    captions, pictures = captioned_scenes()
+    pretrain = params.pretrain
+    return {
+        "captions": str(captions),
+        "images": None if pictures is None else str(pictures),
+        "store": str(PSEUDO_LABELS),
+        "tokenizer": f"local-dir:{TEACHER}",
+        "regions_per_image": pretrain.regions_per_image,
+        "scales": pretrain.scales,
+        "max_size": pretrain.max_size,
+        "interpolation": pretrain.interpolation,
+        "flip_prob": 0.5,
+        "seed": params.seed,
+    }
+
+
 @master_only
 def _import(context: StageContext, weights: str) -> None:
     model_cfg, state = clip_weights(weights)
@@ -43,45 +61,20 @@ def _import(context: StageContext, weights: str) -> None:
 
 
 def _train(context: StageContext) -> None:
-    params, seed = context.params.pretrain, context.params.seed
+    params, seed = context.params, context.params.seed
     clip = ClipFolder.open(TEACHER)
     bank, store = TextBank.load(CONCEPT_BANK), RegionStore.open(PSEUDO_LABELS)
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     store.require(bank_sha256=bank.sha256, teacher_sha256=clip.weights_sha256)
-    model = build_pretrainer(clip, _losses(params), params.threshold, params.frozen_stages)
+    model = build_pretrainer(clip, params.pretrain)
     model.set_concepts(bank.embeddings)
-    captions, pictures = captioned_scenes()
-    with Rejects(artifacts.rejected("pretrain"), context.params.quarantine.max_fraction) as rejects:
-        dataset = ImageTextRegionDataset(
-            captions=captions,
-            images=pictures,
-            store=PSEUDO_LABELS,
-            tokenizer=clip.tokenizer(),
-            regions_per_image=params.regions_per_image,
-            scales=params.scales,
-            max_size=params.max_size,
-            interpolation=params.interpolation,
-            flip_prob=0.5,
-            seed=seed,
-            rejects=rejects,
-        )
-    hooks = [HistoryHook(HISTORY, context.tracker)]
-    trained = train(model, dataset, params.schedule, title="pretrain", seed=seed, scratch=context.scratch, hooks=hooks)
+    with Rejects(artifacts.rejected("pretrain"), params.quarantine.max_fraction) as rejects:
+        dataset = ImageTextRegionDataset(**training_set(params) | {"tokenizer": clip.tokenizer(), "rejects": rejects})
+    hooks, schedule = [HistoryHook(HISTORY, context.tracker)], params.pretrain.schedule
+    trained = train(model, dataset, schedule, title="pretrain", seed=seed, scratch=context.scratch, hooks=hooks)
     if not is_main_process():
         return
     state = clip.state_dict()
     state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
     lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
     save_clip(PRETRAINED, clip.model_cfg, state, lineage)
-
-
-def _losses(params: Pretrain) -> dict[str, dict[str, Any] | None]:
-    kinds = {
-        "contrastive_loss": ("RegionConceptContrastiveLoss", params.losses.contrastive),
-        "distillation_loss": ("ConceptDistillationLoss", params.losses.distillation),
-        "image_text_loss": ("ImageTextContrastiveLoss", params.losses.image_text),
-    }
-    return {
-        key: {"type": kind, "temperature": params.temperature, "loss_weight": weight} if weight else None
-        for key, (kind, weight) in kinds.items()
-    }

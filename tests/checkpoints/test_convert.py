@@ -8,11 +8,9 @@ import open_clip
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import DefaultScope
 
-import regionclip.models
 from regionclip.checkpoints.clip_folder import CONFIG, build_clip
 from regionclip.checkpoints.convert import to_mmdet, to_open_clip
 from regionclip.checkpoints.loading import load_strictly
@@ -20,8 +18,9 @@ from regionclip.checkpoints.official import OfficialCheckpoint, read_official
 from regionclip.checkpoints.training_state import read
 from regionclip.errors import InputError
 from regionclip.files import sha256_file
+from regionclip.models.visual_weights import part_configs
 
-CONFIGS = Path(regionclip.models.__file__).parents[1] / "configs"
+RN50 = open_clip.get_model_config("RN50")
 
 
 @pytest.fixture
@@ -80,7 +79,9 @@ def test_open_clip_reads_the_folder(pretrained: Path, tmp_path: Path) -> None:
 def test_our_pretraining_goes_out_to_open_clip(tmp_path: Path) -> None:
     """A training checkpoint of MMEngine, loss history and all: the student in its CLIP, every key in its place."""
     with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
-        model = MODELS.build(Config.fromfile(CONFIGS / "pretrain_coco_rn50.py").model)
+        tower = {"type": "CLIPTextTower", **{key: RN50[key] for key in ("embed_dim", "text_cfg")}}
+        parts = part_configs(RN50["vision_cfg"], RN50["embed_dim"])
+        model = MODELS.build({"type": "RegionTextPretrainer", **parts, "text_tower": tower})
     state = {
         key: torch.tensor(float(number)).expand(v.shape) for number, (key, v) in enumerate(model.state_dict().items())
     }

@@ -9,17 +9,14 @@ import open_clip
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-import regionclip.models
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.official import OfficialCheckpoint, read_official
 from regionclip.errors import InputError
-
-CONFIGS = Path(regionclip.models.__file__).parents[1] / "configs"
+from regionclip.models.assembly import read_config
 
 
 def _open(state: dict[str, Tensor], kind: str | None = None) -> OfficialCheckpoint:
@@ -29,7 +26,7 @@ def _open(state: dict[str, Tensor], kind: str | None = None) -> OfficialCheckpoi
 def _build(config: str) -> nn.Module:
     """A detector on the meta device: loading compares names and shapes."""
     with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
-        return MODELS.build(Config.fromfile(CONFIGS / config).model)
+        return MODELS.build(read_config(config).model)
 
 
 def _number(value: Tensor) -> float:

@@ -31,7 +31,7 @@ from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import Schedule
+from regionclip.params import LossWeights, Schedule
 from tests.conftest import profile_params
 
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32
@@ -104,14 +104,11 @@ def run(clip_folder: Path, out: Path) -> None:
     """Train the three models; the first process writes KIND.jsonl and KIND.pt into ``out``."""
     clip, params = ClipFolder.open(clip_folder), profile_params("tiny")
     settings = finetune_settings(params.finetune, params.finetune.lvis, CLASSES)
-    losses = {
-        "contrastive_loss": {"type": "RegionConceptContrastiveLoss", "temperature": TEMPERATURE},
-        "distillation_loss": {"type": "ConceptDistillationLoss", "temperature": TEMPERATURE},
-        "image_text_loss": {"type": "ImageTextContrastiveLoss", "temperature": TEMPERATURE},
-    }
+    changes = {"temperature": TEMPERATURE, "threshold": 0.35, "frozen_stages": 2}
+    changes["losses"] = LossWeights(contrastive=1.0, distillation=1.0, image_text=1.0)
     dice = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    pretrainer = build_pretrainer(clip, losses, threshold=0.35, frozen_stages=2)
+    pretrainer = build_pretrainer(clip, params.pretrain.model_copy(update=changes))
     pretrainer.set_concepts(torch.randn(CONCEPTS, WIDTH, generator=dice))
     detector = build_detector(clip, settings, masks=True)
     detector.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(CLASSES, WIDTH, generator=dice))

@@ -17,14 +17,8 @@ from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 from regionclip.models.visual_weights import visual_state
-from regionclip.params import Rpn
+from regionclip.params import LossWeights, Pretrain, Rpn
 from tests.conftest import profile_params
-
-LOSSES = {
-    "contrastive_loss": {"type": "RegionConceptContrastiveLoss"},
-    "distillation_loss": None,
-    "image_text_loss": {"type": "ImageTextContrastiveLoss"},
-}
 
 
 @pytest.fixture
@@ -36,6 +30,12 @@ def folder(clip_path: Path) -> ClipFolder:
 def rpn() -> Rpn:
     """Section rpn of the tiny params: two anchor scales, 100 boxes before suppression."""
     return profile_params("tiny").rpn
+
+
+def _pretrain(image_text: float = 1.0) -> Pretrain:
+    """Section pretrain of the tiny params, with a threshold of 0.2 and no distillation."""
+    losses = LossWeights(contrastive=1.0, distillation=0.0, image_text=image_text)
+    return profile_params("tiny").pretrain.model_copy(update={"threshold": 0.2, "losses": losses})
 
 
 def _visual(folder: ClipFolder) -> dict[str, Tensor]:
@@ -97,17 +97,18 @@ def _base_anchors(model: nn.Module) -> list[Tensor]:
 
 
 def test_pretrainer_holds_the_image_tower_and_the_text_tower(folder: ClipFolder) -> None:
-    model = build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2)
+    model = build_pretrainer(folder, _pretrain())
     assert _holds(model.student.to_visual_state_dict(), _visual(folder))
     clip, tokens = folder.model(), folder.tokenizer()(["a red star"])
     with torch.no_grad():
         assert torch.equal(model.text_tower(tokens), clip.encode_text(tokens))
     assert model.concept_threshold == 0.2 and model.distillation_loss is None
+    assert model.whole_image_box == "image", "the demo's"
 
 
 def test_pretrainer_takes_pictures_as_rgb(folder: ClipFolder) -> None:
     """Its data set gives RGB; MMDetection's pipelines, and so the detectors, give BGR."""
-    pretrainer = build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2)
+    pretrainer = build_pretrainer(folder, _pretrain())
     detector = build_detector(folder, {})
     picture = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
     rgb = pretrainer.data_preprocessor({"inputs": [picture], "data_samples": None})["inputs"]
@@ -116,7 +117,7 @@ def test_pretrainer_takes_pictures_as_rgb(folder: ClipFolder) -> None:
 
 
 def test_without_image_text_loss_there_is_no_text_tower(folder: ClipFolder) -> None:
-    model = build_pretrainer(folder, LOSSES | {"image_text_loss": None}, threshold=0.2, frozen_stages=2)
+    model = build_pretrainer(folder, _pretrain(image_text=0.0))
     assert model.text_tower is None
 
 
@@ -131,7 +132,7 @@ def test_weights_of_another_clip_are_refused(clip_path: Path, tmp_path: Path, rp
         {
             "rpn": lambda: build_rpn(folder, rpn, nms_iou=0.7, proposals=9),
             "detector": lambda: build_detector(folder, {}),
-            "pretrainer": lambda: build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2),
+            "pretrainer": lambda: build_pretrainer(folder, _pretrain()),
         }[build]()
     assert caught.value.file == folder.weights and caught.value.key.startswith("visual.")
 
@@ -141,7 +142,7 @@ def test_initialisation_by_a_runner_keeps_the_weights(folder: ClipFolder, rpn: R
     models = [
         build_rpn(folder, rpn, nms_iou=0.7, proposals=9),
         build_detector(folder, {}),
-        build_pretrainer(folder, LOSSES, threshold=0.2, frozen_stages=2),
+        build_pretrainer(folder, _pretrain()),
     ]
     for model in models:
         before = copy.deepcopy(model.state_dict())

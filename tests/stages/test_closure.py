@@ -26,7 +26,7 @@ LEFT_OUT = {
     "regionclip.artifacts": "paths, which are in dvc.yaml too",
 }
 # Files that a module reads by path, which no import shows.
-READ_BY_PATH = {"regionclip.models.assembly": "regionclip/configs"}
+READ_BY_PATH = {"regionclip.models.assembly": "regionclip/models/configs"}
 # What stands behind a package of others (regionclip/__init__.py).
 BEHIND = {"mmcv": "regionclip.mmcv_ops", "mmdet": "regionclip.mmcv_ops"}
 

@@ -54,15 +54,15 @@ def test_resize(sizes: Detection) -> dict[str, Any]:
     return {"type": "ResizeShortSide", **size, "backend": "pillow"}
 
 
-def boxes_dataset(
+def boxes_config(
     scenes: DetectionSet,
     names: Sequence[str],
     pipeline: list[dict[str, Any]],
     *,
     training: bool,
     repeat_threshold: float | None = None,
-) -> Dataset:
-    """Build the data set of a COCO- or LVIS-format file.
+) -> dict[str, Any]:
+    """Return the configuration of the data set of a COCO- or LVIS-format file.
 
     Args:
         scenes: Pictures and annotations.
@@ -80,7 +80,24 @@ def boxes_dataset(
     }
     if repeat_threshold is not None:
         config = {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}
-    # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
+    return config
+
+
+def boxes_dataset(
+    scenes: DetectionSet, names: Sequence[str], pipeline: list[dict[str, Any]], *, training: bool
+) -> Dataset:
+    """Build the data set of a COCO- or LVIS-format file; see `boxes_config`."""
+    return build_dataset(boxes_config(scenes, names, pipeline, training=training))
+
+
+def stream_config(boxes: dict[str, Any], sizes: Detection, batch_size: int, seed: int) -> dict[str, Any]:
+    """Return the configuration of a training's endless stream over a data set; see `StreamDataset`."""
+    group = batch_size if sizes.group_by_aspect else None
+    return {"type": "StreamDataset", "dataset": boxes, "seed": seed, "group": group}
+
+
+def build_dataset(config: dict[str, Any]) -> Dataset:
+    """Build a data set outside a Runner, where MMEngine finds MMDetection's transforms only in its scope."""
     with DefaultScope.overwrite_default_scope("mmdet"):
         return DATASETS.build(config)
 

@@ -20,10 +20,14 @@ class ShuffledStream:
     Args:
         size: Images in the data set.
         seed: Seed of the permutations and of `rng`.
+        tall: Bool (size,): images that are not wider than high. Given with ``batch``, each ``batch`` positions in a row
+            are all tall or all not, but for those at either end of an epoch.
+        batch: Positions of one step.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, tall: np.ndarray | None = None, batch: int = 1) -> None:
         self.size, self.seed = size, seed
+        self.tall, self.batch = tall, batch
         self._cached: tuple[int, np.ndarray] | None = None
 
     def locate(self, position: int) -> tuple[int, int]:
@@ -31,8 +35,26 @@ class ShuffledStream:
         epoch, place = divmod(int(position), self.size)
         if self._cached is None or self._cached[0] != epoch:
             # No image has the index `size`, so the order shares its generator with no image.
-            self._cached = epoch, self.rng(epoch, self.size).permutation(self.size)
+            order = self.rng(epoch, self.size).permutation(self.size)
+            self._cached = epoch, order if self.tall is None else self._grouped(order, -epoch * self.size % self.batch)
         return epoch, int(self._cached[1][place])
+
+    def _grouped(self, order: np.ndarray, head: int) -> np.ndarray:
+        """Return ``order`` with batches of one kind, in the order in which they fill up, behind the first ``head``.
+
+        These complete the batch that the epoch before began. They and the end of the epoch are what fills no batch.
+        """
+        batches, rest = [], []
+        for kind in (False, True):
+            places = np.flatnonzero(self.tall[order] == kind)
+            whole = len(places) // self.batch * self.batch
+            batches += list(places[:whole].reshape(-1, self.batch))
+            rest.append(places[whole:])
+        batches.sort(key=lambda places: places[-1])
+        if batches and sum(map(len, rest)) < head:
+            rest.append(batches.pop())
+        left = np.concatenate(rest)
+        return order[np.concatenate([left[:head], *batches, left[head:]])]
 
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         """Return the generator for all random choices about image ``index`` in ``epoch``."""
@@ -48,11 +70,17 @@ class StreamDataset(Dataset):
     Args:
         dataset: The data set, or its configuration.
         seed: Seed of the order and of the transforms.
+        group: Pictures of a step (of all processes), which are to be all wide or all tall; None: in any order.
     """
 
-    def __init__(self, dataset: Any, seed: int) -> None:
+    def __init__(self, dataset: Any, seed: int, group: int | None = None) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.stream = ShuffledStream(len(self.dataset), seed)
+        tall = None
+        if group is not None:
+            # As Detectron2 parts them; the records of MMDetection's data sets have the size.
+            records = (self.dataset.get_data_info(index) for index in range(len(self.dataset)))
+            tall = np.array([record["width"] <= record["height"] for record in records])
+        self.stream = ShuffledStream(len(self.dataset), seed, tall, group or 1)
 
     @property
     def metainfo(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.datasets import detection
-from regionclip.data.datasets.detection import boxes_dataset, train_pipeline
+from regionclip.data.datasets.detection import boxes_config, boxes_dataset, build_dataset, train_pipeline
 from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import DetectionSet, detection_set, load_classes
@@ -211,9 +211,8 @@ def _training(name: str, real: SimpleNamespace, **options: Any) -> Any:
     """The training set of a real set, as the stage finetune builds it."""
     write_detection_set(Path("data"), name, getattr(real, name))
     pipeline = train_pipeline(SIZES, None, masks=options.pop("masks", False))
-    return boxes_dataset(
-        detection_set(name, "train"), load_classes(name).base_names, pipeline, training=True, **options
-    )
+    names = load_classes(name).base_names
+    return build_dataset(boxes_config(detection_set(name, "train"), names, pipeline, training=True, **options))
 
 
 def test_real_coco_trains_on_base_labels_without_pictures_of_crowds(real: SimpleNamespace) -> None:

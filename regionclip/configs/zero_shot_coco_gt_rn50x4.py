@@ -1,6 +1,0 @@
-"""Zero-shot detection on COCO with RegionCLIP RN50x4 on the true boxes."""
-
-_base_ = ["./zero_shot_coco_gt_rn50.py", "./_base_/models/rn50x4.py"]
-
-model = _base_.rn50x4_detector
-custom_hooks = [dict(type="VocabularyHook", bank="data/text_banks/coco65_rn50x4.safetensors")]

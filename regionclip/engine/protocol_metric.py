@@ -1,0 +1,53 @@
+"""ProtocolMetric: the numbers of the stage evaluate, from a test that MMEngine runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from types import SimpleNamespace
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from regionclip.data.layout import load_classes
+from regionclip.evaluation.detections import detections_from_samples
+from regionclip.evaluation.lvis import LvisImages
+from regionclip.evaluation.protocols import measure
+
+
+@METRICS.register_module()
+class ProtocolMetric(BaseMetric):
+    """Measure detections of all classes by their data set's protocol; see `measure`.
+
+    Args:
+        dataset: ``coco`` or ``lvis``, whose data the stage ``data`` wrote.
+        split: ``dev`` or ``val``.
+        lvis_images: See `measure`.
+        collect_device: See `BaseMetric`.
+    """
+
+    def __init__(self, dataset: str, split: str, lvis_images: LvisImages = "all", collect_device: str = "cpu") -> None:
+        super().__init__(collect_device, prefix=dataset)
+        self.dataset, self.split, self.lvis_images = dataset, split, lvis_images
+        self.ids = load_classes(dataset).ids
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keep the detections of each picture."""
+        for sample in data_samples:
+            found = SimpleNamespace(**sample["pred_instances"])
+            picture = SimpleNamespace(img_id=sample["img_id"], pred_instances=found)
+            self.results.append(detections_from_samples([picture], self.ids))
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Return the numbers; those of groups and classes have dotted names."""
+        found = list(chain.from_iterable(results))
+        return dict(_flat(measure(self.dataset, self.split, found, lvis_images=self.lvis_images)))
+
+
+def _flat(numbers: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in numbers.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{key}", float(value)

@@ -1,0 +1,121 @@
+"""``regionclip config``: a stage's training and test as one config of MMEngine, for MMDetection's own tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.model import BaseModel
+
+from regionclip import artifacts, runtime
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.training_state import publish
+from regionclip.data.datasets.detection import boxes_config, test_pipeline
+from regionclip.data.layout import detection_set, load_classes
+from regionclip.engine.training import recipe
+from regionclip.errors import InputError
+from regionclip.evaluation.protocols import MAX_DETECTIONS
+from regionclip.models.assembly import build_detector, build_pretrainer
+from regionclip.models.detector_settings import zero_shot_settings
+from regionclip.params import Params
+from regionclip.stages import finetune, pretrain, rpn
+from regionclip.text.text_bank import TextBank
+
+BY_DATASET = ("finetune", "zero_shot")
+
+
+def export(stage: str, params: Params, weights: Path, dataset: str | None, model: str, boxes: str) -> str:
+    """Return the config; the model that it starts from is written beside it.
+
+    Args:
+        stage: ``rpn``, ``pretrain``, ``finetune`` (which has the test of ``evaluate`` too) or ``zero_shot``, a test.
+        params: The whole of params.yaml.
+        weights: The file to write the model's weights to.
+        dataset: ``coco`` or ``lvis``, for the last two stages.
+        model: Of these two: ``clip`` or ``regionclip``.
+        boxes: Of zero_shot: ``rpn``, or ``gt`` for the true boxes.
+
+    Raises:
+        InputError: What the stage reads is not there, or is not what it should be.
+    """
+    if (dataset is None) == (stage in BY_DATASET):
+        wanted = "needs" if dataset is None else "has no"
+        raise InputError(f"the config of {stage} {wanted} --dataset", mend=f"it is for {' and '.join(BY_DATASET)}")
+    if stage == "rpn":
+        start, parts = rpn.build_model(params), recipe(rpn.training_set(params), params.rpn.schedule, params.seed)
+    elif stage == "pretrain":
+        start, parts = build_pretrainer(ClipFolder.open(artifacts.TEACHER), params.pretrain), _pretrain(params)
+    elif stage == "finetune":
+        start, parts = _finetune(params, dataset, model)
+    else:
+        start, parts = _zero_shot(params, dataset, model, boxes)
+    publish(start.state_dict(), weights, {})
+    return Config(_common(start, weights) | parts).pretty_text
+
+
+def _common(model: BaseModel, weights: Path) -> dict[str, Any]:
+    return {
+        "custom_imports": {"imports": ["regionclip.engine.mmdet_tools"], "allow_failed_imports": False},
+        "default_scope": "mmdet",
+        "model": model.cfg,
+        "load_from": str(weights),
+        "default_hooks": {
+            "logger": {"type": "LoggerHook", "interval": 50},
+            "checkpoint": {"type": "CheckpointHook", "by_epoch": False, "interval": 5000, "max_keep_ckpts": 2},
+            "strict_load": {"type": "StrictLoadHook"},
+        },
+        "log_processor": {"by_epoch": False},
+        "visualizer": {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}]},
+    }
+
+
+def _pretrain(params: Params) -> dict[str, Any]:
+    data = {"type": "ImageTextRegionDataset", **pretrain.training_set(params)}
+    return _with_bank(recipe(data, params.pretrain.schedule, params.seed), artifacts.CONCEPT_BANK)
+
+
+def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[str, Any]]:
+    clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.TEXT_BANKS / f"{dataset}.safetensors"
+    known = TextBank.load(bank).subset(load_classes(dataset).base_names)
+    schedule = getattr(params.finetune, dataset).schedule
+    parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
+    test = _test(params, dataset, artifacts.PROPOSALS / f"{dataset}_{params.evaluation.split}")
+    return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
+
+
+def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[BaseModel, dict[str, Any]]:
+    split, bank = params.evaluation.split, artifacts.TEXT_BANKS / f"{dataset}.safetensors"
+    settings = zero_shot_settings(
+        params.zero_shot,
+        len(load_classes(dataset).names),
+        MAX_DETECTIONS[dataset],
+        getattr(getattr(params.zero_shot.score_threshold, dataset), boxes),
+        use_objectness=boxes == "rpn",
+    )
+    model = build_detector(ClipFolder.open(artifacts.CLIP_FOLDERS[name]), settings)
+    proposals = artifacts.PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
+    return model, _with_bank(_test(params, dataset, proposals), bank)
+
+
+def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:
+    split, sizes = params.evaluation.split, params.detection
+    pictures = boxes_config(
+        detection_set(dataset, split), load_classes(dataset).names, test_pipeline(sizes, proposals), training=False
+    )
+    evaluator = {"type": "ProtocolMetric", "dataset": dataset, "split": split}
+    return {
+        "test_dataloader": {
+            "dataset": pictures,
+            "batch_size": sizes.test_batch,
+            "num_workers": runtime.loader_workers(),
+            "sampler": {"type": "DefaultSampler", "shuffle": False},
+        },
+        "test_cfg": {"type": "TestLoop"},
+        "test_evaluator": evaluator | {"lvis_images": params.evaluation.lvis_images},
+    }
+
+
+def _with_bank(parts: dict[str, Any], bank: Path) -> dict[str, Any]:
+    hook = {"type": "VocabularyHook", "bank": str(bank)}
+    return parts | {"custom_hooks": [*parts.get("custom_hooks", []), hook]}
