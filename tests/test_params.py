@@ -63,6 +63,26 @@ def test_missing_key_is_named(values: dict[str, Any], key: str) -> None:
     assert error.key == key and error.problem == "the key is missing"
 
 
+def test_params_of_an_earlier_version_say_what_to_add_key_by_key(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    lines = (ROOT / "params.yaml").read_text().splitlines(keepends=True)
+    new = ("warmup_factor", "whole_image_box", "group_by_aspect")
+    path.write_text("".join(line for line in lines if not line.strip().startswith(new)))
+    with pytest.raises(InputError) as caught:
+        load_params(path)
+    assert caught.value.problem == "the key is missing (and 6 more)" and caught.value.key in caught.value.mend
+    for line in ("detection.group_by_aspect: true", 'pretrain.whole_image_box: "canvas"'):
+        assert f"\n  {line}" in caught.value.mend
+    assert caught.value.mend.count("schedule.warmup_factor: 0.001") == 5
+
+
+def test_keys_of_another_version_are_listed(values: dict[str, Any]) -> None:
+    values["rpn"]["colour"] = values["rpn"].pop("nms_iou")
+    del values["seed"]
+    mend = _refused(values).mend
+    assert "regionclip profile" in mend and mend.endswith(":\n  add seed\n  add rpn.nms_iou\n  remove rpn.colour")
+
+
 @pytest.mark.parametrize(
     ("change", "key", "expected"),
     [

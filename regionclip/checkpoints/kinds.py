@@ -28,7 +28,7 @@ KINDS = {
     "rpn": Kind("a region proposal network of Detectron2", "rpn_coco_48.pth"),
     "oai_clip": Kind("a CLIP as RegionCLIP's pretraining starts from it", "teacher_RN50_student_RN50_OAI_CLIP.pth"),
     "clip": Kind("a CLIP ResNet of OpenAI or open_clip", "open_clip's RN50 weights"),
-    "pretraining": Kind("a checkpoint of this package's pretraining", "one of configs/pretrain_coco_rn50.py"),
+    "pretraining": Kind("a checkpoint of this package's pretraining", "one that MMDetection's tools saved"),
 }
 """The kinds that can be read."""
 

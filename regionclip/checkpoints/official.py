@@ -151,7 +151,7 @@ class OfficialCheckpoint:
         return RpnWeights(weights.architecture, _with_batch_counts(weights.state))
 
     def detector(self) -> dict[str, Tensor]:
-        """Return the open-vocabulary Fast R-CNN by the names of ``configs/ov_fast_rcnn_clip_rn50_c4.py``.
+        """Return the open-vocabulary Fast R-CNN by the names of ``models/configs/ov_fast_rcnn_clip_rn50_c4.py``.
 
         The classifier holds the training embeddings; the mask head is there where the file has one.
 

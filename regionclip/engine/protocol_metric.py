@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 
-from regionclip.data.layout import load_classes
+from regionclip.data.annotations.masks import encode_masks
+from regionclip.data.annotations.truth import load_truth
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.lvis import LvisImages
 from regionclip.evaluation.protocols import measure
@@ -30,19 +31,22 @@ class ProtocolMetric(BaseMetric):
     def __init__(self, dataset: str, split: str, lvis_images: LvisImages = "all", collect_device: str = "cpu") -> None:
         super().__init__(collect_device, prefix=dataset)
         self.dataset, self.split, self.lvis_images = dataset, split, lvis_images
-        self.ids = load_classes(dataset).ids
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of each picture."""
         for sample in data_samples:
             found = SimpleNamespace(**sample["pred_instances"])
-            picture = SimpleNamespace(img_id=sample["img_id"], pred_instances=found)
-            self.results.append(detections_from_samples([picture], self.ids))
+            if masks := hasattr(found, "masks"):
+                tensor = hasattr(found.masks, "numpy")
+                found.masks = encode_masks(found.masks.numpy(force=True) if tensor else found.masks)
+            self.results.append(SimpleNamespace(img_id=sample["img_id"], pred_instances=found, masks=masks))
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return the numbers; those of groups and classes have dotted names."""
-        found = list(chain.from_iterable(results))
-        return dict(_flat(measure(self.dataset, self.split, found, lvis_images=self.lvis_images)))
+        annotations, masks = detection_set(self.dataset, self.split).annotations, any(it.masks for it in results)
+        truth = load_truth(annotations, lvis=self.dataset == "lvis", masks=masks)
+        found = detections_from_samples(results, load_classes(self.dataset).ids)
+        return dict(_flat(measure(self.dataset, truth, found, lvis_images=self.lvis_images)))
 
 
 def _flat(numbers: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -20,6 +21,7 @@ from regionclip.params.transfer import Evaluation, Finetune, ZeroShot
 
 _MOST_LEVELS = 32
 _MOST_VALUES = 200_000  # data sets of LVIS's size name their thousands of classes in their params
+_OTHER_KEYS = {"missing": "add", "extra_forbidden": "remove"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -116,10 +118,11 @@ class Params(Section):
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check a params file.
+    """Read and check a params file, which has every key: what is left out would change with the version.
 
     Raises:
-        InputError: The file cannot be read, is not YAML, or has an unknown, missing or wrong key; the message names it.
+        InputError: The file cannot be read, is not YAML, or has an unknown, missing or wrong key; the message names it,
+            and where the file is of another version, each key to add or to take out.
     """
     path = Path(path)
     try:
@@ -132,7 +135,23 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise InputError(f"not UTF-8 text (byte {error.start})", file=path, mend="save it as UTF-8") from None
     except OSError as error:
         raise InputError(f"unreadable ({error.strerror})", file=path, mend="make it a file that you may read") from None
-    return check_params(_parse(text, path), path)
+    params = check_params(_parse(text, path), path)
+    if absent := dict(_left_out(params)):
+        lines = "".join(f"\n  {key}: {json.dumps(value)}" for key, value in absent.items())
+        rest = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        mend = f"the file is of an earlier version; add, here with the paper's values:{lines}"
+        raise InputError(f"the key is missing{rest}", file=path, key=next(iter(absent)), mend=mend)
+    return params
+
+
+def _left_out(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the keys that have a default and stand nowhere; one that may be null says with that that it is not used."""
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _left_out(value, f"{prefix}{name}.")
+        elif name not in section.model_fields_set and value is not None and field.default_factory is None:
+            yield f"{prefix}{name}", value
 
 
 def _parse(text: str, path: Path) -> object:
@@ -159,6 +178,10 @@ def check_params(values: object, path: str | Path) -> Params:
     except ValidationError as error:
         first, more = error.errors()[0], error.error_count() - 1
         problem, mend, place = _explain(first)
+        keys = [(fault["type"], ".".join(map(str, fault["loc"]))) for fault in error.errors()]
+        if more and first["type"] in _OTHER_KEYS:
+            mend = "".join(f"\n  {_OTHER_KEYS[kind]} {key}" for kind, key in keys if kind in _OTHER_KEYS)
+            mend = f"let the keys be those of this version (`regionclip profile` shows whole params):{mend}"
         key = ".".join(str(part) for part in (*first["loc"], *place)) or "(top level)"
         rest = f" (and {more} more)" if more else ""
         raise InputError(f"{problem}{rest}", file=path, key=key, mend=mend) from None

@@ -23,15 +23,15 @@ ROOT = Path(__file__).parents[2]
 Shell = Callable[..., subprocess.CompletedProcess[str]]
 NAMES = ["red circle", "crown"]
 
-OFFICIAL = "needs official weights and data sets; every profile is tried in tests/configs and tests/test_profiles.py"
+OFFICIAL = "needs official weights and data sets; every profile is tried in tests/test_profiles.py"
 ELSEWHERE = {
     "make demo": "rebuilds all in a quarter of an hour, as `dvc repro` has done here on tiny params",
     "make test": "runs these tests",
     "regionclip inspect weights/regionclip_finetuned-coco_rn50.pth": "needs official weights; tests/checkpoints",
-    "cp profiles/zero_shot_rn50.yaml params.yaml && dvc repro zero_shot": OFFICIAL,
-    "cp profiles/transfer_coco48_rn50.yaml params.yaml": OFFICIAL,
+    "regionclip profile zero_shot_rn50 -o && dvc repro zero_shot": OFFICIAL,
+    "regionclip profile transfer_coco48_rn50 -o": OFFICIAL,
     "dvc repro evaluate@coco": OFFICIAL,
-    "cp profiles/transfer_lvis866_rn50x4.yaml params.yaml && dvc repro evaluate@lvis": OFFICIAL,
+    "regionclip profile transfer_lvis866_rn50x4 -o && dvc repro evaluate@lvis": OFFICIAL,
     "python -m benchmarks.parity --golden tests/golden --run zs_coco --out /tmp/parity --compare": (
         "tests/benchmarks/parity/test_golden_runs.py runs it"
     ),

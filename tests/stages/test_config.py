@@ -19,9 +19,10 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
 from regionclip.data.layout import captioned_scenes, detection_set, load_classes
 from regionclip.engine import mmdet_tools
+from regionclip.engine.detection import detect
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.errors import InputError
-from regionclip.evaluation.protocols import detect, measure
+from regionclip.evaluation.protocols import measure
 from regionclip.files import read_json
 from regionclip.params import Params, load_params
 from regionclip.regions.store_writer import RegionStoreWriter
@@ -50,7 +51,7 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
     for dataset in ("coco", "lvis"):
         _bank(root / f"artifacts/text_bank/{dataset}.safetensors", load_classes(dataset, world).names, clip)
         for split in ("train", "val"):
-            truth = boxes_by_image(load_truth(detection_set(dataset, split, world).annotations))
+            truth = boxes_by_image(load_truth(detection_set(dataset, split, world).annotations, lvis=dataset == "lvis"))
             with RegionStoreWriter(root / f"artifacts/proposals/{dataset}_{split}", {"made_by": "test"}) as writer:
                 for image_id, (boxes, _) in truth.items():
                     found = np.concatenate([_boxes(rng), boxes]).astype(np.float32)
@@ -149,7 +150,8 @@ def test_mmdetections_tool_measures_as_the_stage(project: Params, monkeypatch: p
     model.load_state_dict(torch.load("config.pth", weights_only=True)["state_dict"])
     bank = TextBank.load(artifacts.TEXT_BANKS / "lvis.safetensors")
     found = detect(model, "lvis", "val", project.detection, artifacts.PROPOSALS / "lvis_val", bank, "stage")
-    wanted = measure("lvis", "val", found, lvis_images=project.evaluation.lvis_images)
+    truth = load_truth(detection_set("lvis", "val").annotations, lvis=True, masks=stage == "finetune")
+    wanted = measure("lvis", truth, found, lvis_images=project.evaluation.lvis_images)
     assert len(found) > 100 and numbers["lvis/ap"] == wanted["ap"] > 0 and numbers["lvis/apr"] == wanted["apr"]
     for name, value in wanted["per_class"].items():
         assert numbers[f"lvis/per_class.{name}"] == value

@@ -105,7 +105,7 @@ FROM_THE_DATA = {
     "architecture",
     "lvis",
 }
-FROM_THE_DATA |= {"raw", "official", "initialisations", "constrained", "lvis_images"}
+FROM_THE_DATA |= {"raw", "official", "initialisations", "constrained", "lvis_images", "group_by_aspect"}
 LENGTHS = {"iterations", "milestones", "warmup_iterations", "batch_size"}
 
 

@@ -52,6 +52,31 @@ def test_order_and_choices_depend_on_seed_epoch_and_index():
     assert ShuffledStream(50, 0).locate(7) == ShuffledStream(50, 0).locate(7)
 
 
+@given(size=st.integers(1, 60), batch=st.integers(1, 9), share=st.floats(0, 1), seed=st.integers(0, 99))
+def test_grouped_batches_are_of_one_kind_and_epochs_are_whole(size, batch, share, seed):
+    """Each epoch shows every image once; batches of both kinds are only those that an epoch's end is in."""
+    tall = np.random.default_rng(seed).random(size) < share
+    stream = ShuffledStream(size, seed, tall, batch)
+    found = [stream.locate(position) for position in range(5 * size)]
+    for epoch in range(5):
+        assert sorted(index for at, index in found if at == epoch) == list(range(size))
+    mixed = 0
+    for start in range(0, len(found) - batch + 1, batch):
+        kinds = {bool(tall[index]) for _, index in found[start : start + batch]}
+        mixed += len(kinds) > 1
+    # What fills no batch of its kind is less than two batches, at the start of an epoch or at its end.
+    assert mixed <= 5 * 3
+
+
+def test_without_grouping_the_order_is_as_it_was():
+    tall = np.arange(12) % 2 == 0
+    plain, grouped = ShuffledStream(12, 3), ShuffledStream(12, 3, tall, 3)
+    order = [plain.locate(position)[1] for position in range(12)]
+    assert order == [int(index) for index in plain.rng(0, 12).permutation(12)]
+    batches = [[grouped.locate(start + place)[1] for place in range(3)] for start in range(0, 12, 3)]
+    assert all(len({bool(tall[index]) for index in batch}) == 1 for batch in batches) and sum(batches, []) != order
+
+
 def test_sampler_strides_over_ranks():
     """Two processes share the stream without overlap, from any start."""
     streams = []
