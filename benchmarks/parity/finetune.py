@@ -12,7 +12,7 @@ from benchmarks.parity import detector
 from benchmarks.parity.golden_folder import Arrays, GoldenFolder
 from benchmarks.parity.gradients import gradient_norms
 from benchmarks.parity.probes import recorded
-from regionclip.models.focal_scaled_cross_entropy import FocalScaledCrossEntropy
+from regionclip.models.losses import FocalScaledCrossEntropy
 
 _PREDICTOR = "roi_heads.box_predictor."
 

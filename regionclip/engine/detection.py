@@ -19,7 +19,7 @@ from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Detection as PictureSizes
-from regionclip.regions.similarity import cosine_logits
+from regionclip.regions.matching import cosine_logits
 from regionclip.text.text_bank import TextBank
 
 

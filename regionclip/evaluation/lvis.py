@@ -12,7 +12,7 @@ from regionclip.data.annotations.truth import BoxArrays, Truth
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
 from regionclip.evaluation.detections import require_known
-from regionclip.text.prompts import clean_lvis_name
+from regionclip.text.class_names import clean_lvis_name
 
 LvisImages = Literal["all", "labelled"]
 

@@ -18,7 +18,7 @@ from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.labelling.views import RegionTeacher
-from regionclip.regions.similarity import cosine_logits
+from regionclip.regions.matching import cosine_logits
 from regionclip.text.text_bank import TextBank
 
 BATCH = 256

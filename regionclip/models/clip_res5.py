@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor
 
-from regionclip.models.frozen import freeze_batch_norm, keep_batch_norm_fixed
+from regionclip.models.clip_resnet_c4 import freeze_batch_norm, keep_batch_norm_fixed
 
 
 @MODELS.register_module()

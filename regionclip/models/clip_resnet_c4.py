@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from open_clip.modified_resnet import ModifiedResNet
-from torch import Tensor
-
-from regionclip.models.frozen import freeze, freeze_batch_norm, keep_batch_norm_fixed
+from torch import Tensor, nn
 
 _STEM = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
 _STAGES = ("layer1", "layer2", "layer3")
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def freeze_batch_norm(module: Module) -> Module:
+    """Fix every batch norm in ``module``: running statistics, and neither scale nor shift trains."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.requires_grad_(False)
+    return keep_batch_norm_fixed(module)
+
+
+def keep_batch_norm_fixed(module: Module) -> Module:
+    """Put every batch norm in ``module`` in evaluation mode; to be called after each ``train()``."""
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d):
+            child.eval()
+    return module
 
 
 @MODELS.register_module()
@@ -43,7 +60,7 @@ class CLIPResNetC4(BaseModule):
         stem = [name for name in _STEM if name.startswith(("conv", "bn"))]
         for group in ([stem] + [[stage] for stage in _STAGES])[:frozen_stages]:
             for name in group:
-                freeze(getattr(self, name))
+                getattr(self, name).requires_grad_(False)
         freeze_batch_norm(self)
 
     def train(self, mode: bool = True) -> CLIPResNetC4:

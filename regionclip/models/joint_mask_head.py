@@ -8,7 +8,7 @@ from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
 from torch import Tensor
 
-from regionclip.models.joint_mean import joint_mean
+from regionclip.models.losses import joint_mean
 
 
 @MODELS.register_module()

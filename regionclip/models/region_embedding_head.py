@@ -10,7 +10,7 @@ from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from regionclip.models.joint_mean import joint_mean
+from regionclip.models.losses import joint_mean
 
 
 @MODELS.register_module()

@@ -13,7 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from regionclip.errors import InputError
-from regionclip.models.joint_mean import joint_mean
+from regionclip.models.losses import joint_mean
 from regionclip.regions.matching import dense
 
 

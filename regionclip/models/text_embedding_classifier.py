@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor
 
 from regionclip.errors import InputError
-from regionclip.regions.similarity import cosine_logits
+from regionclip.regions.matching import cosine_logits
 
 
 @MODELS.register_module()

@@ -9,8 +9,6 @@ from mmengine.model import BaseModule
 from open_clip.model import CLIP
 from torch import Tensor, no_grad
 
-from regionclip.models.frozen import freeze
-
 
 @MODELS.register_module()
 class CLIPTextTower(BaseModule):
@@ -42,7 +40,7 @@ class CLIPTextTower(BaseModule):
             setattr(self, name, getattr(clip, name))
         self.register_buffer("attn_mask", clip.attn_mask, persistent=False)
         self.text_pool_type, self.text_eos_id = clip.text_pool_type, clip.text_eos_id
-        freeze(self).eval()
+        self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> CLIPTextTower:
         """Stay in evaluation mode, whatever ``mode`` says."""

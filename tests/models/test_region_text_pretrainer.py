@@ -13,9 +13,11 @@ from mmengine.optim import OptimWrapper
 from open_clip.model import CLIP
 
 from regionclip.errors import InputError
-from regionclip.models.concept_distillation_loss import concept_distillation_loss
-from regionclip.models.image_text_contrastive_loss import image_text_contrastive_loss
-from regionclip.models.region_concept_contrastive_loss import region_concept_contrastive_loss
+from regionclip.models.losses import (
+    concept_distillation_loss,
+    image_text_contrastive_loss,
+    region_concept_contrastive_loss,
+)
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.regions.matching import dense

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip.errors import InputError
-from regionclip.regions.matching import ConceptMatcher, confident, dense
-from regionclip.regions.similarity import cosine_logits
+from regionclip.regions.matching import ConceptMatcher, confident, cosine_logits, dense
 
 BANK = torch.tensor([[2.0, 0], [0, 0.5], [-1, 0]])
 
