@@ -35,55 +35,27 @@ class Archive:
     ask_at: str | None = None
 
 
-_TRAIN2017 = Archive(
-    name="train2017.zip",
-    url=f"{_COCO}/zips/train2017.zip",
-    size=19336861798,
-    checksum="md5:cced6f7f71b7629ddf16f17bbcfab6b2",
-    checksum_by="PaddleDetection; not published by COCO",
-    into="coco",
-    gives={"coco/train2017": 118287},
+def _coco(path: str, size: int, md5: str, gives: dict[str, int]) -> Archive:
+    by = "PaddleDetection; not published by COCO"
+    return Archive(path.rpartition("/")[2], f"{_COCO}/{path}", size, f"md5:{md5}", by, "coco", gives)
+
+
+def _lvis(split: str, size: int, md5: str) -> Archive:
+    name, by = f"lvis_v1_{split}.json", "Avalanche; not published by LVIS"
+    return Archive(f"{name}.zip", f"{_LVIS}/{name}.zip", size, f"md5:{md5}", by, "lvis", {f"lvis/{name}": 1})
+
+
+_LISTS = [f"{kind}_{split}2017" for kind in ("instances", "captions") for split in ("train", "val")]
+_ANNOTATIONS2017 = _coco(
+    "annotations/annotations_trainval2017.zip",
+    252907541,
+    "f4bbac642086de4f52a3fdda2de5fa2c",
+    {f"coco/annotations/{name}.json": 1 for name in _LISTS},
 )
-_VAL2017 = Archive(
-    name="val2017.zip",
-    url=f"{_COCO}/zips/val2017.zip",
-    size=815585330,
-    checksum="md5:442b8da7639aecaf257c1dceb8ba8c80",
-    checksum_by="PaddleDetection; not published by COCO",
-    into="coco",
-    gives={"coco/val2017": 5000},
-)
-_ANNOTATIONS2017 = Archive(
-    name="annotations_trainval2017.zip",
-    url=f"{_COCO}/annotations/annotations_trainval2017.zip",
-    size=252907541,
-    checksum="md5:f4bbac642086de4f52a3fdda2de5fa2c",
-    checksum_by="PaddleDetection; not published by COCO",
-    into="coco",
-    gives={
-        f"coco/annotations/{kind}_{split}2017.json": 1
-        for kind in ("instances", "captions")
-        for split in ("train", "val")
-    },
-)
-_LVIS_TRAIN = Archive(
-    name="lvis_v1_train.json.zip",
-    url=f"{_LVIS}/lvis_v1_train.json.zip",
-    size=350264821,
-    checksum="md5:4410d837f71203af226950447ef9d422",
-    checksum_by="Avalanche; not published by LVIS",
-    into="lvis",
-    gives={"lvis/lvis_v1_train.json": 1},
-)
-_LVIS_VAL = Archive(
-    name="lvis_v1_val.json.zip",
-    url=f"{_LVIS}/lvis_v1_val.json.zip",
-    size=64026968,
-    checksum="md5:87734a7f895990b9552075d7ce723e27",
-    checksum_by="Avalanche; not published by LVIS",
-    into="lvis",
-    gives={"lvis/lvis_v1_val.json": 1},
-)
+_TRAIN2017 = _coco("zips/train2017.zip", 19336861798, "cced6f7f71b7629ddf16f17bbcfab6b2", {"coco/train2017": 118287})
+_VAL2017 = _coco("zips/val2017.zip", 815585330, "442b8da7639aecaf257c1dceb8ba8c80", {"coco/val2017": 5000})
+_LVIS_TRAIN = _lvis("train", 350264821, "4410d837f71203af226950447ef9d422")
+_LVIS_VAL = _lvis("val", 64026968, "87734a7f895990b9552075d7ce723e27")
 _KARPATHY = Archive(
     name="caption_datasets.zip",
     url="https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",

@@ -26,26 +26,15 @@ class _Passing(Exception):
 _PASSING_ERRORS = (_Passing, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 
-def part_of(target: Path) -> Path:
-    """Return the file that holds what has been fetched of ``target``."""
-    return target.with_name(f"{target.name}.part")
+def download(url: str, part: Path, size: int | None, report: Report, pause: float = 1.0) -> None:
+    """Fetch ``url`` to the file ``part``; redirects are followed.
 
-
-def discard(target: Path) -> None:
-    """Remove what was fetched of ``target``."""
-    for file in (_tag_of(part_of(target)), part_of(target)):
-        file.unlink(missing_ok=True)
-
-
-def download(url: str, target: Path, size: int | None, report: Report, pause: float = 1.0) -> None:
-    """Fetch ``url`` to ``part_of(target)``; redirects are followed.
-
-    What is there already is kept where the server can go on from it and says (by ETag or date) that the file is the
-    same; else it is fetched from its start.
+    What is there already is kept where the server can go on from it; else the file is fetched from its start. Whether
+    the whole is of one version is for its checksum to say.
 
     Args:
         url: Address.
-        target: What the file will be called once it is verified.
+        part: The file, which holds a part as long as not all has come.
         size: Bytes that it must have; None takes any.
         report: Called with the bytes fetched so far and their total, if known.
         pause: Seconds before the second try; each failure without progress doubles it.
@@ -54,10 +43,10 @@ def download(url: str, target: Path, size: int | None, report: Report, pause: fl
         InputError: The server refuses, offers another size, or breaks off again and again without progress. What was
             fetched stays.
     """
-    part, failures = part_of(target), 0
     if _size(part) == size:
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    failures = 0
     with requests.Session() as session:
         while True:
             before = _size(part)
@@ -67,11 +56,8 @@ def download(url: str, target: Path, size: int | None, report: Report, pause: fl
             except _PASSING_ERRORS as error:
                 failures = 0 if _size(part) > before else failures + 1
                 if failures == _TRIES:
-                    raise InputError(
-                        f"given up after {_TRIES} tries at {_size(part)} bytes ({error})",
-                        file=url,
-                        mend="run the command again: it goes on from there",
-                    ) from None
+                    problem = f"given up after {_TRIES} tries at {_size(part)} bytes ({error})"
+                    raise InputError(problem, file=url, mend="run the command again: it goes on from there") from None
             except requests.RequestException as error:
                 raise InputError(f"cannot be fetched ({error})", file=url, mend="mend the address") from None
             time.sleep(pause * 2 ** max(failures - 1, 0))
@@ -81,43 +67,28 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.exists() else 0
 
 
-def _tag_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.tag")
-
-
 def _go_on(session: requests.Session, url: str, part: Path, size: int | None, report: Report) -> None:
     """Fetch what is missing of ``part`` in one request."""
-    tag_file = _tag_of(part)
-    have = _size(part) if tag_file.exists() else 0
+    have = _size(part)
     # Compression on the way would make the lengths those of other bytes.
-    headers = {"Accept-Encoding": "identity"}
-    if have:
-        headers |= {"Range": f"bytes={have}-", "If-Range": tag_file.read_text(encoding="utf-8")}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            _settle_range(response, part, have)
+            # There is nothing behind byte `have`: the part is whole, or another file's.
+            if response.headers.get("Content-Range") != f"bytes */{have}":
+                part.unlink()
+                raise _Passing("the file on the server became shorter")
             return
         start, total = _place(response, url, have)
         if None not in (size, total) and total != size:
-            raise InputError(
-                f"the server offers {total} bytes, not {size}", file=url, mend="fetch from a --mirror that has the file"
-            )
-        if start == 0:
-            _remember(response, tag_file)
-        with part.open("r+b" if start else "wb") as handle:
-            handle.seek(start)
+            mend = "fetch from a --mirror that has the file"
+            raise InputError(f"the server offers {total} bytes, not {size}", file=url, mend=mend)
+        with part.open("ab" if start else "wb") as handle:
             for chunk in response.iter_content(_CHUNK):
                 handle.write(chunk)
                 report(handle.tell(), total)
     if total is not None and _size(part) != total:
         raise _Passing(f"{_size(part)} of {total} bytes came")
-
-
-def _settle_range(response: requests.Response, part: Path, have: int) -> None:
-    """There is nothing behind byte ``have``: the part is whole, or another file's."""
-    if response.headers.get("Content-Range") != f"bytes */{have}":
-        part.unlink()
-        raise _Passing("the file on the server became shorter")
 
 
 def _place(response: requests.Response, url: str, have: int) -> tuple[int, int | None]:
@@ -127,24 +98,11 @@ def _place(response: requests.Response, url: str, have: int) -> tuple[int, int |
     if response.status_code == requests.codes.partial_content:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if found is None or int(found[1]) != have:
-            raise InputError(
-                "the server answers with other bytes than asked for", file=url, mend="remove the .part file beside"
-            )
+            problem = "the server answers with other bytes than asked for"
+            raise InputError(problem, file=url, mend="remove the .part file beside")
         return have, None if found[2] == "*" else int(found[2])
     if not response.ok:
-        raise InputError(
-            f"status {response.status_code} ({response.reason})", file=url, mend="look for the file's new address"
-        )
+        problem = f"status {response.status_code} ({response.reason})"
+        raise InputError(problem, file=url, mend="look for the file's new address")
     length = response.headers.get("Content-Length")
     return 0, None if length is None else int(length)
-
-
-def _remember(response: requests.Response, tag_file: Path) -> None:
-    """Keep what names this version of the file, if anything does; without it there is no going on."""
-    tag = response.headers.get("ETag", "")
-    # RFC 9110, 13.1.5: a weak tag must not stand in If-Range.
-    tag = response.headers.get("Last-Modified") if not tag or tag.startswith("W/") else tag
-    if tag is None:
-        tag_file.unlink(missing_ok=True)
-    else:
-        tag_file.write_text(tag, encoding="utf-8")

@@ -1,10 +1,11 @@
-"""Fetching public data sets from their official addresses or a mirror, verified, and telling what is there."""
+"""Fetching public data sets, verified, and telling what is there by the record ``.regionclip-data.json``."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -12,11 +13,24 @@ from rich.table import Table
 
 from regionclip.data.sources import SOURCES, Archive
 from regionclip.errors import InputError
-from regionclip.workspace.fetch.download import discard, download, part_of
-from regionclip.workspace.fetch.record import look, read_record, write_record
+from regionclip.files import read_json, sha256_file, write_json
+from regionclip.workspace.fetch.download import download
 from regionclip.workspace.fetch.unpacking import unpack
 
-_CHUNK = 1 << 22
+RECORD = ".regionclip-data.json"
+_PICTURES = {".jpg", ".jpeg", ".png"}
+
+
+class Finding(NamedTuple):
+    """What is there of an archive.
+
+    Attributes:
+        state: "there", "missing" or "differs".
+        detail: In words: how it was verified, what is missing or differs.
+    """
+
+    state: str
+    detail: str
 
 
 def fetch(name: str, root: Path, mirror: str | None = None) -> list[str]:
@@ -70,44 +84,38 @@ def _fetch(archive: Archive, root: Path, mirror: str | None) -> str:
 
 def _from_address(archive: Archive, root: Path, url: str) -> str:
     # The part keeps its name until it is unpacked: a stop at any point goes on from there.
-    target = root / archive.name
-    _download(archive, target, url)
-    try:
-        sha256 = _verified(archive, part_of(target), root)
-    except InputError:
-        discard(target)
-        raise
-    try:
-        _unpack(archive, part_of(target), root, sha256)
-    except InputError:
-        # A disk that is full is no reason to fetch 19 gigabytes again; bytes that nothing vouches for are.
-        if archive.checksum is None:
-            discard(target)
-        raise
-    discard(target)
-    return f"fetched from {url}, verified and unpacked"
-
-
-def _download(archive: Archive, target: Path, url: str) -> None:
+    part = root / f"{archive.name}.part"
     columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(archive.name, total=archive.size)
-        download(url, target, archive.size, lambda done, total: progress.update(task, completed=done, total=total))
+        download(url, part, archive.size, lambda done, total: progress.update(task, completed=done, total=total))
+    try:
+        sha256 = _verified(archive, part, root)
+    except InputError:
+        part.unlink()
+        raise
+    try:
+        _unpack(archive, part, root, sha256)
+    except InputError:
+        # A disk that is full is no reason to fetch 19 gigabytes again; bytes that nothing vouches for are.
+        if archive.checksum is None:
+            part.unlink()
+        raise
+    part.unlink()
+    return f"fetched from {url}, verified and unpacked"
 
 
 def _verified(archive: Archive, file: Path, root: Path) -> str:
     """Return the SHA-256 of an archive that has the size and checksums that are known of it."""
-    size, before = file.stat().st_size, read_record(root).get(archive.name)
+    size, before = file.stat().st_size, _read_record(root).get(archive.name)
     if archive.size not in (None, size):
         raise InputError(f"{size} bytes, not {archive.size}", file=file, mend="fetch it again")
     kind, _, wanted = (archive.checksum or "").partition(":")
-    # What proves a file is the SHA-256; MD5 only tells whether the bytes came as they were sent.
-    digests = {"sha256": hashlib.sha256(), **({"md5": hashlib.md5(usedforsecurity=False)} if kind == "md5" else {})}
-    with file.open("rb") as handle:
-        while chunk := handle.read(_CHUNK):
-            for digest in digests.values():
-                digest.update(chunk)
-    sums = {name: digest.hexdigest() for name, digest in digests.items()}
+    sums = {"sha256": sha256_file(file)}
+    if kind == "md5":
+        # What proves a file is the SHA-256; MD5 only tells whether the bytes came as they were sent.
+        with file.open("rb") as handle:
+            sums["md5"] = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if kind and sums[kind] != wanted:
         raise InputError(
             f"its {kind} is {sums[kind]}, not {wanted} (known from {archive.checksum_by})",
@@ -128,4 +136,62 @@ def _unpack(archive: Archive, file: Path, root: Path, sha256: str) -> None:
     lacking = [path for path in archive.gives if not (root / path).exists()]
     if lacking:
         raise InputError(f"it has no {', '.join(lacking)}", file=file, mend="fetch it again: this is another archive")
-    write_record(root, archive, sha256, file.stat().st_size, files)
+    # Annotation files are summed, pictures are known by name and size.
+    sums = {path: sha256_file(root / path) for path in files if Path(path).suffix not in _PICTURES}
+    entry = {"url": archive.url, "bytes": file.stat().st_size, "sha256": sha256, "files": files, "sums": sums}
+    # One entry a line would be a hundred thousand lines.
+    write_json(root / RECORD, {"archives": {**_read_record(root), archive.name: entry}}, indent=None)
+
+
+def _read_record(root: Path) -> dict[str, dict]:
+    """Return what was fetched: archive name -> url, bytes, sha256, files (path -> bytes), sums (path -> SHA-256).
+
+    Raises:
+        InputError: The record is broken.
+    """
+    file = root / RECORD
+    if not file.exists():
+        return {}
+    content = read_json(file)
+    if not isinstance(content, dict) or not isinstance(content.get("archives"), dict):
+        raise InputError("no record of fetched data", file=file, key="archives", mend="move it away and fetch again")
+    return content["archives"]
+
+
+def look(root: Path, archive: Archive) -> Finding:
+    """Compare what lies below ``root`` with the record, or with the table where there is no record."""
+    entry = _read_record(root).get(archive.name)
+    return _by_table(root, archive) if entry is None else _by_record(root, entry)
+
+
+def _by_record(root: Path, entry: dict) -> Finding:
+    files, sums = entry["files"], entry["sums"]
+    missing = [path for path in files if not (root / path).is_file()]
+    if missing:
+        return Finding("missing", _some(missing, len(files), "missing"))
+    differs = [path for path, size in files.items() if (root / path).stat().st_size != size]
+    differs = differs or [path for path, digest in sums.items() if sha256_file(root / path) != digest]
+    if differs:
+        return Finding("differs", _some(differs, len(files), "not as fetched"))
+    return Finding("there", f"{len(files)} files as fetched")
+
+
+def _by_table(root: Path, archive: Archive) -> Finding:
+    """What a user put there by hand is known by its count only."""
+    missing, differs = [], []
+    for path, wanted in archive.gives.items():
+        place = root / path
+        count = sum(1 for _ in place.glob("*.jpg")) if place.is_dir() else int(place.is_file())
+        if count == 0:
+            missing.append(path)
+        elif count != wanted:
+            differs.append(f"{path} has {count} files, not {wanted}")
+    if missing:
+        return Finding("missing", ", ".join(missing))
+    if differs:
+        return Finding("differs", ", ".join(differs))
+    return Finding("there", "by count only; put here by hand, not verified")
+
+
+def _some(paths: list[str], total: int, what: str) -> str:
+    return f"{len(paths)} of {total} files {what}: {', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}"

@@ -21,7 +21,6 @@ class Served:
         statuses: Path -> statuses to answer with, one a request, before the file is given.
         cut_after: Bytes after which an answer is cut.
         cuts: How many answers are cut so; the ones after them are whole.
-        tag: Names the version of the files; None sends no ETag.
         ranges: Whether the server can go on in the middle.
         log: Path and Range header of each request.
     """
@@ -31,7 +30,6 @@ class Served:
     statuses: dict[str, list[int]] = field(default_factory=dict)
     cut_after: int | None = None
     cuts: int = 0
-    tag: str | None = '"one"'
     ranges: bool = True
     log: list[tuple[str, str | None]] = field(default_factory=list)
     address: str = ""
@@ -60,8 +58,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200 if start is None else 206)
         if start is not None:
             self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        if served.tag:
-            self.send_header("ETag", served.tag)
         body = content[start or 0 :]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -74,9 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _start(self, served: Served) -> int | None:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        # If-Range: a client that holds another version gets the whole file.
-        same = self.headers.get("If-Range") in (None, served.tag)
-        return int(asked[1]) if asked and same and served.ranges else None
+        return int(asked[1]) if asked and served.ranges else None
 
     def _empty(self, status: int, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)

@@ -16,8 +16,7 @@ import pytest
 from regionclip import cli
 from regionclip.data.sources import SOURCES, Archive
 from regionclip.errors import InputError
-from regionclip.workspace.fetch.fetching import fetch, status
-from regionclip.workspace.fetch.record import RECORD, look
+from regionclip.workspace.fetch.fetching import RECORD, fetch, look, status
 
 
 def _zip(members: dict[str, str]) -> bytes:
@@ -91,6 +90,15 @@ def test_a_connection_that_breaks_in_the_middle_is_gone_on_from(toy: Any, served
     assert ("/moved/pictures.zip", "bytes=131072-") in served.log
 
 
+def test_a_part_of_another_version_is_thrown_away(toy: Any, served: Any, tmp_path: Path) -> None:
+    """Half of the old file and half of the new one have the right size; the next call fetches the new one."""
+    (tmp_path / "boxes.zip.part").write_bytes(bytes(20))
+    with pytest.raises(InputError, match=r"its md5 is"):
+        fetch("toy", tmp_path)
+    assert ("/boxes.zip", "bytes=20-") in served.log and not list(tmp_path.iterdir())
+    assert "verified and unpacked" in fetch("toy", tmp_path)[0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -114,7 +122,7 @@ def test_an_archive_without_known_checksum_must_stay_what_it_was(
     _set(monkeypatch, replace(toy["boxes"], checksum=None, size=None))
     fetch("toy", tmp_path)
     (tmp_path / "toy/annotations/boxes.json").unlink()
-    served.files["/boxes.zip"], served.tag = _zip({"annotations/boxes.json": "another"}), '"two"'
+    served.files["/boxes.zip"] = _zip({"annotations/boxes.json": "another"})
     with pytest.raises(InputError, match=r"when first fetched it was \w{64}"):
         fetch("toy", tmp_path)
     served.files["/boxes.zip"] = BOXES
