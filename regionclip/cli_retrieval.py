@@ -34,15 +34,10 @@ def _retrieval(chosen: argparse.Namespace) -> None:
     from regionclip import runtime
     from regionclip.checkpoints.clip_folder import ClipFolder
     from regionclip.data.captions import open_captioned_images
-    from regionclip.data.captions.karpathy import KarpathyCaptions
     from regionclip.evaluation.retrieval import evaluate_retrieval
-    from regionclip.files import read_json
 
     file, images = Path(chosen.captions), Path(chosen.images)
-    content = read_json(file)
-    # COCO captions stand in a list of their own; in a Karpathy JSON each image holds its sentences.
-    coco = isinstance(content, dict) and "annotations" in content
-    source = open_captioned_images(file, images) if coco else KarpathyCaptions(file, images, (chosen.split,))
+    source = open_captioned_images(file, images, splits=(chosen.split,))
     clip = ClipFolder.open(chosen.clip)
     preprocess = open_clip.image_transform(clip.model_cfg["vision_cfg"]["image_size"], is_train=False)
     device = runtime.device()

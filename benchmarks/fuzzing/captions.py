@@ -290,13 +290,4 @@ def _tsv(folder: Path, rng: random.Random, picture: bytes) -> tuple[Path, Accoun
         content = "".join(f"{row}\n" for row in rows)
         data = content.encode("utf-8", "surrogatepass") if rng.random() < 0.9 else _encoded(content, rng)[0]
         (folder / f"{name}.tsv").write_bytes(data)
-        if rng.random() < 0.2:
-            starts = [0]
-            for row in rows[:-1]:
-                starts.append(starts[-1] + len(f"{row}\n".encode("utf-8", "surrogatepass")))
-            index = mutated("".join(f"{start}\n" for start in starts).encode(), rng)
-            (folder / f"{name}.lineidx").write_bytes(index)
-            account = None
-            if rng.random() < 0.3:
-                (folder / f"{name}.linelist").write_text(str(_value(rng, "0\n", VALUES)), errors="replace")
     return folder / "images.tsv", account

@@ -11,7 +11,7 @@ import pandas as pd
 
 from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.data.annotations.tables import read_tables
-from regionclip.data.captions.record import caption_fault
+from regionclip.data.captions.base import caption_fault
 from regionclip.data.pictures import Looked, look, look_at_files
 from regionclip.errors import DataCheckFailed
 

@@ -78,8 +78,8 @@ class ImageSpan:
     Attributes:
         file: The larger file.
         offset: Its first byte.
-        size: Bytes; in a TSV at least the rest of the row.
-        base64: Whether the bytes are base64 that a line end closes.
+        size: Bytes.
+        base64: Whether the bytes are base64.
     """
 
     file: Path
@@ -97,7 +97,7 @@ class ImageSpan:
         with self.file.open("rb", buffering=0) as handle:
             handle.seek(self.offset)
             data = handle.read(self.size)
-        return base64.b64decode(data.split(b"\n", 1)[0]) if self.base64 else data
+        return base64.b64decode(data) if self.base64 else data
 
 
 class Looked(NamedTuple):
@@ -245,7 +245,8 @@ def look_at_files(paths: Sequence[Path], workers: int = 2, seen: dict[Path, Look
     seen = {} if seen is None else seen
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]
     with ThreadPoolExecutor(max(workers, 1)) as pool:
-        found = [looked for batch in pool.map(lambda batch: _look_at(batch, seen), batches) for looked in batch]
+        looks = pool.map(lambda batch: [_look_at_file(path, seen.get(path)) for path in batch], batches)
+        found = [looked for batch in looks for looked in batch]
     seen.update(zip(paths, found, strict=True))
     return found
 
@@ -335,10 +336,6 @@ def _likeness(image: Image.Image) -> str | None:
     gray = image.convert("L").resize((9, 8), Image.Resampling.BOX)
     cells = np.asarray(gray, np.float64).ravel()
     return gray.tobytes().hex() if (cells - _RAMPS @ cells).std() >= _FLAT else None
-
-
-def _look_at(paths: Sequence[Path], seen: Mapping[Path, Looked]) -> list[Looked]:
-    return [_look_at_file(path, seen.get(path)) for path in paths]
 
 
 def _look_at_file(path: Path, before: Looked | None) -> Looked:

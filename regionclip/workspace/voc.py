@@ -48,7 +48,10 @@ def read_voc(folder: Path, split: str | None) -> Found:
     taken: set[Path] = set()
     # Those whose name names a picture come first: a `filename` that was copied must not take it from them.
     for file in sorted(files, key=lambda file: index.closeness(file.relative_to(annotations)), reverse=True):
-        read = _read(file)
+        try:
+            read: _Annotation | InputError = _annotation(file)
+        except InputError as error:
+            read = error
         if isinstance(read, _Annotation):
             found.categories |= {box.category: 0 for box in read.boxes}
         fitting = index.fitting(file.relative_to(annotations), getattr(read, "filename", ""))
@@ -146,13 +149,6 @@ def _chosen(folder: Path, split: str, index: _Index, found: Found) -> set[Path]:
             found.faults.append(InputError(problem, file=file, record=f"line {count}", mend="add the picture"))
         chosen.update(fitting)
     return chosen
-
-
-def _read(file: Path) -> _Annotation | InputError:
-    try:
-        return _annotation(file)
-    except InputError as error:
-        return error
 
 
 def _annotation(file: Path) -> _Annotation:

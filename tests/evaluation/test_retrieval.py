@@ -13,8 +13,7 @@ from open_clip import image_transform
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.captions.coco import CocoCaptions
-from regionclip.data.captions.karpathy import KarpathyCaptions
+from regionclip.data.captions.json_files import CocoCaptions, KarpathyCaptions
 from regionclip.errors import InputError
 from regionclip.evaluation.retrieval import evaluate_retrieval, retrieval_recall
 from regionclip.files import write_json

@@ -6,13 +6,9 @@ import json
 from pathlib import Path
 
 from regionclip.data.captions.base import CaptionedImages
-from regionclip.data.captions.coco import CocoCaptions
-from regionclip.data.captions.jsonl import JsonLinesCaptions
-from regionclip.data.captions.karpathy import TRAIN as KARPATHY_TRAIN
-from regionclip.data.captions.karpathy import KarpathyCaptions
-from regionclip.data.captions.record import CaptionedImage
+from regionclip.data.captions.json_files import KARPATHY_TRAIN, CocoCaptions, JsonLinesCaptions, KarpathyCaptions
 from regionclip.data.captions.shards import ShardedCaptions
-from regionclip.data.captions.table import CaptionTable
+from regionclip.data.captions.table import CaptionedImage, CaptionTable
 from regionclip.data.captions.tsv import TsvCaptions
 from regionclip.data.pictures import ImageSpan, decode_image
 from regionclip.data.rejects import Rejects
@@ -33,15 +29,19 @@ _START = 1 << 20  # bytes; the first image of a Karpathy JSON has its sentences 
 
 
 def open_captioned_images(
-    path: str | Path, images: str | Path | None = None, rejects: Rejects | None = None
+    path: str | Path,
+    images: str | Path | None = None,
+    rejects: Rejects | None = None,
+    splits: tuple[str, ...] = KARPATHY_TRAIN,
 ) -> CaptionedImages:
     """Open a source of captioned images.
 
     Args:
-        path: COCO captions JSON, Karpathy JSON (what is trained on), JSON Lines, a tar shard, an image TSV, a folder of
+        path: COCO captions JSON, Karpathy JSON, JSON Lines, a tar shard, an image TSV, a folder of
             shards or TSVs, or a folder with ``captions.json`` or ``captions.jsonl``.
         images: Folder that file names start from; default: ``images`` beside a JSON, the folder of a JSON Lines file.
         rejects: Takes the bad records; None: they are errors. See `CaptionedImages`.
+        splits: Those of a Karpathy JSON; default: what is trained on.
 
     Raises:
         InputError: Nothing is there, its form is unknown, or it is broken.
@@ -66,7 +66,7 @@ def open_captioned_images(
     if suffix == ".json":
         folder = Path(images) if images else path.parent / "images"
         if _is_karpathy(path):
-            return KarpathyCaptions(path, folder, KARPATHY_TRAIN, rejects)
+            return KarpathyCaptions(path, folder, splits, rejects)
         return CocoCaptions(path, folder, rejects)
     raise InputError(f"captions do not come as '{suffix}'", file=path, mend=_FORMS)
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from regionclip.data.captions.base import CaptionedImages
-from regionclip.data.captions.index import indexed
-from regionclip.data.captions.record import CaptionedImage, image_key, value_of
-from regionclip.data.captions.table import CaptionTable
+from regionclip.data.captions.base import CaptionedImages, image_key, value_of
+from regionclip.data.captions.table import CaptionedImage, CaptionTable, indexed
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.captions.index import index_file
 from regionclip.data.captions.shards import ShardedCaptions
+from regionclip.data.captions.table import index_file
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 
@@ -118,7 +118,7 @@ def test_without_a_place_for_the_index_the_table_is_in_memory(shards, monkeypatc
     def refuse(path):
         raise PermissionError(f"read-only: {path.name}")
 
-    monkeypatch.setattr("regionclip.data.captions.index.atomic_path", refuse)
+    monkeypatch.setattr("regionclip.data.captions.table.atomic_path", refuse)
     assert _content(open_captioned_images(shards).table()) == WANTED
     assert "no index is kept (read-only: .set.index.arrow)" in caplog.text
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from regionclip.data.captions import open_captioned_images
-from regionclip.data.captions.karpathy import KarpathyCaptions
+from regionclip.data.captions.json_files import KarpathyCaptions
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import write_json

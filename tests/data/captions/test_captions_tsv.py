@@ -1,4 +1,4 @@
-"""The official pairs of TSV files are read, with and without line indexes; rows that do not fit are named."""
+"""The official pairs of TSV files are read; rows that do not fit are named."""
 
 from __future__ import annotations
 
@@ -23,11 +23,8 @@ def _image(i: int) -> str:
     return base64.b64encode(data.getvalue()).decode()
 
 
-def _write(file: Path, rows: list[str], line_index: bool = True) -> None:
+def _write(file: Path, rows: list[str]) -> None:
     file.write_text("".join(f"{row}\n" for row in rows))
-    if line_index:
-        lengths = [len(row.encode()) + 1 for row in rows]
-        file.with_suffix(".lineidx").write_text("".join(f"{sum(lengths[:i])}\n" for i in range(len(rows))))
 
 
 @pytest.fixture
@@ -39,11 +36,10 @@ def rows() -> tuple[list[str], list[str]]:
 @pytest.mark.parametrize(
     "names", [("images.tsv", "text.tsv"), ("0_image.tsv", "0_text.tsv"), ("img.tsv", "caption.tsv")]
 )
-@pytest.mark.parametrize("line_index", [True, False])
-def test_rows_are_read_in_order(tmp_path, rows, names, line_index):
+def test_rows_are_read_in_order(tmp_path, rows, names):
     """Captions and JSON captions are taken; JSON without captions is set aside; images decode from their places."""
     for name, part in zip(names, rows, strict=True):
-        _write(tmp_path / name, part, line_index)
+        _write(tmp_path / name, part)
     with Rejects(tmp_path / "t_rejected.jsonl", 0.2) as rejects:
         source = open_captioned_images(tmp_path, rejects=rejects)
         for records in (list(source), [source.table()[i] for i in range(4)], [source.table()[i] for i in range(4)]):
@@ -56,26 +52,8 @@ def test_rows_are_read_in_order(tmp_path, rows, names, line_index):
         list(open_captioned_images(tmp_path / names[0]))
 
 
-def test_only_the_rows_of_the_line_index_count(tmp_path, rows):
-    """A line index that leaves a row out (as for images that cannot be read), and a line list, choose the rows."""
-    for name, part in zip(("images.tsv", "text.tsv"), rows, strict=True):
-        _write(tmp_path / name, part)
-        file = (tmp_path / name).with_suffix(".lineidx")
-        starts = file.read_text().split()
-        file.write_text("\n".join(starts[:1] + starts[2:3] + starts[4:]))
-    source = open_captioned_images(tmp_path)
-    assert [(record.key, decode_image(record.image).size[0]) for record in source] == [
-        ("k0", 8),
-        ("k2", 10),
-        ("k4", 12),
-    ]
-    for name in ("images", "text"):
-        (tmp_path / f"{name}.linelist").write_text("2\n0\n")
-    assert [record.key for record in open_captioned_images(tmp_path)] == ["k4", "k0"]
-
-
 def test_rows_that_do_not_fit_are_named(tmp_path, rows):
-    """Keys in another order, one file longer than the other, a stale line index and a missing file of texts."""
+    """Keys in another order, one file longer than the other and a missing file of texts."""
     images, texts = rows[0][:3], rows[1][:3]
     _write(tmp_path / "images.tsv", images)
     with pytest.raises(InputError, match=r"text\.tsv: the file of texts does not exist"):
@@ -86,29 +64,19 @@ def test_rows_that_do_not_fit_are_named(tmp_path, rows):
     _write(tmp_path / "text.tsv", texts[:2])
     with pytest.raises(InputError, match="row 3: one file has more rows"):
         list(open_captioned_images(tmp_path))
-    _write(tmp_path / "text.tsv", texts)
-    index = tmp_path / "images.lineidx"
-    starts = index.read_text().split()
-    index.write_text("\n".join([starts[0], str(int(starts[1]) + 1), starts[2]]))
-    with pytest.raises(InputError, match="row 2: no row of key, TAB and value starts here"):
-        list(open_captioned_images(tmp_path))
-    for wrong in ("0\n9999999", "5\n5", "a"):
-        index.write_text(wrong)
-        with pytest.raises(InputError, match=r"images\.lineidx"):
-            list(open_captioned_images(tmp_path))
 
 
 def test_a_bad_row_does_not_end_the_reading(tmp_path, rows):
     """Latin-1 amid UTF-8, a row without TAB and an image without a text are set aside, the others read."""
     images, texts = rows[0][:5], [b"k0\ta caf\xc3\xa9", b"k1\ta caf\xe9", b"k2\ta star", b"k3\ta fish"]
     images[2] = "k2 no tab"
-    _write(tmp_path / "images.tsv", images, line_index=False)
+    _write(tmp_path / "images.tsv", images)
     (tmp_path / "text.tsv").write_bytes(b"\n".join(texts))
     with Rejects(tmp_path / "t_rejected.jsonl", 0.75) as rejects:
         assert [record.key for record in open_captioned_images(tmp_path, rejects=rejects)] == ["k0", "k3"]
     lines = [json.loads(line) for line in (tmp_path / "t_rejected.jsonl").read_text().splitlines()]
     assert [line["record"] for line in lines] == ["row 2", "row 3", "row 5"]
-    reasons = ("not UTF-8", "starts here", "more rows")
+    reasons = ("not UTF-8", "no row of key, TAB", "more rows")
     assert all(words in line["reason"] for words, line in zip(reasons, lines, strict=True))
 
 
@@ -124,10 +92,9 @@ def test_texts_as_windows_writes_them_are_read_or_refused(tmp_path, rows, encodi
         list(open_captioned_images(tmp_path))
 
 
-def test_a_list_of_rows_that_are_not_there_is_named(tmp_path, rows):
+def test_a_list_that_chooses_rows_is_refused(tmp_path, rows):
     for name, part in zip(("images.tsv", "text.tsv"), rows, strict=True):
         _write(tmp_path / name, part)
-    for numbers in ("7", "-1", "9" * 30, "one"):
-        (tmp_path / "text.linelist").write_text(numbers)
-        with pytest.raises(InputError, match=r"text\.linelist.*delete it"):
-            list(open_captioned_images(tmp_path))
+    (tmp_path / "text.linelist").write_text("2\n0\n")
+    with pytest.raises(InputError, match=r"text\.linelist: a list that chooses rows is not read"):
+        open_captioned_images(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regionclip.data.captions.record import LONGEST, caption_fault
+from regionclip.data.captions.base import LONGEST, caption_fault
 
 
 @pytest.mark.parametrize(
