@@ -37,9 +37,8 @@ from regionclip.data.captions import open_captioned_images
 from regionclip.files import atomic_path
 from regionclip.text.class_names import COCO_80
 from regionclip.text.concepts import ConceptPool
-from regionclip.text.counting import count_concepts
 from regionclip.text.coverage import coverage
-from regionclip.text.parser import build_parser
+from regionclip.text.parser import build_parser, count_concepts
 from regionclip.text.spelling import mend_spellings
 
 RESULTS = Path(__file__).parent / "results/concepts.md"

@@ -1,4 +1,4 @@
-"""COCO's class names in the splits of open-vocabulary detection: 48 base, 17 novel, 65 of both, 80 in all."""
+"""COCO's class names in the splits of open-vocabulary detection (48 base, 17 novel, 80 in all), and LVIS's cleaned."""
 
 from __future__ import annotations
 
@@ -30,3 +30,11 @@ COCO_ALL65 = tuple(name for name in COCO_80 if name not in _IN_NEITHER)
 
 COCO_BASE = tuple(name for name in COCO_ALL65 if name not in COCO_NOVEL)
 """The 48 classes with boxes in training."""
+
+
+def clean_lvis_name(name: str) -> str:
+    """Return an LVIS category name as a person writes it: '_' becomes a space, parentheses are deleted.
+
+    Official ``get_cls_names``; "bat_(animal)" becomes "bat animal".
+    """
+    return name.replace("_", " ").replace("(", "").replace(")", "")

@@ -62,7 +62,7 @@ class ConceptPool:
         """Read what `save` wrote.
 
         Raises:
-            InputError: A file is missing, the two do not fit each other, or a line is not what `save` writes.
+            InputError: A file is missing, or the two do not fit each other.
         """
         path = Path(path)
         about_file = path.with_suffix(".json")
@@ -70,30 +70,10 @@ class ConceptPool:
         for key, kind in (("parser", str), ("minimum_count", int), ("sources", dict), ("sha256", str)):
             if not isinstance(about, dict) or not isinstance(about.get(key), kind):
                 raise InputError(f"the key is missing or no {kind.__name__}", file=about_file, key=key, mend=_MEND)
-        rows = _read_rows(path)
+        if not path.is_file():
+            raise InputError("the file does not exist", file=path, mend=_MEND)
         if sha256_file(path) != about["sha256"]:
             raise InputError(f"it does not fit the checksum in {about_file.name}", file=path, mend=_MEND)
-        names, counts = tuple(name for name, _ in rows), tuple(count for _, count in rows)
+        rows = [line.rpartition(",") for line in path.read_text(encoding="utf-8").splitlines()]
+        names, counts = tuple(name for name, _, _ in rows), tuple(int(count) for _, _, count in rows)
         return cls(names, counts, about["parser"], about["minimum_count"], about["sources"])
-
-
-def _read_rows(path: Path) -> list[tuple[str, int]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise InputError("the file does not exist", file=path, mend=_MEND) from None
-    rows: list[tuple[str, int]] = []
-    seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        name, _, count = line.rpartition(",")
-        if not name.strip() or not count.isdecimal():
-            raise InputError(f"expected 'concept,count', got {line!r}", file=path, record=f"line {number}", mend=_MEND)
-        if name in seen:
-            raise InputError(f"the concept '{name}' is there twice", file=path, record=f"line {number}", mend=_MEND)
-        if rows and int(count) > rows[-1][1]:
-            raise InputError("the counts do not fall", file=path, record=f"line {number}", mend=_MEND)
-        seen.add(name)
-        rows.append((name, int(count)))
-    if not rows:
-        raise InputError("it holds no concept", file=path, mend="lower concepts.minimum_count or give more captions")
-    return rows

@@ -1,4 +1,4 @@
-"""Prompt templates and the clean-up of names.
+"""Prompt templates, names put into them, and the embeddings of names by the prompt ensemble.
 
 The 81 templates are the bare name and OpenAI's 80 for ImageNet, in the official order
 (RegionCLIP ``clip_prompt_utils.py``: ``get_prompt_templates``). There is no article logic ("a origami").
@@ -9,104 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-REGIONCLIP_81 = (
-    "{}.",
-    "a photo of a {}.",
-    "a bad photo of a {}.",
-    "a photo of many {}.",
-    "a sculpture of a {}.",
-    "a photo of the hard to see {}.",
-    "a low resolution photo of the {}.",
-    "a rendering of a {}.",
-    "graffiti of a {}.",
-    "a bad photo of the {}.",
-    "a cropped photo of the {}.",
-    "a tattoo of a {}.",
-    "the embroidered {}.",
-    "a photo of a hard to see {}.",
-    "a bright photo of a {}.",
-    "a photo of a clean {}.",
-    "a photo of a dirty {}.",
-    "a dark photo of the {}.",
-    "a drawing of a {}.",
-    "a photo of my {}.",
-    "the plastic {}.",
-    "a photo of the cool {}.",
-    "a close-up photo of a {}.",
-    "a black and white photo of the {}.",
-    "a painting of the {}.",
-    "a painting of a {}.",
-    "a pixelated photo of the {}.",
-    "a sculpture of the {}.",
-    "a bright photo of the {}.",
-    "a cropped photo of a {}.",
-    "a plastic {}.",
-    "a photo of the dirty {}.",
-    "a jpeg corrupted photo of a {}.",
-    "a blurry photo of the {}.",
-    "a photo of the {}.",
-    "a good photo of the {}.",
-    "a rendering of the {}.",
-    "a {} in a video game.",
-    "a photo of one {}.",
-    "a doodle of a {}.",
-    "a close-up photo of the {}.",
-    "the origami {}.",
-    "the {} in a video game.",
-    "a sketch of a {}.",
-    "a doodle of the {}.",
-    "a origami {}.",
-    "a low resolution photo of a {}.",
-    "the toy {}.",
-    "a rendition of the {}.",
-    "a photo of the clean {}.",
-    "a photo of a large {}.",
-    "a rendition of a {}.",
-    "a photo of a nice {}.",
-    "a photo of a weird {}.",
-    "a blurry photo of a {}.",
-    "a cartoon {}.",
-    "art of a {}.",
-    "a sketch of the {}.",
-    "a embroidered {}.",
-    "a pixelated photo of a {}.",
-    "itap of the {}.",
-    "a jpeg corrupted photo of the {}.",
-    "a good photo of a {}.",
-    "a plushie {}.",
-    "a photo of the nice {}.",
-    "a photo of the small {}.",
-    "a photo of the weird {}.",
-    "the cartoon {}.",
-    "art of the {}.",
-    "a drawing of the {}.",
-    "a photo of the large {}.",
-    "a black and white photo of a {}.",
-    "the plushie {}.",
-    "a dark photo of a {}.",
-    "itap of a {}.",
-    "graffiti of the {}.",
-    "a toy {}.",
-    "itap of my {}.",
-    "a photo of a cool {}.",
-    "a photo of a small {}.",
-    "a tattoo of the {}.",
-)
+import torch
+from open_clip import OPENAI_IMAGENET_TEMPLATES
+from torch import Tensor, nn
 
-TEMPLATE_SETS: dict[str, tuple[str, ...]] = {"regionclip_81": REGIONCLIP_81, "photo": ("a photo of a {}.",)}
+from regionclip.errors import InputError
+
+_PHOTO = "a photo of a {}."
+
+REGIONCLIP_81 = ("{}.", _PHOTO, *(t for t in (make("{}") for make in OPENAI_IMAGENET_TEMPLATES) if t != _PHOTO))
+
+TEMPLATE_SETS: dict[str, tuple[str, ...]] = {"regionclip_81": REGIONCLIP_81, "photo": (_PHOTO,)}
 
 
 def fill(template: str, name: str) -> str:
     """Put a name into a template; commas are deleted and '+' becomes a space, as in the official code."""
     return template.replace("{}", name.replace(",", "").replace("+", " "))
-
-
-def clean_lvis_name(name: str) -> str:
-    """Return an LVIS category name as a person writes it: '_' becomes a space, parentheses are deleted.
-
-    Official ``get_cls_names``; "bat_(animal)" becomes "bat animal".
-    """
-    return name.replace("_", " ").replace("(", "").replace(")", "")
 
 
 def same_to_clip(
@@ -131,3 +49,52 @@ def same_to_clip(
         if (other := first.setdefault(tuple(tokens), name)) != name:
             twins[name] = other
     return twins
+
+
+@torch.no_grad()
+def embed_names(
+    clip_model: nn.Module,
+    tokenizer: Callable[[list[str]], Tensor],
+    names: Sequence[str],
+    templates: Sequence[str],
+    batch_size: int = 256,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Embed names as the plain mean over their prompts, with no normalisation before or after.
+
+    Official ``extract_concept_features.py`` and ``clip_prompt_utils.py``. OpenAI's own recipe normalises each prompt
+    first; this one does not.
+
+    Args:
+        clip_model: An open_clip model, in evaluation mode, on ``device``.
+        tokenizer: Its tokenizer: B texts to int64 (B, L).
+        names: K names, cleaned.
+        templates: T templates with ``{}``.
+        batch_size: Prompts that go through the encoder at a time.
+        device: Where the model is.
+
+    Returns:
+        (K, D) float32 on the CPU.
+
+    Raises:
+        InputError: No name or no template is given, or an embedding is not finite.
+    """
+    if not names or not templates:
+        raise InputError("nothing to embed", key="templates" if names else "names", mend="give at least one")
+    prompts = [fill(template, name) for name in names for template in templates]
+    owners = torch.arange(len(names), device=device).repeat_interleave(len(templates))
+    total: Tensor | None = None
+    for start in range(0, len(prompts), batch_size):
+        tokens = tokenizer(prompts[start : start + batch_size]).to(device)
+        features = clip_model.encode_text(tokens, normalize=False).double()
+        if total is None:
+            total = features.new_zeros(len(names), features.shape[1])
+        # Sums in float64, so the batch size does not show in the mean.
+        total.index_add_(0, owners[start : start + batch_size], features)
+    assert total is not None
+    means = (total / len(templates)).float().cpu()
+    bad = ~means.isfinite().all(dim=1)
+    if bad.any():
+        name = names[int(bad.nonzero()[0])]
+        raise InputError("the text encoder gives a number that is not finite", record=name, mend="mend the weights")
+    return means

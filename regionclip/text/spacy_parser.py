@@ -33,10 +33,6 @@ class SpacyParser:
         meta = self._language.meta
         self.version = f"spacy:{model} rules {RULES} {meta.get('version', 'unknown')}"
 
-    def parse(self, caption: str) -> list[str]:
-        """Return the concepts of one caption; see `regionclip.text.parser.ConceptParser`."""
-        return self.concepts(self._language(clean_caption(caption)))
-
     def parse_all(self, captions: Iterable[str]) -> Iterator[list[str]]:
         """Yield the concepts of each caption; the model reads many at a time."""
         return map(self.concepts, self._language.pipe(map(clean_caption, captions)))

@@ -34,24 +34,15 @@ def test_the_csv_is_the_official_text_format_and_loads_again(tmp_path: Path) -> 
     assert about["concepts"] == 4 and about["sources"] == {"captions.json": "ab"}
 
 
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        ("ring,2\nstar\n", "line 2.*expected 'concept,count'"),
-        ("ring,2\n,1\n", "line 2.*expected 'concept,count'"),
-        ("ring,2\nstar,x\n", "line 2.*expected 'concept,count'"),
-        ("ring,2\n\nstar,1\n", "line 2.*expected 'concept,count'"),
-        ("ring,2\nring,1\n", "line 2.*'ring' is there twice"),
-        ("ring,1\nstar,2\n", "line 2.*do not fall"),
-        ("", "holds no concept"),
-        ("ring,2\nstar,2\n", "does not fit the checksum"),
-    ],
-)
-def test_a_damaged_pool_is_refused_with_file_and_line(tmp_path: Path, lines: str, message: str) -> None:
+@pytest.mark.parametrize("lines", ["ring,2\nstar,2\n", "ring,2\nstar\n", "ring,2\nring,1\n", ""])
+def test_a_pool_that_is_not_as_it_was_saved_is_refused(tmp_path: Path, lines: str) -> None:
     file = tmp_path / "concepts.csv"
     _pool().save(file)
     file.write_text(lines)
-    with pytest.raises(InputError, match=f"concepts.csv.*{message}.*To mend"):
+    with pytest.raises(InputError, match=r"concepts\.csv: it does not fit the checksum in concepts\.json.*To mend"):
+        ConceptPool.load(file)
+    file.unlink()
+    with pytest.raises(InputError, match=r"concepts\.csv: the file does not exist"):
         ConceptPool.load(file)
 
 

@@ -9,8 +9,8 @@ from itertools import repeat
 
 import pytest
 
-from regionclip.text import counting
-from regionclip.text.counting import count_concepts
+from regionclip.text import parser
+from regionclip.text.parser import count_concepts
 from regionclip.text.pattern_parser import PatternParser
 
 CAPTIONS = ["two red stars", "a star and a ring", "", "the ring, a stop sign"]
@@ -76,7 +76,7 @@ def test_captions_are_not_read_far_ahead_of_the_processes(monkeypatch: pytest.Mo
 
             return Done()
 
-    for taken, counted in enumerate(counting._in_order(batches(), Pool(), waiting=4), 1):
+    for taken, counted in enumerate(parser._in_order(batches(), Pool(), waiting=4), 1):
         assert counted == {f"w{taken}": 1}
         assert read <= taken + 4
     assert taken == 20

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regionclip.errors import InputError
-from regionclip.text.embed import embed_names
+from regionclip.text.prompts import embed_names
 
 TEMPLATES = ("{}.", "a photo of a {}.", "the {} in a video game.")
 NAMES = ["cat", "stop sign", "monitor, tv+screen"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import open_clip
 import pytest
 
-from regionclip.text.prompts import TEMPLATE_SETS, clean_lvis_name, fill, same_to_clip
+from regionclip.text.class_names import clean_lvis_name
+from regionclip.text.prompts import TEMPLATE_SETS, fill, same_to_clip
 
 
 def test_there_are_81_distinct_templates_with_one_slot_and_a_full_stop() -> None:

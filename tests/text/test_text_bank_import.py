@@ -12,8 +12,7 @@ import torch
 from regionclip.errors import InputError
 from regionclip.files import sha256_file
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
-from regionclip.text.text_bank import TextBank
-from regionclip.text.text_bank_import import import_bank, read_embeddings, read_names
+from regionclip.text.text_bank import TextBank, import_bank, read_embeddings, read_names
 
 
 def _rows(count: int, width: int = 4) -> torch.Tensor:

@@ -20,7 +20,7 @@ from regionclip.data.pictures import inside
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 from regionclip.files import read_json
-from regionclip.text.prompts import clean_lvis_name
+from regionclip.text.class_names import clean_lvis_name
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects

@@ -17,7 +17,7 @@ from regionclip.data.annotations.annotation_files import (
 )
 from regionclip.data.layout import ClassSplit
 from regionclip.errors import InputError
-from regionclip.text.prompts import clean_lvis_name
+from regionclip.text.class_names import clean_lvis_name
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
