@@ -208,7 +208,7 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 def _convert(chosen: argparse.Namespace) -> None:
     if chosen.to == "text-bank":
-        from regionclip.text.text_bank_import import import_bank
+        from regionclip.text.text_bank import import_bank
 
         if chosen.names is None or chosen.part is not None:
             raise InputError("a text bank needs --names and has no --part", mend="give --names coco65 or a file")

@@ -231,7 +231,7 @@ def test_wrong_files_and_options_end_with_2_and_write_nothing(
 def test_inspect_of_a_checkpoint_prints_facts_table_and_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from regionclip.checkpoints.rpn_weights import rpn_shapes
+    from regionclip.checkpoints.official import rpn_shapes
 
     path = tmp_path / "rpn.pth"
     state = {key: torch.tensor(0.0).expand(value.shape) for key, value in rpn_shapes("c4").items()}

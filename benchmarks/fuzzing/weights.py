@@ -21,12 +21,10 @@ from benchmarks.fuzzing.mutation import mutated
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder, build_clip, save_clip
 from regionclip.checkpoints.containers import read_container
 from regionclip.checkpoints.inspect import inspect
-from regionclip.checkpoints.official import read_official
-from regionclip.checkpoints.rpn_weights import rpn_shapes
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.mmengine_files import read
+from regionclip.checkpoints.official import read_official, rpn_shapes
 from regionclip.errors import InputError
-from regionclip.text.text_bank import TextBank
-from regionclip.text.text_bank_import import read_embeddings
+from regionclip.text.text_bank import TextBank, read_embeddings
 
 _ARCHITECTURE = {
     "embed_dim": 8, "quick_gelu": True,
@@ -131,7 +129,7 @@ def _clip(folder: Path, rng: random.Random) -> list[Callable[[], Any]]:
         config.write_bytes(mutated(config.read_bytes(), rng))
     else:
         weights.write_bytes(mutated(weights.read_bytes(), rng))
-    read_parts: list[Callable[[ClipFolder], Any]] = [ClipFolder.model, ClipFolder.tokenizer, ClipFolder.temperature]
+    read_parts: list[Callable[[ClipFolder], Any]] = [ClipFolder.model, ClipFolder.tokenizer]
     return [lambda: _shown(place), *(lambda ask=ask: ask(ClipFolder.open(place)) for ask in read_parts)]
 
 

@@ -50,11 +50,10 @@ def run(golden: GoldenFolder, dataset: str) -> Arrays:
 
 def build_rpn(checkpoint: OfficialCheckpoint, nms_iou: float) -> BaseModel:
     """Build the RPN of an official checkpoint and load it strictly."""
-    weights = checkpoint.rpn()
-    config = read_config(_CONFIGS[weights.architecture]).model
+    config = read_config(_CONFIGS[checkpoint.rpn_architecture]).model
     config.test_cfg.rpn.nms.iou_threshold = nms_iou
     model = detector.build(config)
-    model.load_state_dict(weights.state)
+    model.load_state_dict(checkpoint.rpn())
     return model
 
 

@@ -10,10 +10,10 @@ from open_clip import SimpleTokenizer
 from torch import Tensor
 
 from benchmarks.parity.golden_folder import Arrays, GoldenFolder
-from regionclip.checkpoints.clip_folder import build_clip, load_strictly
+from regionclip.checkpoints.clip_folder import build_clip
+from regionclip.checkpoints.loading import load_strictly
 from regionclip.errors import InputError
-from regionclip.text.embed import embed_names
-from regionclip.text.prompts import REGIONCLIP_81, fill
+from regionclip.text.prompts import REGIONCLIP_81, embed_names, fill
 
 
 class OfficialTokenizer(SimpleTokenizer):

@@ -11,9 +11,8 @@ import open_clip
 import torch
 from pydantic import ValidationError
 
-from regionclip.checkpoints.containers import Container, read_container
-from regionclip.checkpoints.loading import compare, load_strictly
-from regionclip.checkpoints.tensors import refuse_non_finite, save_tensors
+from regionclip.checkpoints.containers import Container, read_container, refuse_non_finite, save_tensors
+from regionclip.checkpoints.loading import load_strictly, require_fit
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params.language import ClipArchitecture, TextTower, VisionTower
@@ -26,8 +25,7 @@ _NAMES = (
     "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
 _KINDS = (".safetensors", ".bin", ".pth")
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,8 @@ class ClipFolder:
             InputError: The folder is incomplete, or holds a CLIP whose image tower is no ModifiedResNet.
         """
         path = Path(path)
-        config = read_json(path / CONFIG)
-        for key in ("model_cfg", "model_cfg.vision_cfg", "model_cfg.text_cfg"):
-            _section(config, key, path)
-        model_cfg = config["model_cfg"]
-        towers = model_cfg["vision_cfg"], model_cfg["text_cfg"]
+        model_cfg = _section(read_json(path / CONFIG), "model_cfg", path)
+        towers = [_section(model_cfg, f"model_cfg.{name}", path) for name in ("vision_cfg", "text_cfg")]
         layers = towers[0].get("layers")
         foreign = sorted(key for tower in towers for key in ("timm_model_name", "hf_model_name") if tower.get(key))
         if foreign:
@@ -121,7 +116,7 @@ class ClipFolder:
             problem = f"open_clip builds no CLIP of it ({type(error).__name__}: {error})"
             raise InputError(problem, file=self.path / CONFIG, key="model_cfg", mend=_MEND) from None
         # Before memory is taken for what the weights may not be of.
-        compare(wanted, state).require(self.weights)
+        require_fit(wanted, state, self.weights)
         model = build_clip(self.model_cfg)
         load_strictly(model, state, self.weights)
         return model.eval()
@@ -129,13 +124,6 @@ class ClipFolder:
     def tokenizer(self) -> open_clip.SimpleTokenizer:
         """The tokenizer with this CLIP's context length; maps a list of B strings to int64 (B, L)."""
         return open_clip.SimpleTokenizer(context_length=self.model_cfg["text_cfg"].get("context_length", 77))
-
-    def temperature(self) -> float:
-        """The learned softmax temperature, 1 / exp(logit_scale)."""
-        scale = self.state_dict().get("logit_scale")
-        if scale is None or scale.numel() != 1:
-            raise InputError("there is no single number", file=self.weights, key="logit_scale", mend=_MEND)
-        return float(torch.exp(-scale.float()))
 
 
 def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
@@ -159,12 +147,12 @@ def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
         raise InputError(f"a size is missing ({error})", file=file, key="model_cfg", mend=_MEND) from None
 
 
-def _section(config: Any, key: str, folder: Path) -> None:
-    for part in key.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    if not isinstance(config, dict):
-        problem = "the key is missing" if config is None else f"no section, but {config!r:.60}"
+def _section(config: Any, key: str, folder: Path) -> dict[str, Any]:
+    found = config.get(key.rpartition(".")[2]) if isinstance(config, dict) else None
+    if not isinstance(found, dict):
+        problem = "the key is missing" if found is None else f"no section, but {found!r:.60}"
         raise InputError(problem, file=folder / CONFIG, key=key, mend="give a folder that open_clip wrote")
+    return found
 
 
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:

@@ -1,7 +1,9 @@
-"""Weight files of any origin to tensors: safetensors, ``torch.save``, ``.npy``, read without running code from them."""
+"""Weight files: of any origin to tensors without running code from them; safetensors written as equal bytes."""
 
 from __future__ import annotations
 
+import json
+import math
 import pickle
 import re
 import warnings
@@ -13,14 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from regionclip.checkpoints.tensors import refuse_non_finite
 from regionclip.errors import InputError
 
 # Detectron2 writes `model`, MMEngine and open_clip's training write `state_dict`.
 _WRAPPERS = ("model", "state_dict")
 _MOST = 1 << 30  # numbers of a tensor that repeats what its file holds; the largest tensor of a CLIP has 0.13 of that
+_LENGTH = 8  # bytes of the little-endian length before the JSON header
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def _read_npy(path: Path) -> Tensor:
 
 def _read_torch(path: Path) -> Any:
     # Training checkpoints of MMEngine also hold its loss history. The import is slow, so it is here.
-    from regionclip.checkpoints.training_state import RESUME_TYPES
+    from regionclip.checkpoints.mmengine_files import RESUME_TYPES
 
     try:
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(RESUME_TYPES):
@@ -157,3 +160,50 @@ def _require_plain(value: Tensor, path: Path, key: str | None) -> None:
     if odd or value.numel() > max(_MOST, value.untyped_storage().nbytes()):
         kind = f"a tensor of {value.dtype}, {value.layout}, {value.device.type}, shape {tuple(value.shape)}"
         raise InputError(f"{kind} among the weights", file=path, key=key, mend="give dense tensors of numbers")
+
+
+def save_tensors(tensors: dict[str, Tensor], path: str | Path, metadata: dict[str, str]) -> None:
+    """Write tensors and metadata; equal content gives equal bytes.
+
+    The library writes metadata in an order that changes from call to call, so that checksums of equal weights differ
+    and DVC runs everything behind them again.
+
+    Args:
+        tensors: Contiguous tensors on the CPU.
+        path: The file.
+        metadata: Texts by name.
+    """
+    save_file(tensors, path, metadata=metadata)
+    with Path(path).open("r+b") as file:
+        length = int.from_bytes(file.read(_LENGTH), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(_LENGTH)
+        file.write(text.ljust(length))
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], file: str | Path) -> None:
+    """Refuse tensors that hold NaN or infinity; what is made of them is neither right nor an error later.
+
+    Args:
+        tensors: By name; those of whole numbers are passed over.
+        file: Where they come from or go to, for the message.
+
+    Raises:
+        InputError: Names the first tensor at fault and how many there are.
+    """
+    if bad := non_finite(tensors):
+        problem = f"holds numbers that are not finite, in {len(bad)} of {len(tensors)} tensors"
+        raise InputError(problem, file=file, key=bad[0], mend="take the weights of a training that stayed sound")
+
+
+def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of tensors that hold NaN or infinity; the device is asked once where none does."""
+    known = {name: value.detach() for name, value in tensors.items() if value.is_floating_point()}
+    if not known:
+        return []
+    # A sum keeps NaN and infinity, and takes a tenth of the time; it may overflow, too.
+    sums = torch.stack([value.sum(dtype=torch.float32) for value in known.values()]).tolist()
+    suspects = [name for name, total in zip(known, sums, strict=True) if not math.isfinite(total)]
+    return [name for name in suspects if not known[name].isfinite().all()]

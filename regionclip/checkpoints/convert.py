@@ -8,8 +8,8 @@ from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import CONFIG, save_clip
 from regionclip.checkpoints.key_maps import MODIFIED_RESNET_TO_DETECTOR
+from regionclip.checkpoints.mmengine_files import publish
 from regionclip.checkpoints.official import OfficialCheckpoint, read_official
-from regionclip.checkpoints.training_state import publish
 from regionclip.errors import InputError
 
 PARTS = ("student", "teacher", "rpn", "detector")
@@ -48,12 +48,11 @@ def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
 def _state(checkpoint: OfficialCheckpoint, part: str) -> tuple[dict[str, Tensor], str]:
     """Return a part's weights by MMDetection's names, and its architecture."""
     if part == "rpn":
-        weights = checkpoint.rpn()
-        return weights.state, weights.architecture
+        return checkpoint.rpn(), checkpoint.rpn_architecture
     if part == "detector":
         state = checkpoint.detector()
     else:
-        state, _ = MODIFIED_RESNET_TO_DETECTOR.apply(checkpoint.visual(teacher=part == "teacher"))
+        state = MODIFIED_RESNET_TO_DETECTOR.apply(checkpoint.visual(teacher=part == "teacher"))
     return state, str(checkpoint.architecture)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.kinds import KINDS, describe_foreign, kind_of
-from regionclip.checkpoints.loading import module_of
 from regionclip.checkpoints.official import OfficialCheckpoint
 from regionclip.errors import InputError
 from regionclip.files import parse_json, sha256_file
@@ -33,13 +32,13 @@ class Description:
     tensors: Mapping[str, Tensor]
     commands: list[str] = field(default_factory=list)
 
-    def table(self, depth: int = 2) -> Table:
-        """Return tensors, parameters and types by module (the first ``depth`` pieces of a name)."""
+    def table(self) -> Table:
+        """Return tensors, parameters and types by module (the first two pieces of a name, without the tensor's own)."""
         tensors: Counter[str] = Counter()
         numbers: Counter[str] = Counter()
         types: dict[str, set[str]] = {}
         for key, value in self.tensors.items():
-            module = module_of(key, depth)
+            module = ".".join(key.split(".")[:-1][:2]) or "(top)"
             tensors[module] += 1
             numbers[module] += value.numel()
             types.setdefault(module, set()).add(str(value.dtype).removeprefix("torch."))
@@ -121,7 +120,7 @@ def _names(text: str, file: str) -> list[str]:
 def _of_official(facts: dict[str, str], checkpoint: OfficialCheckpoint) -> Description:
     facts = facts | {"what": KINDS[checkpoint.kind].words, "parts": ", ".join(checkpoint.parts)}
     facts |= {"architecture": checkpoint.architecture} if checkpoint.architecture else {}
-    facts |= {"proposal network": checkpoint.rpn().architecture} if "rpn" in checkpoint.parts else {}
+    facts |= {"proposal network": checkpoint.rpn_architecture} if "rpn" in checkpoint.parts else {}
     if "heads" in checkpoint.parts:
         embeddings = {"training": checkpoint.training_embeddings, "test": checkpoint.test_embeddings}
         shapes = [f"{name} {tuple(rows.shape)}" for name, rows in embeddings.items() if rows is not None]

@@ -39,12 +39,9 @@ class KeyMap:
         """Return the way back."""
         return KeyMap(tuple((there, here) for here, there in self.rows))
 
-    def apply(self, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-        """Rename the keys of ``state``; return it and the keys that the table does not have."""
-        names = {key: self.rename(key) for key in state}
-        return {name: state[key] for key, name in names.items() if name is not None}, [
-            key for key, name in names.items() if name is None
-        ]
+    def apply(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the keys of ``state``; those that the table does not have are left out."""
+        return {name: value for key, value in state.items() if (name := self.rename(key)) is not None}
 
 
 def _is_prefix(template: str) -> bool:
@@ -61,59 +58,36 @@ def _replacement(template: str) -> str:
     return numbered + (f"\\g<{len(pieces)}>" if _is_prefix(template) else "")
 
 
-Parts = tuple[tuple[str, str, str], ...]
-"""Rows of (prefix in the file, part, prefix in the part); the first prefix that fits a key puts it into the part."""
-
-OFFICIAL_PARTS: Parts = (
-    ("backbone.", "student", ""),
-    ("teacher_backbone.", "teacher", ""),
-    ("lang_encoder.", "text", ""),
-    ("teacher_lang_encoder.", "teacher_text", ""),
-    ("offline_backbone.", "rpn", "backbone."),
-    ("offline_proposal_generator.", "rpn", "proposal_generator."),
-    ("roi_heads.", "heads", "roi_heads."),
-    ("logit_scale", "scale", "logit_scale"),
+OFFICIAL_PARTS = KeyMap(
+    (
+        ("backbone.", "student."),
+        ("teacher_backbone.", "teacher."),
+        ("lang_encoder.", "text."),
+        ("teacher_lang_encoder.", "teacher_text."),
+        ("offline_backbone.", "rpn.backbone."),
+        ("offline_proposal_generator.", "rpn.proposal_generator."),
+        ("roi_heads.", "heads.roi_heads."),
+        ("logit_scale", "scale.logit_scale"),
+    )
 )
-"""RegionCLIP's own files. Names in the visual and text parts are then those of open_clip's towers."""
+"""RegionCLIP's own files to parts: a part stands before the first dot, and behind it the name in the part, which in
+visual and text parts is that of open_clip's towers."""
 
-RPN_PARTS: Parts = (("backbone.", "rpn", "backbone."), ("proposal_generator.", "rpn", "proposal_generator."))
+RPN_PARTS = KeyMap((("backbone.", "rpn.backbone."), ("proposal_generator.", "rpn.proposal_generator.")))
 """A Detectron2 proposal network, or a detector whose proposal network is wanted."""
 
-CLIP_PARTS: Parts = (("visual.", "student", ""), ("logit_scale", "scale", "logit_scale"), ("", "text", ""))
+CLIP_PARTS = KeyMap((("visual.", "student."), ("logit_scale", "scale.logit_scale"), ("", "text.")))
 """CLIPs of OpenAI and open_clip."""
 
-PRETRAINER_PARTS: Parts = (
-    ("student.res5.layer4.", "student", "layer4."),
-    ("student.attention_pool.", "student", "attnpool."),
-    ("student.backbone.", "student", ""),
-    ("text_tower.", "text", ""),
+PRETRAINER_PARTS = KeyMap(
+    (
+        ("student.res5.layer4.", "student.layer4."),
+        ("student.attention_pool.", "student.attnpool."),
+        ("student.backbone.", "student."),
+        ("text_tower.", "text."),
+    )
 )
 """Our own `RegionTextPretrainer`."""
-
-
-def split(state: Mapping[str, Tensor], parts: Parts) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Divide ``state`` into parts.
-
-    Returns:
-        Tensors by part and name, and the keys that belong to none.
-    """
-    found: dict[str, dict[str, Tensor]] = {}
-    left: list[str] = []
-    for key, value in state.items():
-        for prefix, part, kept in parts:
-            if key.startswith(prefix):
-                found.setdefault(part, {})[kept + key.removeprefix(prefix)] = value
-                break
-        else:
-            left.append(key)
-    return found, left
-
-
-def join(part: str, name: str, parts: Parts) -> str:
-    """Return the key in the file of a name in a part; the inverse of `split`."""
-    prefix, kept = next((prefix, kept) for prefix, of, kept in parts if of == part and name.startswith(kept))
-    return prefix + name.removeprefix(kept)
-
 
 MODIFIED_RESNET_TO_DETECTOR = KeyMap(
     (

@@ -12,23 +12,37 @@ import torch
 from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import build_clip
+from regionclip.checkpoints.key_maps import CLIP_PARTS, OFFICIAL_PARTS, PRETRAINER_PARTS, RPN_PARTS, KeyMap
 from regionclip.errors import InputError
 
 
 class Kind(NamedTuple):
-    """A kind of checkpoint in words, and a published file of it."""
+    """A kind of checkpoint: in words, a published file of it, the parts that it must have, and where they are."""
 
     words: str
     example: str
+    required: tuple[str, ...]
+    table: KeyMap = OFFICIAL_PARTS
 
 
 KINDS = {
-    "pretrained": Kind("a pretrained RegionCLIP (student and text encoder)", "regionclip_pretrained-cc_rn50.pth"),
-    "finetuned": Kind("a fine-tuned RegionCLIP detector", "regionclip_finetuned-coco_rn50.pth"),
-    "rpn": Kind("a region proposal network of Detectron2", "rpn_coco_48.pth"),
-    "oai_clip": Kind("a CLIP as RegionCLIP's pretraining starts from it", "teacher_RN50_student_RN50_OAI_CLIP.pth"),
-    "clip": Kind("a CLIP ResNet of OpenAI or open_clip", "open_clip's RN50 weights"),
-    "pretraining": Kind("a checkpoint of this package's pretraining", "one that MMDetection's tools saved"),
+    "pretrained": Kind(
+        "a pretrained RegionCLIP (student and text encoder)", "regionclip_pretrained-cc_rn50.pth", ("student", "text")
+    ),
+    "finetuned": Kind("a fine-tuned RegionCLIP detector", "regionclip_finetuned-coco_rn50.pth", ("student", "heads")),
+    "rpn": Kind("a region proposal network of Detectron2", "rpn_coco_48.pth", ("rpn",), RPN_PARTS),
+    "oai_clip": Kind(
+        "a CLIP as RegionCLIP's pretraining starts from it",
+        "teacher_RN50_student_RN50_OAI_CLIP.pth",
+        ("student", "text"),
+    ),
+    "clip": Kind("a CLIP ResNet of OpenAI or open_clip", "open_clip's RN50 weights", ("student", "text"), CLIP_PARTS),
+    "pretraining": Kind(
+        "a checkpoint of this package's pretraining",
+        "one that MMDetection's tools saved",
+        ("student",),
+        PRETRAINER_PARTS,
+    ),
 }
 """The kinds that can be read."""
 
@@ -116,35 +130,26 @@ def clip_shapes(architecture: str) -> dict[str, Tensor]:
         return build_clip(clip_config(architecture)).state_dict()
 
 
-def architecture_of(visual: Mapping[str, Tensor]) -> str | None:
-    """Return which of `ARCHITECTURES` an image tower is, by its blocks, widths and positions; None if it is none.
+def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
+    """Return which of `ARCHITECTURES` an image tower is, by its blocks, widths and positions.
 
     Args:
         visual: Tensors by the names of open_clip's ``ModifiedResNet``.
-    """
-    found = _fingerprint(visual)
-    for architecture in ARCHITECTURES:
-        shapes = clip_shapes(architecture)
-        tower = {key.removeprefix("visual."): value for key, value in shapes.items() if key.startswith("visual.")}
-        if _fingerprint(tower) == found:
-            return architecture
-    return None
-
-
-def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
-    """Return which of `ARCHITECTURES` an image tower is.
+        path: Where they come from, for messages.
 
     Raises:
         InputError: It is none of them.
     """
-    architecture = architecture_of(visual)
-    if architecture is None:
-        raise InputError(
-            f"the CLIP image tower is none of {', '.join(ARCHITECTURES)}",
-            file=path,
-            mend="fetch the file again, or give a checkpoint of one of these",
-        )
-    return architecture
+    found = _fingerprint(visual)
+    for architecture in ARCHITECTURES:
+        shapes = clip_shapes(architecture)
+        if found == _fingerprint({key.removeprefix("visual."): value for key, value in shapes.items()}):
+            return architecture
+    raise InputError(
+        f"the CLIP image tower is none of {', '.join(ARCHITECTURES)}",
+        file=path,
+        mend="fetch the file again, or give a checkpoint of one of these",
+    )
 
 
 def _fingerprint(visual: Mapping[str, Tensor]) -> tuple[Any, ...]:

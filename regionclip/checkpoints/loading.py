@@ -1,139 +1,66 @@
-"""Strict loading: every tensor of a model and of a checkpoint is accounted for, in a table, or the load is refused."""
+"""Strict loading: every tensor of a model and of a checkpoint is accounted for, or the load is refused."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 
-from rich.table import Table
 from torch import Tensor, nn
 
 from regionclip.errors import InputError
 
+_NOTHING = r"(?!)"
 
-@dataclass(frozen=True)
-class Allowance:
-    """Keys that may be missing or left over.
 
-    Attributes:
-        pattern: Regular expression that such a key begins with.
-        reason: Why nothing is lost, for the report.
+def require_fit(
+    wanted: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    file: str | Path,
+    allow: str = _NOTHING,
+    mend: str = "give the checkpoint of this model's configuration",
+) -> None:
+    """Refuse a checkpoint that is not of the state dict that a model wants; only names and shapes are looked at.
+
+    Args:
+        wanted: Tensors by the model's names.
+        state: Tensors of the checkpoint.
+        file: Where they come from, for messages.
+        allow: Regular expression that keys begin with which may be missing or left over.
+        mend: What to do where they do not fit.
+
+    Raises:
+        InputError: Names the file, the first key at fault and how many there are.
     """
-
-    pattern: str
-    reason: str
-
-    def covers(self, key: str) -> bool:
-        """Tell whether this is about ``key``."""
-        return re.match(self.pattern, key) is not None
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of every key.
-
-    Attributes:
-        loaded: Keys in both, of one shape.
-        missing: Keys that only the model has.
-        unexpected: Keys that only the checkpoint has.
-        mismatched: Key to (shape wanted, shape got).
-        allowed: Missing or unexpected key that an allowance covers, to its reason; in neither list above.
-    """
-
-    loaded: tuple[str, ...]
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-    allowed: Mapping[str, str] = field(default_factory=dict)
-
-    def require(self, file: str | Path, mend: str = "give the checkpoint of this model's configuration") -> None:
-        """Refuse what does not fit.
-
-        Raises:
-            InputError: Names the file, the first key at fault and how many there are.
-        """
-        keys = (*self.mismatched, *self.missing, *self.unexpected)
-        if not keys:
-            return
-        key, counts = keys[0], (len(self.missing), len(self.unexpected), len(self.mismatched))
-        what = "another shape" if self.mismatched else "missing" if self.missing else "unexpected"
-        shapes = "wanted {}, got {}".format(*self.mismatched[key]) if self.mismatched else ""
-        raise InputError(
-            f"a checkpoint of another architecture: {what}{f' ({shapes})' if shapes else ''}; "
-            "{} missing, {} unexpected, {} of another shape".format(*counts),
-            file=file,
-            key=key,
-            mend=mend,
-        )
-
-    def table(self, depth: int = 1) -> Table:
-        """Return the counts by module, for the terminal.
-
-        Args:
-            depth: Pieces of a key that name its module.
-        """
-        table = Table("module", title="tensors")
-        columns = {
-            "loaded": self.loaded,
-            "missing": self.missing,
-            "unexpected": self.unexpected,
-            "shape mismatch": tuple(self.mismatched),
-            "allowed": tuple(self.allowed),
-        }
-        counts = {name: Counter(module_of(key, depth) for key in keys) for name, keys in columns.items()}
-        for name in columns:
-            table.add_column(name, justify="right")
-        for module in sorted(set().union(*counts.values())):
-            table.add_row(module, *(str(count[module] or "") for count in counts.values()))
-        return table
-
-
-def module_of(key: str, depth: int = 1) -> str:
-    """Return the first ``depth`` pieces of a key, without the tensor's own name."""
-    return ".".join(key.split(".")[:-1][:depth]) or "(top)"
-
-
-def compare(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor], allow: Sequence[Allowance] = ()) -> LoadReport:
-    """Compare a checkpoint with the state dict that a model wants; only names and shapes are looked at."""
     state = _in_names_of(wanted, state)
-    shapes = {key: (tuple(wanted[key].shape), tuple(state[key].shape)) for key in sorted(wanted.keys() & state.keys())}
-    reasons = {
-        key: next((allowance.reason for allowance in allow if allowance.covers(key)), None)
-        for key in sorted(wanted.keys() ^ state.keys())
-    }
-    allowed = {key: reason for key, reason in reasons.items() if reason is not None}
-    return LoadReport(
-        loaded=tuple(key for key, (want, got) in shapes.items() if want == got),
-        missing=tuple(sorted(wanted.keys() - state.keys() - allowed.keys())),
-        unexpected=tuple(sorted(state.keys() - wanted.keys() - allowed.keys())),
-        mismatched={key: pair for key, pair in shapes.items() if pair[0] != pair[1]},
-        allowed=allowed,
-    )
+    mismatched = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
+    missing = sorted(key for key in wanted.keys() - state.keys() if not re.match(allow, key))
+    unexpected = sorted(key for key in state.keys() - wanted.keys() if not re.match(allow, key))
+    keys = [*mismatched, *missing, *unexpected]
+    if not keys:
+        return
+    key = keys[0]
+    what = "missing" if missing else "unexpected"
+    if mismatched:
+        what = f"another shape (wanted {tuple(wanted[key].shape)}, got {tuple(state[key].shape)})"
+    counts = f"{len(missing)} missing, {len(unexpected)} unexpected, {len(mismatched)} of another shape"
+    raise InputError(f"a checkpoint of another architecture: {what}; {counts}", file=file, key=key, mend=mend)
 
 
-def load_strictly(
-    model: nn.Module, state: Mapping[str, Tensor], file: str | Path, allow: Sequence[Allowance] = ()
-) -> LoadReport:
-    """Load ``state`` into ``model``; every key and every shape must fit, but for what is allowed by name.
+def load_strictly(model: nn.Module, state: Mapping[str, Tensor], file: str | Path) -> None:
+    """Load ``state`` into ``model``; every key and every shape must fit.
 
     Args:
         model: Left as it was when the load is refused.
         state: Tensors by the model's names.
         file: Where they come from, for messages.
-        allow: Keys that may be missing or left over.
 
     Raises:
         InputError: Names the file, the first key at fault and how many there are.
     """
     own = model.state_dict()
-    report = compare(own, state, allow)
-    report.require(file)
-    state = _in_names_of(own, state)
-    model.load_state_dict({key: value for key, value in state.items() if key in own}, strict=not report.allowed)
-    return report
+    require_fit(own, state, file)
+    model.load_state_dict(_in_names_of(own, state))
 
 
 def _in_names_of(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

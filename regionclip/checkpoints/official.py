@@ -1,35 +1,35 @@
-"""Official checkpoints: RegionCLIP's files, its proposal networks and CLIP ResNets, read into the names used here."""
+"""Official checkpoints (RegionCLIP, proposal networks, CLIP ResNets) in the names used here; what stages import."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from regionclip.checkpoints.containers import read_container
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.key_maps import (
-    CLIP_PARTS,
     HEADS,
     MODIFIED_RESNET_TO_DETECTOR,
     OFFICIAL_PARTS,
-    PRETRAINER_PARTS,
-    RPN_PARTS,
-    split,
+    RPN_C4,
+    RPN_FPN,
+    KeyMap,
 )
-from regionclip.checkpoints.kinds import KINDS, clip_config, require_architecture, require_kind
-from regionclip.checkpoints.loading import compare
-from regionclip.checkpoints.official_shapes import BATCH_COUNTS, unused_keys, wanted_shapes
-from regionclip.checkpoints.rpn_weights import RpnWeights, read_rpn
+from regionclip.checkpoints.kinds import KINDS, clip_config, clip_shapes, require_architecture, require_kind
+from regionclip.checkpoints.loading import require_fit
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.errors import InputError
 from regionclip.files import sha256_file
 
-_PARTS = {"rpn": RPN_PARTS, "clip": CLIP_PARTS, "pretraining": PRETRAINER_PARTS}
 # A part in words, and the kind of file to look for it in.
 _WORDS = {
     "student": ("CLIP image tower", "pretrained"),
@@ -38,7 +38,19 @@ _WORDS = {
     "rpn": ("proposal network", "rpn"),
     "heads": ("box predictor", "finetuned"),
 }
-_BOX = "roi_heads.box_predictor"
+# Begins of keys that nothing here needs, and why.
+_UNUSED = {
+    r"(input_resolution|context_length|vocab_size)$": "a size that OpenAI's archives keep with the weights",
+    r"teacher\.logit_scale$": "the teacher's scale; matching has a temperature of its own",
+    r"(offline_)?pixel_(mean|std)$": "normalisation, which the configs hold",
+    r".*anchor_generator\.cell_anchors\.\d+$": "anchors, which the configs define",
+}
+_UNUSED_OF_RPN = _UNUSED | {r"roi_heads\.": "the detection head that the proposal network was trained with"}
+# What Detectron2's frozen batch norm, which counts nothing, lacks and others have.
+_BATCH_COUNTS = r".*\.num_batches_tracked$"
+_CLASSIFIER = "roi_head.bbox_head.fc_cls.embeddings"
+_BOX, _MASK = "roi_heads.box_predictor", "roi_heads.mask_head"
+_RPN_MAPS: dict[str, KeyMap] = {"c4": RPN_C4, "fpn": RPN_FPN, "fpn_lsj": RPN_FPN}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +65,6 @@ class OfficialCheckpoint:
         state: The tensors under the file's own names.
         parts: Tensors by part (student, teacher, text, teacher_text, rpn, heads, scale) and name; floats are float32.
         unused: Keys that nothing needs, each with the reason.
-        beside: What else the file holds, such as an optimizer's state.
     """
 
     path: Path
@@ -63,7 +74,6 @@ class OfficialCheckpoint:
     state: Mapping[str, Tensor]
     parts: Mapping[str, Mapping[str, Tensor]]
     unused: Mapping[str, str]
-    beside: tuple[str, ...]
 
     @classmethod
     def from_state(
@@ -72,7 +82,6 @@ class OfficialCheckpoint:
         path: str | Path,
         kind: str | None = None,
         sha256: str | None = None,
-        beside: tuple[str, ...] = (),
     ) -> OfficialCheckpoint:
         """Sort the tensors of a state dict into parts.
 
@@ -81,23 +90,32 @@ class OfficialCheckpoint:
             path: Where they come from, for messages.
             kind: What is wanted; None takes whatever it is.
             sha256: Of the file.
-            beside: What else the file holds.
 
         Raises:
             InputError: It is something else than wanted, its architecture is unknown, or a tensor is missing, left
                 over or of another shape.
         """
         found = require_kind(state, kind, path)
-        unused = unused_keys(state, found)
+        unused = _unused(state, _UNUSED_OF_RPN if found == "rpn" else _UNUSED)
         used = {key: _single(value) for key, value in state.items() if key not in unused}
         # A proposal network keeps the prefix that it has inside other files where it was cut out of one.
         offline = any(key.startswith("offline_") for key in used)
-        table = OFFICIAL_PARTS if offline else _PARTS.get(found, OFFICIAL_PARTS)
-        parts, _ = split(used, table)
+        table = OFFICIAL_PARTS if offline else KINDS[found].table
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in table.apply(used).items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value
         towers = {part: require_architecture(parts[part], path) for part in ("student", "teacher") if part in parts}
-        report = compare(wanted_shapes(found, parts, table, towers), used, [BATCH_COUNTS])
-        report.require(path, mend=f"fetch {KINDS[found].example} or its like again")
-        return cls(Path(path), found, towers.get("student"), sha256, dict(state), parts, unused, beside)
+        shapes = {part: _shapes(part, parts.get(part, {}), towers) for part in {*KINDS[found].required, *parts}}
+        named = {f"{part}.{name}": value for part in shapes for name, value in shapes[part].items()}
+        require_fit(
+            table.inverse().apply(named),
+            used,
+            path,
+            _BATCH_COUNTS,
+            mend=f"fetch {KINDS[found].example} or its like again",
+        )
+        return cls(Path(path), found, towers.get("student"), sha256, dict(state), parts, unused)
 
     @property
     def model_cfg(self) -> dict[str, Any]:
@@ -141,14 +159,26 @@ class OfficialCheckpoint:
         scale = self.parts.get("scale", {"logit_scale": torch.tensor(math.log(100.0))})
         return {**visual, **self.text(teacher), **scale}
 
-    def rpn(self) -> RpnWeights:
-        """Return the proposal network by MMDetection's names.
+    @property
+    def rpn_architecture(self) -> str:
+        """The proposal network's: ``c4`` (stride 16, 15 anchors), ``fpn`` (five levels, 3 anchors) or ``fpn_lsj``.
+
+        The last one has norms in the pyramid and two convolutions in the head.
 
         Raises:
             InputError: The file has none.
         """
-        weights = read_rpn(self._part("rpn"))
-        return RpnWeights(weights.architecture, _with_batch_counts(weights.state))
+        return _rpn_architecture(self._part("rpn"))
+
+    def rpn(self) -> dict[str, Tensor]:
+        """Return the proposal network as MMDetection's ``RPN`` names it: ``backbone``, ``neck`` (FPN), ``rpn_head``.
+
+        Anchors are in Detectron2's order: MMDetection needs ``scale_major=False``.
+
+        Raises:
+            InputError: The file has none.
+        """
+        return _with_batch_counts(_RPN_MAPS[self.rpn_architecture].apply(self._part("rpn")))
 
     def detector(self) -> dict[str, Tensor]:
         """Return the open-vocabulary Fast R-CNN by the names of ``models/configs/ov_fast_rcnn_clip_rn50_c4.py``.
@@ -166,8 +196,7 @@ class OfficialCheckpoint:
                 key=f"{_BOX}.cls_bg_score.weight",
                 mend="give a detector that the official code trained with its text embeddings",
             )
-        visual, _ = MODIFIED_RESNET_TO_DETECTOR.apply(self.visual())
-        return {**visual, **HEADS.apply(heads)[0]}
+        return {**MODIFIED_RESNET_TO_DETECTOR.apply(self.visual()), **HEADS.apply(heads)}
 
     @property
     def training_embeddings(self) -> Tensor | None:
@@ -208,7 +237,61 @@ def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoi
             file=path,
             mend="turn text embeddings into a text bank: regionclip convert FILE --to text-bank",
         )
-    return OfficialCheckpoint.from_state(container.tensors, path, kind, sha256_file(path), container.beside)
+    return OfficialCheckpoint.from_state(container.tensors, path, kind, sha256_file(path))
+
+
+def clip_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a CLIP: a CLIP folder, a pretrained RegionCLIP, or a CLIP ResNet of OpenAI or open_clip.
+
+    Returns:
+        open_clip's model configuration and state dict.
+
+    Raises:
+        InputError: The file is none of these, or is not whole.
+    """
+    if Path(path).is_dir():
+        folder = ClipFolder.open(path)
+        return folder.model_cfg, folder.state_dict()
+    official = read_official(path)
+    return official.model_cfg, official.clip()
+
+
+def rpn_weights(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Read a proposal network: one that the stage ``rpn`` wrote, or the one in an official or Detectron2 file.
+
+    Returns:
+        The state dict by MMDetection's names, and the names of the classes it was trained on, where the file says.
+
+    Raises:
+        InputError: The file holds no proposal network, or is not whole.
+    """
+    if _is_ours(path, ("rpn_head.", "bbox_head.")):
+        state, meta = read(path)
+        return state, tuple(meta["classes"])
+    return read_official(path).rpn(), ()
+
+
+def detector_weights(path: str | Path, embeddings: Tensor) -> dict[str, Tensor]:
+    """Read a detector: one that the stage ``finetune`` wrote, or a fine-tuned official one.
+
+    Args:
+        path: The file.
+        embeddings: (K, D) of the training classes. They take the place of the file's own, which the official code
+            overwrites with those of its embedding file too.
+
+    Returns:
+        The state dict by MMDetection's names.
+
+    Raises:
+        InputError: The file holds no detector, or is not whole.
+    """
+    state = read(path)[0] if _is_ours(path, ("roi_head.",)) else read_official(path, "finetuned").detector()
+    return {**state, _CLASSIFIER: embeddings}
+
+
+def _is_ours(path: str | Path, prefixes: tuple[str, ...]) -> bool:
+    container = read_container(path)
+    return isinstance(container, Container) and any(key.startswith(prefixes) for key in container.tensors)
 
 
 def _single(value: Tensor) -> Tensor:
@@ -220,3 +303,78 @@ def _with_batch_counts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Add what open_clip's and MMDetection's batch norms count and Detectron2's frozen one does not."""
     names = (key.removesuffix("running_var") + "num_batches_tracked" for key in state if key.endswith("running_var"))
     return {**{name: torch.tensor(0) for name in names}, **state}
+
+
+def _unused(state: Iterable[str], unused: Mapping[str, str]) -> dict[str, str]:
+    return {key: reason for key in state for pattern, reason in unused.items() if re.match(pattern, key)}
+
+
+def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors (on the meta device) that a part must have, by its names.
+
+    Args:
+        part: Its name.
+        found: What the file has of it.
+        architectures: Of the student and, where there is one, the teacher.
+    """
+    if part == "rpn":
+        return rpn_shapes(_rpn_architecture(found))
+    clip = clip_shapes(architectures["teacher" if part.startswith("teacher") else "student"])
+    if part in ("student", "teacher"):
+        return {name.removeprefix("visual."): value for name, value in clip.items() if name.startswith("visual.")}
+    if part in ("text", "teacher_text"):
+        return {name: value for name, value in clip.items() if not name.startswith(("visual.", "logit_scale"))}
+    if part == "scale":
+        return {"logit_scale": clip["logit_scale"]}
+    embed_dim, channels = clip["visual.attnpool.c_proj.weight"].shape
+    return _head_shapes(found, embed_dim, channels)
+
+
+def _head_shapes(found: Mapping[str, Tensor], embed_dim: int, channels: int) -> dict[str, Tensor]:
+    """Box predictor with any number of classes, test classes and mask head where there are any of their tensors."""
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{_BOX}.cls_bg_score.weight": (1, embed_dim),
+        f"{_BOX}.bbox_pred.weight": (4, embed_dim),
+        f"{_BOX}.bbox_pred.bias": (4,),
+    }
+    for name in ("cls_score", "test_cls_score"):
+        key = f"{_BOX}.{name}.weight"
+        if key in found or name == "cls_score":
+            shapes[key] = (len(found[key]) if key in found and found[key].ndim else 1, embed_dim)
+    if any(key.startswith(_MASK) for key in found):
+        shapes |= {
+            f"{_MASK}.deconv.weight": (channels, 256, 2, 2),
+            f"{_MASK}.deconv.bias": (256,),
+            f"{_MASK}.predictor.weight": (1, 256, 1, 1),
+            f"{_MASK}.predictor.bias": (1,),
+        }
+    return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+
+
+def _rpn_architecture(part: Mapping[str, Tensor]) -> str:
+    if "backbone.fpn_lateral2.norm.weight" in part:
+        return "fpn_lsj"
+    return "fpn" if any(key.startswith("backbone.bottom_up.") for key in part) else "c4"
+
+
+@cache
+def rpn_shapes(architecture: str) -> dict[str, Tensor]:
+    """Return a proposal network's state dict without its content (on the meta device), in Detectron2's names."""
+    # Its import is slow, and most files hold no proposal network.
+    from mmdet.models import FPN, ResNet, RPNHead
+
+    pyramid, lsj = architecture != "c4", architecture == "fpn_lsj"
+    scales = [8] if pyramid else [2, 4, 8, 16, 32]
+    anchors = {"type": "AnchorGenerator", "scales": scales, "ratios": [0.5, 1.0, 2.0], "strides": [16]}
+    stages = 4 if pyramid else 3
+    width = 256 if pyramid else 1024
+    with torch.device("meta"):
+        parts = {
+            "backbone": ResNet(50, num_stages=stages, strides=(1,) * stages, dilations=(1,) * stages, out_indices=(0,)),
+            "rpn_head": RPNHead(width, feat_channels=width, num_convs=1 + lsj, anchor_generator=anchors),
+        }
+        if pyramid:
+            norm = {"type": "BN"} if lsj else None
+            parts["neck"] = FPN([256, 512, 1024, 2048], width, num_outs=4, norm_cfg=norm)
+        network = nn.ModuleDict(parts).state_dict()
+    return _RPN_MAPS[architecture].inverse().apply(network)

@@ -12,7 +12,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import CheckpointLoader, Runner
 
-from regionclip.checkpoints.tensors import non_finite
+from regionclip.checkpoints.containers import non_finite
 from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.stop_request import StopRequest
 from regionclip.errors import InputError, Interrupted, logger

@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from regionclip.checkpoints.tensors import non_finite
+from regionclip.checkpoints.containers import non_finite
 from regionclip.errors import InputError
 
 _LOOK = 50  # iterations between two looks, which wait for the device

@@ -9,13 +9,11 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from regionclip.checkpoints.loading import Allowance, compare
-from regionclip.checkpoints.tensors import refuse_non_finite
+from regionclip.checkpoints.containers import refuse_non_finite
+from regionclip.checkpoints.loading import require_fit
 
-_ALLOWED = (
-    Allowance(r"roi_head\.bbox_head\.fc_cls\.embeddings", "the vocabulary comes from the text bank"),
-    Allowance(r".*\.num_batches_tracked", "a counter that no result depends on"),
-)
+# The vocabulary comes from the text bank, and on the counter no result depends.
+_ALLOWED = r"roi_head\.bbox_head\.fc_cls\.embeddings|.*\.num_batches_tracked"
 
 
 @HOOKS.register_module()
@@ -33,6 +31,5 @@ class StrictLoadHook(Hook):
         """Check ``checkpoint``; MMEngine calls this before it copies the weights."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         state, file = checkpoint.get("state_dict", checkpoint), runner.cfg.get("load_from") or runner.work_dir
-        report = compare(model.state_dict(), state, _ALLOWED)
-        report.require(file, mend="give the checkpoint of this config's model")
+        require_fit(model.state_dict(), state, file, _ALLOWED, mend="give the checkpoint of this config's model")
         refuse_non_finite(state, file)

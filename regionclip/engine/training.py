@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
 from regionclip import runtime
-from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)
 from regionclip.engine import per_parameter_clip, step_seed_hook  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import share_of_batch, wrapping

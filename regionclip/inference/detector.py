@@ -16,8 +16,9 @@ from mmengine.registry import DefaultScope
 from PIL import Image
 
 from regionclip import runtime
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
 from regionclip.data.layout import DatasetName
 from regionclip.data.pictures import Picture, to_bgr
@@ -33,8 +34,7 @@ from regionclip.inference.files import (
 from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.text.embed import embed_names
-from regionclip.text.prompts import TEMPLATE_SETS
+from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 
 
 @dataclass(frozen=True)

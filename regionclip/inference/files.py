@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json

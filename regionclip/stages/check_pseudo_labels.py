@@ -18,7 +18,7 @@ from regionclip.artifacts import (
     TEXT_BANKS,
 )
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.pages import label_page
 from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks

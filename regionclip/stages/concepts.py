@@ -13,9 +13,8 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
 from regionclip.text.concepts import ConceptPool
-from regionclip.text.counting import count_concepts
 from regionclip.text.coverage import coverage, write_table
-from regionclip.text.parser import build_parser
+from regionclip.text.parser import build_parser, count_concepts
 from regionclip.text.spelling import mend_spellings, write_misspellings
 
 if TYPE_CHECKING:

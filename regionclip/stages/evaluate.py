@@ -9,8 +9,9 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip import artifacts
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.detections import detection_checks
 from regionclip.contracts.gate import gate
 from regionclip.data.annotations.truth import Truth, load_truth

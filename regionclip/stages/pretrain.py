@@ -9,7 +9,7 @@ from mmengine.dist import is_main_process, master_only
 from regionclip import artifacts
 from regionclip.artifacts import CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
-from regionclip.checkpoints.importing import clip_weights
+from regionclip.checkpoints.official import clip_weights
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.layout import captioned_scenes
 from regionclip.data.rejects import Rejects

@@ -10,8 +10,9 @@ import numpy as np
 
 from regionclip import artifacts, runtime
 from regionclip.artifacts import CONCEPT_BANK, PSEUDO_LABELS, RPN, SCENES_TRUTH, TEACHER
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.captions import CaptionTable, open_captioned_images
 from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes

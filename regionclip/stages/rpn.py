@@ -9,9 +9,10 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
 from regionclip import artifacts
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.importing import rpn_weights
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import publish
+from regionclip.checkpoints.official import rpn_weights
 from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
 from regionclip.data.datasets import stream  # noqa: F401  (registered)

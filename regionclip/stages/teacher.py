@@ -9,9 +9,10 @@ import torch
 from mmengine.dist import is_main_process
 
 from regionclip import artifacts
-from regionclip.checkpoints.clip_folder import build_clip, load_strictly, save_clip
+from regionclip.checkpoints.clip_folder import build_clip, save_clip
 from regionclip.checkpoints.containers import Container, read_container
-from regionclip.checkpoints.importing import clip_weights
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.official import clip_weights
 from regionclip.data.datasets.pairs import PairsDataset
 from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train

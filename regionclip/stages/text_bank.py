@@ -9,8 +9,7 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets, detection_set, load_classes
 from regionclip.labelling.teacher import crop_top1, image_top1
 from regionclip.text.concepts import ConceptPool
-from regionclip.text.embed import embed_names
-from regionclip.text.prompts import TEMPLATE_SETS
+from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:

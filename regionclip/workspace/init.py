@@ -100,7 +100,7 @@ def _clip(path: str | None) -> Clip:
         return _DEFAULT_CLIP
     import open_clip
 
-    from regionclip.checkpoints.importing import clip_weights
+    from regionclip.checkpoints.official import clip_weights
 
     config, state = clip_weights(path)
     names = [name for name in open_clip.list_models() if open_clip.get_model_config(name) == config]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 
@@ -60,13 +59,6 @@ def test_quick_gelu_is_not_forgotten(clip: ClipFolder) -> None:
     tokens = clip.tokenizer()(["a red star"])
     with torch.no_grad():
         assert not torch.allclose(plain.eval().encode_text(tokens), clip.model().encode_text(tokens), atol=1e-4)
-
-
-def test_temperature_is_the_learned_one(clip: ClipFolder) -> None:
-    assert clip.temperature() == pytest.approx(0.07, rel=1e-5), "CLIP's initial value"
-    state = clip.state_dict() | {"logit_scale": torch.tensor(math.log(100.0))}
-    save_clip(clip.path, clip.model_cfg, state, {})
-    assert clip.temperature() == pytest.approx(0.01, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -159,12 +151,6 @@ def test_a_configuration_of_which_no_clip_can_be_built_is_refused(
     (clip.path / CONFIG).write_text(json.dumps(config))
     with pytest.raises(InputError, match="To mend"):
         ClipFolder.open(clip.path).model()
-
-
-def test_weights_without_a_scale_have_no_temperature(clip: ClipFolder) -> None:
-    save_file({"a": torch.ones(1)}, clip.weights)
-    with pytest.raises(InputError, match="logit_scale"):
-        clip.temperature()
 
 
 LAYOUTS = [

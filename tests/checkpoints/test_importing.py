@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.importing import clip_weights, detector_weights, rpn_weights
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import publish
+from regionclip.checkpoints.official import clip_weights, detector_weights, rpn_weights
 from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings

@@ -15,9 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from regionclip.checkpoints.clip_folder import save_clip
-from regionclip.checkpoints.containers import read_container
-from regionclip.checkpoints.tensors import refuse_non_finite, save_tensors
-from regionclip.checkpoints.training_state import publish, read
+from regionclip.checkpoints.containers import read_container, refuse_non_finite, save_tensors
+from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.errors import InputError
 from regionclip.files import sha256_tree
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.mmengine_files import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, sha256_file, write_json
 from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine

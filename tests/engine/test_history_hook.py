@@ -11,7 +11,7 @@ import torch
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 
-from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.engine import history_hook
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.errors import InputError

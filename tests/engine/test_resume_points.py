@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.engine.resume_points import AtomicLocalBackend, newest_resume_point
 from regionclip.errors import InputError
 

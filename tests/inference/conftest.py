@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.mmengine_files import publish
 from regionclip.files import write_json
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings

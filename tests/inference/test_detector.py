@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from regionclip.checkpoints.clip_folder import ClipFolder, load_strictly
-from regionclip.checkpoints.training_state import read
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.detection import detect
@@ -25,8 +26,7 @@ from regionclip.labelling.proposals import store_proposals
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Params, load_params
-from regionclip.text.embed import embed_names
-from regionclip.text.prompts import TEMPLATE_SETS
+from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
 
 NAMES = ("star", "fish", "crown", "red circle")

@@ -157,7 +157,7 @@ def test_imported_rpn_and_detector_are_measured_without_training(
 def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
     project: Path, write_params: Callable[..., None], clip_path: Path
 ) -> None:
-    from regionclip.checkpoints.training_state import publish
+    from regionclip.checkpoints.mmengine_files import publish
     from regionclip.errors import InputError
 
     params = profile_params("tiny")

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from regionclip import cli
 from regionclip.checkpoints.clip_folder import WEIGHTS, ClipFolder, build_clip
-from regionclip.checkpoints.training_state import publish, read
+from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.files import sha256_tree
 from regionclip.text.text_bank import TextBank
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.mmengine_files import publish
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params

@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: read without running code from the file, written whole or not at all."""
+"""Checkpoints as MMEngine reads them: loaded without running code from the file, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from regionclip.checkpoints.tensors import refuse_non_finite
+from regionclip.checkpoints.containers import refuse_non_finite
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
 

@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner
 from torch.utils.data import Dataset
 
-from regionclip.checkpoints.training_state import publish, read, register_safe_loader
+from regionclip.checkpoints.mmengine_files import publish, read, register_safe_loader
 from regionclip.data.datasets.samplers import ResumableSampler
 from regionclip.data.datasets.stream import StreamDataset
 from regionclip.engine.loops import ResumableIterBasedTrainLoop
