@@ -56,7 +56,7 @@ def read_container(path: str | Path) -> Container | Tensor:
         raise InputError("the file does not exist", file=path, mend="fetch it, or mend the path")
     content = _READERS.get(path.suffix, _read_torch)(path)
     if isinstance(content, Tensor):
-        _require_plain(content, path, None)
+        require_plain(content, path, None)
     elif not isinstance(content, Container):
         content = _unwrap(content, path)
     refuse_non_finite({"(the array)": content} if isinstance(content, Tensor) else content.tensors, path)
@@ -147,14 +147,14 @@ def _unwrap(content: Any, path: Path) -> Container:
             raise InputError(
                 f"a {type(value).__name__} among the weights", file=path, key=str(key), mend="give a state dict"
             )
-        _require_plain(value, path, key)
+        require_plain(value, path, key)
     # DistributedDataParallel puts its own name before all others.
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return Container(dict(content), beside)
 
 
-def _require_plain(value: Tensor, path: Path, key: str | None) -> None:
+def require_plain(value: Tensor, path: Path, key: str | None) -> None:
     """Refuse a tensor whose numbers are not in the file one by one, or are no weights."""
     odd = value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu"
     if odd or value.numel() > max(_MOST, value.untyped_storage().nbytes()):

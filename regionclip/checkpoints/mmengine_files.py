@@ -14,7 +14,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from regionclip.checkpoints.containers import refuse_non_finite
+from regionclip.checkpoints.containers import refuse_non_finite, require_plain
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
 
@@ -88,6 +88,8 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     state = checkpoint["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise _damaged(Path(path), "its weights are no tensors")
+    for key, value in state.items():
+        require_plain(value, Path(path), str(key))
     refuse_non_finite(state, path)
     return state, checkpoint["meta"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mmdet
 
-from regionclip.checkpoints.training_state import register_safe_loader
+from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.data.datasets import detection, image_text  # noqa: F401  (registered, as what follows)
 from regionclip.engine import protocol_metric, strict_load_hook, training, vocabulary_hook  # noqa: F401
 

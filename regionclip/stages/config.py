@@ -10,7 +10,7 @@ from mmengine.model import BaseModel
 
 from regionclip import artifacts, runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.training_state import publish
+from regionclip.checkpoints.mmengine_files import publish
 from regionclip.data.datasets.detection import boxes_config, test_pipeline
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.training import recipe

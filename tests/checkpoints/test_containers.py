@@ -18,6 +18,7 @@ from torch import nn
 
 from benchmarks.fuzzing.weights import run
 from regionclip.checkpoints.containers import Container, read_container
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.errors import InputError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
@@ -158,6 +159,9 @@ def test_tensors_whose_numbers_are_not_there_are_refused(tmp_path: Path, odd: to
         torch.save(content, tmp_path / "w.pth")
         with pytest.raises(InputError, match=r"w\.pth.*a tensor of torch.* among the weights"):
             read_container(tmp_path / "w.pth")
+    torch.save({"state_dict": {"a": torch.ones(1), "b": odd}, "meta": {}}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"w\.pth.*a tensor of torch.* among the weights"):
+        read(tmp_path / "w.pth")
 
 
 def test_damaged_files_and_folders_are_refused_by_name(tmp_path: Path) -> None:
