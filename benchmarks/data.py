@@ -1,6 +1,6 @@
-"""Data at scale, measured: the concept pool, the region store, shards of captioned images, and evaluation.
+"""Data at scale, measured: raw pictures, the concept pool, the region store, shards of captioned images, evaluation.
 
-Run ``python -m benchmarks.data all`` (or ``concepts``, ``store``, ``shards``, ``evaluation``) with
+Run ``python -m benchmarks.data all`` (or ``raw``, ``concepts``, ``store``, ``shards``, ``evaluation``) with
 ``OMP_NUM_THREADS=1``; needs about 5 GB in the temporary folder. What is measured replaces its part of
 ``results/data.md``; the other parts stay.
 """
@@ -8,16 +8,59 @@ Run ``python -m benchmarks.data all`` (or ``concepts``, ``store``, ``shards``, `
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import platform
+import random
 import re
+import subprocess
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from regionclip.files import atomic_path
 
 RESULTS = Path(__file__).parent / "results/data.md"
-PARTS = ("concepts", "store", "shards", "evaluation")
+PICTURES, PICTURE_BYTES = 118_000, 16 << 10  # as many as COCO's training split has
+PARTS = ("raw", "concepts", "store", "shards", "evaluation")
+
+
+def _raw() -> list[str]:
+    from regionclip.stages.inputs import read_inputs
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("pictures").mkdir()
+        content = bytearray(random.Random(0).randbytes(PICTURE_BYTES))
+        for number in range(PICTURES):
+            content[:8] = number.to_bytes(8)
+            Path(f"pictures/{number:012d}.jpg").write_bytes(content)
+        stage = {"cmd": "touch out", "deps": ["pictures"], "outs": ["out"]}
+        Path("dvc.yaml").write_text(json.dumps({"stages": {"raw": stage}}))
+        for command in (["git", "init", "--quiet"], ["dvc", "init", "--quiet"]):
+            subprocess.run(command, check=True)
+        first = _seconds(lambda: subprocess.run(["dvc", "repro"], check=True))
+        again = _seconds(lambda: subprocess.run(["dvc", "status"], check=True))
+        stage_sums = _seconds(lambda: read_inputs([Path("pictures")]))
+        Path("pictures/000000000005.jpg").write_bytes(b"replaced")
+        changed = _seconds(lambda: subprocess.run(["dvc", "status"], check=True))
+    return [
+        f"A raw folder of {PICTURES:,} pictures of {PICTURE_BYTES >> 10} KiB, which a stage depends on.",
+        "",
+        *_table(
+            ("seconds of the first `dvc repro`", first, "", None),
+            ("seconds of `dvc status` after it", again, "", None),
+            ("seconds of a stage that sums its inputs after DVC did", stage_sums, "", None),
+            ("seconds of `dvc status` when a picture was replaced", changed, "", None),
+        ),
+    ]
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
 
 
 def _concepts() -> list[str]:
@@ -122,6 +165,7 @@ def _table(*rows: tuple[str, float, str, bool | None]) -> list[str]:
 
 
 MEASURE: dict[str, Callable[[], list[str]]] = {
+    "raw": _raw,
     "concepts": _concepts,
     "store": _store,
     "shards": _shards,

@@ -1,4 +1,4 @@
-"""The commands on params: ``regionclip profile``, whole params by name, and ``config``, for MMDetection's own tools."""
+"""The commands on params: ``regionclip new``, ``profile``, whole params by name, and ``config``, for MMDetection."""
 
 from __future__ import annotations
 
@@ -11,9 +11,33 @@ CONFIGS = ("rpn", "pretrain", "finetune", "zero_shot")
 
 
 def add_params_commands(commands: argparse._SubParsersAction) -> None:
-    """Add ``profile`` and ``config``."""
+    """Add ``new``, ``profile`` and ``config``."""
+    _add_new(commands)
     _add_profile(commands)
     _add_config(commands)
+
+
+def _add_new(commands: argparse._SubParsersAction) -> None:
+    text = "make a workspace, or bring one to the installed version of the package"
+    parser = commands.add_parser(
+        "new",
+        help=text,
+        description=f"{text.capitalize()}. It has Git, DVC, dvc.yaml and params.yaml of its own; its stages depend on "
+        "the version of the package in the place of its code.",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="one that is empty or not there, or a workspace")
+    parser.add_argument("--profile", metavar="NAME", default="demo", help="of its params (default: %(default)s)")
+    parser.set_defaults(run=_new)
+
+
+def _new(chosen: argparse.Namespace) -> None:
+    from regionclip.workspace.new import new_workspace
+
+    if new_workspace(Path(chosen.folder), chosen.profile):
+        print(f"{chosen.folder}: dvc.yaml and regionclip.version are those of the installed package")
+    else:
+        print(f"{chosen.folder}: a workspace with the params of the profile {chosen.profile}")
+        print(f"next: cd {chosen.folder} && dvc repro && git add . && git commit")
 
 
 def _add_profile(commands: argparse._SubParsersAction) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
 SCRATCH = Path(".scratch")
+VERSION = Path("regionclip.version")
+"""In a workspace of `regionclip new`: the version of the package, which its stages depend on in place of code."""
 _A_CORE = 8  # helpers or processes a core at most; more are a slip of the pen, and would take the machine down
 
 
@@ -21,10 +24,13 @@ def check() -> None:
     """Read every setting, and place a number on the device, so that a wrong one is named before a stage does its work.
 
     Raises:
-        InputError: A setting is wrong, or the device is not there.
+        InputError: A setting is wrong, the device is not there, or the workspace is of another version of the package.
     """
     import torch
 
+    if VERSION.is_file() and (of := VERSION.read_text(encoding="utf-8").strip()) != version("regionclip"):
+        mend = f"install regionclip {of}, or run `regionclip new .`, which brings the workspace to the installed one"
+        raise InputError(f"of regionclip {of}, and {version('regionclip')} is installed", file=VERSION, mend=mend)
     for read in (workers, processes, torchrun_options, precision, lambda: checkpoint_interval(1)):
         read()
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):

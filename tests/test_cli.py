@@ -288,6 +288,7 @@ COMMANDS = [
     ["convert", "x", "--to", "mmdet", "-o", "y"],
     ["retrieval", "x", "--captions", "y", "--images", "z"],
     ["mlflow-sync"],
+    ["new", "x"],
     ["profile"],
     ["config", "rpn"],
     ["raw"],
