@@ -60,9 +60,10 @@ test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow
 	@command -v initdb > /dev/null || { echo "test-ops: initdb is not in the PATH; install PostgreSQL's server" >&2; exit 2; }
 	OMP_NUM_THREADS=1 python -m pytest -m ops tests/ops tests/infra
 
-lint: install  ## Check style
+lint: install  ## Check style, and who imports whom
 	ruff check .
 	ruff format --check .
+	lint-imports --no-cache
 
 mlflow: install  ## Open the MLflow UI on http://127.0.0.1:5000
 	@exec python -m flows.local mlflow

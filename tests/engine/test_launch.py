@@ -64,12 +64,12 @@ def test_processes_that_are_started_again_do_not_meet_the_dead(monkeypatch: pyte
 
 
 def test_two_processes_of_a_stage_end_with_its_code_and_message(tmp_path: Path) -> None:
-    """Outside a pipeline there is no dvc.yaml: wrong input, exit code 2."""
+    """Outside a workspace there is no params.yaml: wrong input, exit code 2."""
     settings = {"REGIONCLIP_PROCESSES": "2", "REGIONCLIP_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "regionclip", "pretrain"],
         cwd=tmp_path, env=os.environ | settings, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "regionclip pretrain: dvc.yaml: the file does not exist" in done.stderr
+    assert "regionclip pretrain: params.yaml: the file does not exist" in done.stderr
     assert list(tmp_path.iterdir()) == []

@@ -34,7 +34,9 @@ BEHIND = {"mmcv": "regionclip.mmcv_ops", "mmdet": "regionclip.mmcv_ops"}
 @cache
 def _imports() -> grimp.ImportGraph:
     # Lazy imports count, those of type checkers do not.
-    return grimp.build_graph("regionclip", include_external_packages=True, exclude_type_checking_imports=True)
+    return grimp.build_graph(
+        "regionclip", include_external_packages=True, exclude_type_checking_imports=True, cache_dir=None
+    )
 
 
 def _left_out(module: str) -> bool:
