@@ -1,7 +1,8 @@
-"""Stage report: the summary, its table, and the pictures."""
+"""Stage report: the summary, its table, the pictures, and the data of curves and bars for ``dvc plots``."""
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def run(context: StageContext) -> None:
         beside.write_text(summary_table(summary), encoding="utf-8")
     with atomic_dir(PLOTS) as folder:
         _draw(folder, summary, metrics, params.evaluation.split)
-    for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.iterdir())):
+    for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.glob("*.png"))):
         context.tracker.log_artifact(file)
     context.tracker.log_metrics(
         {key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")}
@@ -57,19 +58,41 @@ def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split:
     summary_picture(summary, folder / "summary.png")
     if "by_confidence" in metrics["pseudo_labels"]:
         pseudo_label_quality(metrics["pseudo_labels"]["by_confidence"], folder / "pseudo_labels.png")
-    learning_curves(_histories(), folder / "learning_curves.png")
+    histories = _histories()
+    learning_curves(histories, folder / "learning_curves.png")
+    for name, records in histories.items():
+        _write_table(folder / f"curves/{name}.csv", [record for record in records if "loss" in record])
     for dataset in data_sets():
         novel = load_classes(dataset).novel_names
         boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
         title = f"{dataset.upper()}: zero-shot top-1 on true boxes"
-        per_class_bars(
-            *(boxes[model]["top1_per_class"] for model in MODELS), novel, folder / f"zero_shot_{dataset}.png", title
-        )
+        classes = [boxes[model]["top1_per_class"] for model in MODELS]
+        per_class_bars(*classes, novel, folder / f"zero_shot_{dataset}.png", title)
+        _write_classes(folder / f"per_class/zero_shot_{dataset}.csv", classes)
         title = f"{dataset.upper()}: {'AP50' if dataset == 'coco' else 'AP'} after fine-tuning on base boxes"
         classes = [transfer.get(model, {}).get("per_class", {}) for model in MODELS]
         per_class_bars(*classes, novel, folder / f"per_class_{dataset}.png", title)
+        _write_classes(folder / f"per_class/finetuned_{dataset}.csv", classes)
     dataset = data_sets()[0]
     _sheet(folder / f"detections_{dataset}.png", dataset, split)
+
+
+def _write_classes(file: Path, numbers: list[dict[str, float | None]]) -> None:
+    """Write a row a class with a number a model; one that has no boxes has none."""
+    rows = [
+        {"class": name} | {title: of.get(name) for title, of in zip(MODELS.values(), numbers, strict=True)}
+        for name in numbers[-1]
+    ]
+    _write_table(file, rows)
+
+
+def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write what ``dvc plots`` draws: a CSV file with every key of the rows as a column."""
+    file.parent.mkdir(exist_ok=True)
+    with file.open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _transfers() -> tuple[str, ...]:
