@@ -36,6 +36,9 @@ SUMMARY = REPORTS / "summary.json"
 SUMMARY_TABLE = REPORTS / "summary.md"
 PLOTS = REPORTS / "plots"
 
+BEST = "best"
+"""Folder beside the last weights of a training that validates: the best ones, under the same name."""
+
 CLIP_FOLDERS = {"clip": TEACHER, "regionclip": PRETRAINED}
 """Initialisation of a detector to the CLIP folder that it starts from."""
 

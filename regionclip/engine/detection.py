@@ -9,17 +9,15 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
-from regionclip import runtime
 from regionclip.data.annotations.truth import BoxArrays
 from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
 from regionclip.data.layout import ClassList, detection_set, load_classes
-from regionclip.engine.prediction import over_batches, predict
+from regionclip.engine.prediction import name_true_boxes, predict
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Detection as PictureSizes
-from regionclip.regions.matching import cosine_logits
 from regionclip.text.text_bank import TextBank
 
 
@@ -82,22 +80,14 @@ def true_box_top1(
     Returns:
         The numbers; processes of a group share the pictures, and the others than the first have nothing.
     """
-    classes, device = load_classes(dataset), runtime.device()
+    classes = load_classes(dataset)
     pictures = boxes_dataset(
         detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
     )
-    encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), bank.embeddings.to(device)
-
-    def step(batch: dict[str, Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        data = preprocessor(batch, False)
-        features = encoder.forward_features(data["inputs"])
-        regions = encoder.encode(features, [sample.proposals.bboxes for sample in data["data_samples"]])
-        labels = torch.cat([sample.gt_instances.labels for sample in data["data_samples"]])
-        return [(cosine_logits(regions, text, 1.0).cpu(), labels.cpu())]
-
-    found = list(over_batches(step, pictures, title=f"{dataset} top-1", batch_size=sizes.test_batch))
+    title, batch_size = f"{dataset} top-1", sizes.test_batch
+    found = list(name_true_boxes(encoder, preprocessor, pictures, bank.embeddings, title=title, batch_size=batch_size))
     if not is_main_process():
         return {}
-    scores, labels = (torch.cat(parts).numpy() for parts in zip(*found, strict=True))
+    scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))
     recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
     return classify_regions(scores, labels, classes.names, classes.groups, recipe)

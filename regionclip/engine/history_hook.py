@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from regionclip.tracking.tracker import Tracker
 
 POINTS = 200  # of a learning curve
+VALIDATION = "validation_"  # before the names of numbers that are of a validation
 
 
 class HistoryHook(Hook):
@@ -28,7 +29,8 @@ class HistoryHook(Hook):
     place at the end.
 
     Args:
-        history: JSON Lines file to write: ``{"step": 10, "lr": 0.1, "loss": 2.5, ...}``.
+        history: JSON Lines file to write: ``{"step": 10, "lr": 0.1, "loss": 2.5, ...}``. A validation has a line of its
+            own: ``{"step": 10, "validation_ap50": 0.3}``.
         tracker: The MLflow run that gets the same numbers; None writes the file only.
     """
 
@@ -72,9 +74,12 @@ class HistoryHook(Hook):
             **{name: float(value) / self._count for name, value in self._sums.items()},
         }
         self._sums, self._count = {}, 0
-        with self._growing.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-        self._track(line)
+        self._add(line)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
+        """Write the numbers of a validation."""
+        if runner.rank == 0:
+            self._add({"step": runner.iter + 1, **{VALIDATION + name: value for name, value in metrics.items()}})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Keep the sums of the line that is not full yet, so that a resumed training ends it as another would."""
@@ -92,10 +97,20 @@ class HistoryHook(Hook):
             with atomic_path(self.history) as beside:
                 beside.write_bytes(self._growing.read_bytes())
 
+    def _add(self, line: dict[str, float]) -> None:
+        with self._growing.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        self._track(line)
+
     def _track(self, line: dict[str, float]) -> None:
-        if self._tracker is not None:
-            values = {name: value for name, value in line.items() if name != "step"}
-            self._tracker.log_metrics({"train": values}, int(line["step"]))
+        if self._tracker is None:
+            return
+        groups: dict[str, dict[str, float]] = {}
+        for name, value in line.items():
+            group = "validation" if name.startswith(VALIDATION) else "train"
+            if name != "step":
+                groups.setdefault(group, {})[name.removeprefix(VALIDATION)] = value
+        self._tracker.log_metrics(groups, int(line["step"]))
 
 
 def leave_empty(history: Path) -> None:

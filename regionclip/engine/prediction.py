@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from mmengine.dataset import pseudo_collate
@@ -15,6 +15,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from regionclip import runtime
 from regionclip.engine.stop_request import leave_process_group
+from regionclip.models.region_encoder import RegionEncoder
+from regionclip.regions.matching import cosine_logits
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
@@ -36,6 +38,58 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) 
 
     def step(batch: dict[str, Any]) -> list[DetDataSample]:
         return [sample.cpu() for sample in model.test_step(batch)]
+
+    return over_batches(step, dataset, title=title, batch_size=batch_size)
+
+
+class NamedRegions(NamedTuple):
+    """The true boxes of one picture, on the CPU.
+
+    Attributes:
+        sample: The record that they are of.
+        logits: (N, K) cosines with the classes.
+        labels: (N,) true classes.
+    """
+
+    sample: DetDataSample
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+
+def name_true_boxes(
+    encoder: RegionEncoder,
+    preprocessor: BaseModel,
+    dataset: Dataset,
+    embeddings: torch.Tensor,
+    *,
+    title: str,
+    batch_size: int,
+) -> Iterator[NamedRegions]:
+    """Compare the true boxes' RoI features with the classes' embeddings, picture by picture, in order.
+
+    Args:
+        encoder: Embeds regions.
+        preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
+        dataset: Of a test pipeline with the true boxes as proposals.
+        embeddings: (K, D), one a class, in label order.
+        title: Shown by the progress bar.
+        batch_size: Pictures at a time, padded to one size.
+
+    Yields:
+        As `over_batches`: in the first process of a group only.
+    """
+    device = runtime.device()
+    encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), embeddings.to(device)
+
+    def step(batch: dict[str, Any]) -> list[NamedRegions]:
+        data = preprocessor(batch, False)
+        features, samples = encoder.forward_features(data["inputs"]), data["data_samples"]
+        boxes = [sample.proposals.bboxes for sample in samples]
+        logits = cosine_logits(encoder.encode(features, boxes), text, 1.0).cpu().split([len(box) for box in boxes])
+        return [
+            NamedRegions(sample.cpu(), row, sample.gt_instances.labels.cpu())
+            for sample, row in zip(samples, logits, strict=True)
+        ]
 
     return over_batches(step, dataset, title=title, batch_size=batch_size)
 

@@ -43,6 +43,16 @@ class ProgressHook(Hook):
             loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
             self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
 
+    def before_val_epoch(self, runner: Runner) -> None:
+        """Make room for the validation's own bar."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Show the bar again."""
+        if self._progress is not None:
+            self._progress.start()
+
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
         if self._progress is not None:

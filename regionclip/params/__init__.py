@@ -14,7 +14,7 @@ from regionclip.params.data import (
 from regionclip.params.document import Params, check_params, load_params
 from regionclip.params.language import ClipArchitecture, Concepts, Teacher, TextBanks, TextTower, VisionTower
 from regionclip.params.regions import CheckPseudoLabels, Detection, LossWeights, Pretrain, PseudoLabels, Rpn
-from regionclip.params.training import GradientClip, Schedule
+from regionclip.params.training import GradientClip, Schedule, ValidatedSchedule, Validation
 from regionclip.params.transfer import (
     DatasetFinetune,
     DatasetThresholds,
@@ -53,6 +53,8 @@ __all__ = [
     "Teacher",
     "TextBanks",
     "TextTower",
+    "ValidatedSchedule",
+    "Validation",
     "VisionTower",
     "ZeroShot",
     "check_params",

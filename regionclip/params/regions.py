@@ -17,7 +17,7 @@ from regionclip.params.section import (
     Text,
     Weight,
 )
-from regionclip.params.training import Schedule
+from regionclip.params.training import ValidatedSchedule
 
 Regions = Annotated[int, Field(ge=1, le=100_000)]
 Batch = Annotated[int, Field(ge=1, le=1024)]
@@ -66,7 +66,7 @@ class Rpn(Section):
     nms_iou: Fraction
     proposals: Regions
     frozen_stages: Stages
-    schedule: Schedule
+    schedule: ValidatedSchedule
 
 
 class PseudoLabels(Section):
@@ -125,7 +125,7 @@ class Pretrain(Section):
     temperature: Temperature
     threshold: Fraction
     losses: LossWeights
-    schedule: Schedule
+    schedule: ValidatedSchedule
 
     @model_validator(mode="after")
     def _sides(self) -> Self:

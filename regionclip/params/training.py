@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from regionclip.params.section import Count, Rate, Relation, Rising, Section, Steps
+from regionclip.params.section import Count, Positive, Rate, Relation, Rising, Section, Steps
 
 
 class GradientClip(Section):
@@ -14,6 +14,18 @@ class GradientClip(Section):
 
     norm: Rate
     per: Literal["model", "parameter"]
+
+
+class Validation(Section):
+    """How a training measures itself on a development split, by a number that each stage fixes.
+
+    Every ``interval`` iterations and after the last one, on at most ``images`` pictures; it stops early after
+    ``patience`` validations without a gain. null: never.
+    """
+
+    interval: Steps | None = None
+    images: Positive = 1000
+    patience: Positive | None = None
 
 
 class Schedule(Section):
@@ -38,3 +50,9 @@ class Schedule(Section):
             problem = f"{self.warmup_iterations}, more than all iterations, {self.iterations}"
             raise Relation("warmup_iterations", problem)
         return self
+
+
+class ValidatedSchedule(Schedule):
+    """The schedule of a training that can validate."""
+
+    validation: Validation = Validation()

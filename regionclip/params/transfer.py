@@ -8,7 +8,7 @@ from pydantic import Field
 
 from regionclip.params.regions import Regions
 from regionclip.params.section import Distinct, Fraction, Section, Stages, Temperature, Text, Weight
-from regionclip.params.training import Schedule
+from regionclip.params.training import ValidatedSchedule
 
 
 class ScoreThresholds(Section):
@@ -47,7 +47,7 @@ class DatasetFinetune(Section):
     nms_iou: Fraction
     max_detections: Regions
     score_mode: Literal["none", "official", "sigmoid"]
-    schedule: Schedule
+    schedule: ValidatedSchedule
 
 
 class Finetune(Section):

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import publish
 from regionclip.checkpoints.official import detector_weights
 from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.truth import load_truth
 from regionclip.data.datasets import stream  # noqa: F401  (registered)
-from regionclip.data.datasets.detection import boxes_config, build_dataset, stream_config, train_pipeline
+from regionclip.data.datasets.detection import (
+    boxes_config,
+    boxes_dataset,
+    build_dataset,
+    stream_config,
+    test_pipeline,
+    train_pipeline,
+)
+from regionclip.data.datasets.development import taken_out, write_development
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.history_hook import HistoryHook, leave_empty
+from regionclip.engine.prediction import predict
 from regionclip.engine.training import train
+from regionclip.engine.validation_hook import PICTURES, ValidationHook, publish_training, shown
+from regionclip.evaluation.coco import evaluate_coco
+from regionclip.evaluation.detections import detections_from_samples
+from regionclip.evaluation.lvis import evaluate_lvis
+from regionclip.evaluation.protocols import MAX_DETECTIONS
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Params
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mmdet.structures import DetDataSample
+
     from regionclip.stages.runner import StageContext
+    from regionclip.tracking.tracker import Tracker
+
+MONITOR = {"coco": "ap50_base", "lvis": "ap_base"}
+"""What chooses among the weights of a training: the data set's own measure, of base classes. The protocol grants no
+knowledge of the novel ones, and weights chosen by them would have some."""
 
 
 def run(context: StageContext) -> None:
@@ -38,15 +63,16 @@ def run(context: StageContext) -> None:
         model = build_model(params, dataset, clip, bank)
         history = artifacts.HISTORIES / f"finetune_{dataset}" / f"{name}.jsonl"
         with context.model_run(name) as tracker:
+            validation = None if target.weights else _validation(context, context.scratch / name, tracker)
             if target.weights:
                 load_strictly(model, detector_weights(target.weights, bank.embeddings), target.weights)
                 leave_empty(history)
             else:
-                _train(context, model, name, HistoryHook(history, tracker))
+                _train(context, model, name, [HistoryHook(history, tracker), *filter(None, [validation])])
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
         if is_main_process():
             file = artifacts.FINETUNED / dataset / f"{name}.pth"
-            publish(model.state_dict(), file, {**meta, "stage_digest": context.digest})
+            publish_training(model, file, {**meta, "stage_digest": context.digest}, validation)
 
 
 def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank) -> BaseModel:
@@ -70,11 +96,12 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
     assert_no_novel(scenes.annotations, artifacts.DATA / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.PROPOSALS / f"{dataset}_train", masks=target.masks)
     names = load_classes(dataset).base_names
-    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold)
+    out = taken_out(dataset, target.schedule.validation)
+    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold, held_out=out)
     return stream_config(boxes, params.detection, target.schedule.batch_size, params.seed)
 
 
-def _train(context: StageContext, model: BaseModel, name: str, history: HistoryHook) -> None:
+def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
     train(
@@ -84,5 +111,40 @@ def _train(context: StageContext, model: BaseModel, name: str, history: HistoryH
         title=f"finetune {dataset} from {name}",
         seed=params.seed,
         scratch=context.scratch / name,
-        hooks=[history],
+        hooks=hooks,
     )
+
+
+def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -> ValidationHook | None:
+    """Return what measures a training."""
+    dataset, sizes = context.dataset, context.params.detection
+    settings = getattr(context.params.finetune, dataset).schedule.validation
+    if settings.interval is None:
+        return None
+    key = f"finetune.{dataset}.schedule.validation.images"
+    split = write_development(dataset, settings.images, scratch / "development.json", key=key)
+    pipeline = test_pipeline(sizes, artifacts.PROPOSALS / f"{dataset}_{split.split}")
+    pictures = boxes_dataset(split.scenes, split.base_names, pipeline, training=False)
+
+    def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
+        samples: list[DetDataSample] = []
+        predicted = predict(model, pictures, title="validation", batch_size=sizes.test_batch)
+        found = detections_from_samples(_boxes(predicted, samples), split.ids)
+        if not is_main_process():
+            return {}, []
+        # The file holds base classes alone, and so does the vocabulary that is trained with.
+        most, lvis = MAX_DETECTIONS[dataset], dataset == "lvis"
+        truth = load_truth(split.scenes.annotations, lvis=lvis)
+        numbers = evaluate_lvis(truth, found, most) if lvis else evaluate_coco(truth, found, split, most)
+        return {f"{name}_base": numbers[name] for name in ("ap", "ap50")}, samples
+
+    return ValidationHook(settings, MONITOR[dataset], split.base_names, measure, tracker)
+
+
+def _boxes(predicted: Iterator[DetDataSample], kept: list[DetDataSample]) -> Iterator[DetDataSample]:
+    """Pass predictions on without their masks, of which no number is; keep the first for a sheet."""
+    for sample in predicted:
+        sample.pred_instances.pop("masks", None)
+        if len(kept) < PICTURES:
+            kept.append(shown(sample))
+        yield sample

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from mmengine.dist import is_main_process, master_only
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
 
 from regionclip import artifacts
-from regionclip.artifacts import CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER
+from regionclip.artifacts import BEST, CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER, TEXT_BANKS
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.checkpoints.official import clip_weights
+from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
+from regionclip.data.datasets.development import write_development
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
-from regionclip.data.layout import captioned_scenes
+from regionclip.data.layout import captioned_scenes, data_sets
 from regionclip.data.rejects import Rejects
 from regionclip.engine.history_hook import HistoryHook, leave_empty
+from regionclip.engine.prediction import NamedRegions, name_true_boxes
 from regionclip.engine.training import train
+from regionclip.engine.validation_hook import PICTURES, ValidationHook, shown
+from regionclip.errors import InputError
+from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.files import sha256_tree
-from regionclip.models.assembly import build_pretrainer
+from regionclip.models.assembly import build_pretrainer, clip_preprocessor
 from regionclip.params import Params
 from regionclip.regions.store import RegionStore
 from regionclip.text.text_bank import TextBank
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mmdet.structures import DetDataSample
+
     from regionclip.stages.runner import StageContext
 
 HISTORY = HISTORIES / "pretrain.jsonl"
@@ -70,11 +83,70 @@ def _train(context: StageContext) -> None:
     model.set_concepts(bank.embeddings)
     with Rejects(artifacts.rejected("pretrain"), params.quarantine.max_fraction) as rejects:
         dataset = ImageTextRegionDataset(**training_set(params) | {"tokenizer": clip.tokenizer(), "rejects": rejects})
-    hooks, schedule = [HistoryHook(HISTORY, context.tracker)], params.pretrain.schedule
+    validation, schedule = _validation(context, clip), params.pretrain.schedule
+    hooks = [HistoryHook(HISTORY, context.tracker), *filter(None, [validation])]
     trained = train(model, dataset, schedule, title="pretrain", seed=seed, scratch=context.scratch, hooks=hooks)
     if not is_main_process():
         return
+    lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
+    _save(PRETRAINED, clip, trained, lineage if validation is None else lineage | validation.end())
+    if validation:
+        weights, facts = validation.best()
+        trained.load_state_dict(weights)
+        _save(PRETRAINED / BEST, clip, trained, lineage | facts)
+
+
+def _save(folder: Path, clip: ClipFolder, trained: BaseModel, lineage: dict[str, str]) -> None:
+    """Write the student with the teacher's text tower."""
     state = clip.state_dict()
     state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
-    lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
-    save_clip(PRETRAINED, clip.model_cfg, state, lineage)
+    save_clip(folder, clip.model_cfg, state, lineage)
+
+
+def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | None:
+    """Return what measures the training: how many true boxes of base classes the student names right, zero-shot.
+
+    The corpus has no boxes, and its loss falls as the student agrees with the teacher, right or wrong. Base classes
+    choose alone, as for the detectors; their boxes train nothing here, so no picture is taken out of the training.
+    """
+    settings, sizes = context.params.pretrain.schedule.validation, context.params.detection
+    if settings.interval is None:
+        return None
+    key = "pretrain.schedule.validation.interval"
+    if not data_sets():
+        raise InputError("there is no detection set to validate on", key=key, mend="name one in data.sets, or set null")
+    dataset = data_sets()[0]
+    split = write_development(dataset, settings.images, context.scratch / "development.json", key=key)
+    pictures = boxes_dataset(split.scenes, split.base_names, test_pipeline(sizes, "truth"), training=False)
+    bank = TextBank.load(TEXT_BANKS / f"{dataset}.safetensors").subset(split.base_names)
+    bank.require(width=clip.model_cfg["embed_dim"])
+    preprocessor = clip_preprocessor()
+
+    def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
+        found = list(
+            name_true_boxes(
+                model.student,
+                preprocessor,
+                pictures,
+                bank.embeddings,
+                title="validation",
+                batch_size=sizes.test_batch,
+            )
+        )
+        if not is_main_process():
+            return {}, []
+        scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))
+        recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
+        numbers = classify_regions(scores, labels, split.base_names, {"base": split.base_names}, recipe)
+        samples = [_named(item, context.params.pretrain.temperature) for item in found[:PICTURES]]
+        return {name: numbers[name] for name in ("top1_base", "class_mean_top1_base")}, samples
+
+    return ValidationHook(settings, "top1_base", split.base_names, measure, context.tracker)
+
+
+def _named(item: NamedRegions, temperature: float) -> DetDataSample:
+    """Return the true boxes of a picture with the names that the student gives them, for a sheet."""
+    best = (item.logits / temperature).softmax(dim=1).max(dim=1)
+    boxes = item.sample.gt_instances.bboxes / torch.tensor([*item.sample.scale_factor] * 2)
+    item.sample.pred_instances = InstanceData(bboxes=boxes, labels=best.indices, scores=best.values)
+    return shown(item.sample)

@@ -11,7 +11,6 @@ from mmengine.model import BaseModel
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import publish
 from regionclip.checkpoints.official import rpn_weights
 from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
@@ -24,16 +23,21 @@ from regionclip.data.datasets.detection import (
     test_pipeline,
     train_pipeline,
 )
+from regionclip.data.datasets.development import taken_out, write_development
 from regionclip.data.layout import data_sets, detection_set, load_classes, splits
 from regionclip.engine.history_hook import HistoryHook, leave_empty
+from regionclip.engine.prediction import predict
 from regionclip.engine.training import train
+from regionclip.engine.validation_hook import PICTURES, ValidationHook, publish_training, shown
 from regionclip.evaluation.recall import average_recall
 from regionclip.files import sha256_file
-from regionclip.labelling.proposals import store_proposals
+from regionclip.labelling.proposals import store_proposals, valid_regions
 from regionclip.models.assembly import build_rpn
 from regionclip.params import Params
 
 if TYPE_CHECKING:
+    from mmdet.structures import DetDataSample
+
     from regionclip.stages.runner import StageContext
 
 HISTORY = artifacts.HISTORIES / "rpn.jsonl"
@@ -43,11 +47,12 @@ def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/rpn and artifacts/proposals/SET_SPLIT."""
     rpn = context.params.rpn
     model = build_model(context.params)
-    classes = _import(model, rpn.weights) if rpn.weights else _train(context, model)
+    validation = None if rpn.weights else _validation(context)
+    classes = _import(model, rpn.weights) if rpn.weights else _train(context, model, validation)
     metadata = {"rpn_classes": ",".join(classes)}
     if is_main_process():
         lineage = {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
-        publish(model.state_dict(), artifacts.RPN, lineage)
+        publish_training(model, artifacts.RPN, lineage, validation)
         metadata["rpn_sha256"] = sha256_file(artifacts.RPN)
     return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 
@@ -70,7 +75,8 @@ def training_set(params: Params) -> dict[str, Any]:
     assert_no_novel(scenes.annotations, artifacts.DATA / rpn.dataset / "classes.json")
     jitter = sizes.max_size if rpn.augmentation == "large_scale_jitter" else None
     pipeline = train_pipeline(sizes, None, large_scale_jitter=jitter)
-    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=rpn.repeat_threshold)
+    out = taken_out(rpn.dataset, rpn.schedule.validation)
+    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=rpn.repeat_threshold, held_out=out)
     return stream_config(boxes, sizes, rpn.schedule.batch_size, params.seed)
 
 
@@ -82,12 +88,43 @@ def _import(model: BaseModel, weights: str) -> tuple[str, ...]:
     return classes
 
 
-def _train(context: StageContext, model: BaseModel) -> tuple[str, ...]:
+def _train(context: StageContext, model: BaseModel, validation: ValidationHook | None) -> tuple[str, ...]:
     """Train the model in place; return the names of the base classes."""
     params, rpn = context.params, context.params.rpn
-    boxes, hooks = build_dataset(training_set(params)), [HistoryHook(HISTORY, context.tracker)]
+    boxes = build_dataset(training_set(params))
+    hooks = [HistoryHook(HISTORY, context.tracker), *filter(None, [validation])]
     train(model, boxes, rpn.schedule, title="rpn", seed=params.seed, scratch=context.scratch, hooks=hooks)
     return load_classes(rpn.dataset).base_names
+
+
+def _validation(context: StageContext) -> ValidationHook | None:
+    """Return what measures the training.
+
+    Recall of base objects chooses: an RPN that finds novel ones is wanted, but nothing may be chosen by them.
+    """
+    rpn, sizes = context.params.rpn, context.params.detection
+    settings = rpn.schedule.validation
+    if settings.interval is None:
+        return None
+    key = "rpn.schedule.validation.images"
+    split = write_development(rpn.dataset, settings.images, context.scratch / "development.json", key=key)
+    pictures = boxes_dataset(split.scenes, split.base_names, test_pipeline(sizes, None), training=False)
+
+    def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
+        proposals, samples = {}, []
+        for sample in predict(model, pictures, title="validation", batch_size=sizes.test_batch):
+            proposals[sample.img_id], logits = valid_regions(sample)
+            if len(samples) < PICTURES:
+                sample.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+                sample.pred_instances.scores = sample.pred_instances.scores.sigmoid()
+                samples.append(shown(sample))
+        if not is_main_process():
+            return {}, []
+        truth = boxes_by_image(load_truth(split.scenes.annotations, lvis=rpn.dataset == "lvis"))
+        found = average_recall(truth, proposals, {"base": split.ids})
+        return {name: found[name] for name in ("ar100_base", "ar300_base")}, samples
+
+    return ValidationHook(settings, "ar100_base", ("object",), measure, context.tracker)
 
 
 def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, Any]:

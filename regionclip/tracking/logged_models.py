@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regionclip.artifacts import BEST
 from regionclip.tracking.names import metric_name
 from regionclip.tracking.store import process_wide
 
@@ -44,6 +45,7 @@ def _describe(file: Path, stage: str, digest: str) -> dict[str, Any]:
         md5 = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     # A stage that gives several files names them after the initialisation.
     name = metric_name(stage) if stage.count("@") == 0 else f"{metric_name(stage)}_{file.stem}"
+    name += "_best" if file.parent.name == BEST else ""
     facts = {"path": file.as_posix(), "dvc.md5": md5, "bytes": str(file.stat().st_size)}
     return {"name": name, "tags": {**facts, "dvc.stage": stage, "stage.digest": digest}}
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from regionclip.checkpoints.mmengine_files import read
+
 PROGRAM = Path(__file__).with_name("trainings.py")
 KINDS = ("pretrain", "rpn", "finetune")
 
@@ -45,12 +47,21 @@ def _history(folder: Path, kind: str) -> list[dict[str, float]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_losses_are_those_of_the_joint_batch(kind: str, alone: Path, together: Path) -> None:
     """Every loss of every step to 1e-5 of its size: sums are taken in another order."""
-    one, two = _history(alone, kind), _history(together, kind)
+    one, two = ([line for line in _history(folder, kind) if "loss" in line] for folder in (alone, together))
     assert [line["step"] for line in one] == [line["step"] for line in two] == [1, 2, 3, 4]
     for single, joint in zip(one, two, strict=True):
         assert set(single) == set(joint) and "loss" in single
         for name, value in single.items():
             assert joint[name] == pytest.approx(value, rel=1e-5, abs=1e-6), (name, single["step"])
+
+
+def test_all_processes_validate_and_find_what_one_finds(alone: Path, together: Path) -> None:
+    """After steps 3 and 4 of the RPN's; the best weights are of the same step."""
+    one, two = ([line for line in _history(folder, "rpn") if "loss" not in line] for folder in (alone, together))
+    assert [line["step"] for line in one] == [line["step"] for line in two] == [3, 4]
+    assert [line["validation_score"] for line in two] == pytest.approx([line["validation_score"] for line in one])
+    (_, first), (_, second) = (read(folder / "scratch/rpn/best.pth") for folder in (alone, together))
+    assert first["step"] == second["step"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,11 +27,13 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
+from regionclip.engine.prediction import predict
 from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
+from regionclip.engine.validation_hook import ValidationHook
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import LossWeights, Schedule
+from regionclip.params import LossWeights, Schedule, Validation
 from tests.conftest import profile_params
 
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32
@@ -100,6 +102,15 @@ def _boxes(count: int, shape: tuple[int, int], rng: np.random.Generator) -> torc
     return torch.from_numpy(np.concatenate([corner, corner + 12 + 20 * rng.random((count, 2))], axis=1)).float()
 
 
+def measure(model: Any) -> tuple[dict[str, float | None], list[DetDataSample]]:
+    """Measure an RPN: the mean score of its proposals on the nine pictures, two at a time."""
+    found = list(predict(model, Objects(), title="validation", batch_size=2))
+    if not is_main_process():
+        return {}, []
+    assert [sample.img_id for sample in found] == [Objects()[place]["data_samples"].img_id for place in range(9)]
+    return {"score": float(torch.cat([sample.pred_instances.scores for sample in found]).mean())}, []
+
+
 def run(clip_folder: Path, out: Path) -> None:
     """Train the three models; the first process writes KIND.jsonl and KIND.pt into ``out``."""
     clip, params = ClipFolder.open(clip_folder), profile_params("tiny")
@@ -120,6 +131,8 @@ def run(clip_folder: Path, out: Path) -> None:
     trainings = {"pretrain": (pretrainer, Regions()), "rpn": (rpn, Objects()), "finetune": (detector, Objects())}
     for kind, (model, data) in trainings.items():
         scratch, hooks = out / "scratch" / kind, [HistoryHook(out / f"{kind}.jsonl")]
+        if kind == "rpn":
+            hooks.append(ValidationHook(Validation(interval=3), "score", ("object",), measure, None))
         trained = train(model, data, schedule, title=kind, seed=3, scratch=scratch, hooks=hooks)
         if is_main_process():
             torch.save(trained.state_dict(), out / f"{kind}.pt")

@@ -48,3 +48,11 @@ def test_only_stages_that_make_weights(client):
     (model,) = checkpoints("teacher", [folder], "d")
     assert (model["name"], model["tags"]["path"]) == ("teacher", "artifacts/teacher/open_clip_model.safetensors")
     assert checkpoints("text_bank", [folder], "d") == []
+
+
+def test_best_weights_have_a_name_of_their_own(client):
+    """A training that validates leaves two files of one name."""
+    for path in ("artifacts/rpn/rpn.pth", "artifacts/rpn/best/rpn.pth"):
+        write(path, "x")
+    models = {model["name"]: model["tags"]["path"] for model in checkpoints("rpn", ["artifacts/rpn"], "d")}
+    assert models == {"rpn": "artifacts/rpn/rpn.pth", "rpn_best": "artifacts/rpn/best/rpn.pth"}

@@ -61,6 +61,7 @@ def boxes_config(
     *,
     training: bool,
     repeat_threshold: float | None = None,
+    held_out: int = 0,
 ) -> dict[str, Any]:
     """Return the configuration of the data set of a COCO- or LVIS-format file.
 
@@ -72,11 +73,13 @@ def boxes_config(
         repeat_threshold: Repeat pictures of classes that fewer than this share of the pictures have, in proportion to
             1 / sqrt(share): LVIS's repeat factor sampling, where the paper takes 0.001. MMDetection's rounds each
             picture's factor up; the official sampler rounds at random, anew in each epoch.
+        held_out: Leave out a development split of at most so many pictures; see `NamedBoxesDataset`.
     """
     config = {
         "type": "NamedBoxesDataset",
         **NamedBoxesDataset.config(scenes, names, training=training),
         "pipeline": pipeline,
+        "held_out": held_out,
     }
     if repeat_threshold is not None:
         config = {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}

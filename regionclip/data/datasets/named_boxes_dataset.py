@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from regionclip.data.annotations.annotation_files import (
 from regionclip.data.layout import DetectionSet
 from regionclip.errors import InputError
 
+LARGEST_SHARE = 10
+"""At most one in so many training pictures is taken out of the training."""
+
 
 @DATASETS.register_module()
 class NamedBoxesDataset(CocoDataset):
@@ -29,7 +33,15 @@ class NamedBoxesDataset(CocoDataset):
     also drops pictures without annotations in the test, and all but 500 annotations of a picture; this one does not.
     Boxes below one pixel are dropped, as `CocoDataset` does; Detectron2 keeps them. No other box is: `CocoDataset`
     drops those with ``area`` 0 or ``ignore`` too, which are understood when the file is read (see `read_boxes`).
+
+    Args:
+        held_out: Leave out the development split, at most so many pictures; see `held_out`.
+        others: As `CocoDataset` has them.
     """
+
+    def __init__(self, *args: Any, held_out: int = 0, **others: Any) -> None:
+        self.held_out = held_out
+        super().__init__(*args, **others)
 
     @staticmethod
     def config(scenes: DetectionSet, names: Sequence[str], *, training: bool) -> dict[str, Any]:
@@ -64,6 +76,7 @@ class NamedBoxesDataset(CocoDataset):
                 mend="train on the classes that the file holds, spelled as it spells them",
             )
         folder = Path(self.data_prefix["img"])
+        left_out = held_out([image["id"] for image in content["images"]], self.held_out)
         boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for annotation in content["annotations"]:
             if annotation["category_id"] in self.cat2label and min(annotation["bbox"][2:]) >= 1:
@@ -78,6 +91,7 @@ class NamedBoxesDataset(CocoDataset):
                 "instances": boxes[image["id"]],
             }
             for image in content["images"]
+            if image["id"] not in left_out
         ]
 
     def _instance(self, annotation: Json) -> dict[str, Any]:
@@ -103,3 +117,20 @@ class NamedBoxesDataset(CocoDataset):
             problem = "no picture has a box to train on (crowds and boxes below a pixel are none)"
             raise InputError(problem, file=self.ann_file, key="annotations", mend="label objects of the classes")
         return kept
+
+
+def some_pictures(image_ids: Iterable[int], most: int) -> frozenset[int]:
+    """Choose at most so many pictures by a hash of their ids, whatever seed, order or classes."""
+    return frozenset(sorted(image_ids, key=lambda key: hashlib.sha256(str(key).encode()).digest())[:most])
+
+
+def held_out(image_ids: Collection[int], most: int) -> frozenset[int]:
+    """Choose the training pictures that are the development split of a set without one.
+
+    Each training on the same pictures leaves out the same.
+
+    Args:
+        image_ids: All training pictures.
+        most: At most so many, and never more than a tenth of all.
+    """
+    return some_pictures(image_ids, min(most, len(image_ids) // LARGEST_SHARE))
