@@ -20,10 +20,10 @@ class Validation(Section):
     """How a training measures itself on a development split, by a number that each stage fixes.
 
     Every ``interval`` iterations and after the last one, on at most ``images`` pictures; it stops early after
-    ``patience`` validations without a gain. null: never.
+    ``patience`` validations without a gain; null: never.
     """
 
-    interval: Steps | None = None
+    interval: Steps
     images: Positive = 1000
     patience: Positive | None = None
 
@@ -53,6 +53,6 @@ class Schedule(Section):
 
 
 class ValidatedSchedule(Schedule):
-    """The schedule of a training that can validate."""
+    """The schedule of a training that can validate; null: it does not."""
 
-    validation: Validation = Validation()
+    validation: Validation | None = None

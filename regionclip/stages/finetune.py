@@ -119,7 +119,7 @@ def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -
     """Return what measures a training."""
     dataset, sizes = context.dataset, context.params.detection
     settings = getattr(context.params.finetune, dataset).schedule.validation
-    if settings.interval is None:
+    if settings is None:
         return None
     key = f"finetune.{dataset}.schedule.validation.images"
     split = write_development(dataset, settings.images, scratch / "development.json", key=key)

@@ -110,9 +110,9 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
     choose alone, as for the detectors; their boxes train nothing here, so no picture is taken out of the training.
     """
     settings, sizes = context.params.pretrain.schedule.validation, context.params.detection
-    if settings.interval is None:
+    if settings is None:
         return None
-    key = "pretrain.schedule.validation.interval"
+    key = "pretrain.schedule.validation"
     if not data_sets():
         raise InputError("there is no detection set to validate on", key=key, mend="name one in data.sets, or set null")
     dataset = data_sets()[0]

@@ -104,7 +104,7 @@ def _validation(context: StageContext) -> ValidationHook | None:
     """
     rpn, sizes = context.params.rpn, context.params.detection
     settings = rpn.schedule.validation
-    if settings.interval is None:
+    if settings is None:
         return None
     key = "rpn.schedule.validation.images"
     split = write_development(rpn.dataset, settings.images, context.scratch / "development.json", key=key)

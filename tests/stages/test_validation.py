@@ -70,7 +70,7 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
         bank = TextBank(names, torch.randn(len(names), 32, generator=dice), ("a {}",), "tiny", "0" * 64)
         bank.save(TEXT_BANKS / f"{name}.safetensors")
 
-    def make(validation: dict[str, Any], dataset: str | None = None) -> SimpleNamespace:
+    def make(validation: dict[str, Any] | None, dataset: str | None = None) -> SimpleNamespace:
         values = compose_profile("tiny")
         values["finetune"]["initialisations"] = ["clip"]
         for section in (values["rpn"], values["pretrain"], values["finetune"]["coco"], values["finetune"]["lvis"]):
@@ -83,7 +83,7 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
         return SimpleNamespace(
             params=check_params(values, "params.yaml"), dataset=dataset, digest="1" * 64, model_run=model_run,
-            scratch=tmp_path / "scratch" / str(validation["interval"]), tracker=run,
+            scratch=tmp_path / "scratch" / ("plain" if validation is None else "validated"), tracker=run,
         )  # fmt: skip
 
     return make
@@ -97,7 +97,7 @@ def _validations(file: str) -> list[dict[str, float]]:
 def test_rpn_validates_and_ends_as_without(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four steps, validated after two and four; what later stages read is equal bit by bit."""
     monkeypatch.setattr(rpn, "data_sets", tuple)
-    validated, plain = context(VALIDATION), context({"interval": None})
+    validated, plain = context(VALIDATION), context(None)
     rpn.run(plain)
     weights = Path("artifacts/rpn/rpn.pth").read_bytes()
     assert not Path("artifacts/rpn/best").exists()
@@ -116,7 +116,7 @@ def test_finetuning_validates_and_ends_as_without(context: Context, dataset: str
     """As above; LVIS with masks, which are not measured."""
     for split in ("train", "dev"):
         _propose(dataset, split)
-    finetune.run(context({"interval": None}, dataset))
+    finetune.run(context(None, dataset))
     weights = Path("artifacts/finetune", dataset, "clip.pth").read_bytes()
     validated = context(VALIDATION, dataset)
     finetune.run(validated)
@@ -147,7 +147,7 @@ def test_pretraining_is_measured_by_the_names_of_true_boxes(context: Context) ->
     shutil.rmtree("data")
     with pytest.raises(InputError, match="no detection set") as caught:
         pretrain._validation(made, clip)
-    assert caught.value.key == "pretrain.schedule.validation.interval"
+    assert caught.value.key == "pretrain.schedule.validation"
 
 
 def test_development_split_has_its_pictures_and_base_boxes_alone(context: Context, tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_real_data_give_training_pictures_for_it(context: Context, world: Path, 
     Path("data/coco", PICTURES).write_text(json.dumps({"train": str(world / "coco/train"), "val": "nowhere"}))
     split = write_development("coco", 1000, tmp_path / "d.json", key="k")
     assert split.split == "train" and taken_out("coco", Validation(interval=5, images=7)) == 7
-    assert taken_out("coco", Validation(images=7)) == 0
+    assert taken_out("coco", None) == 0
     held = {image["id"] for image in json.loads((tmp_path / "d.json").read_text())["images"]}
     scenes, names = detection_set("coco", "train"), load_classes("coco").base_names
     sets = [build_dataset(boxes_config(scenes, names, [], training=True, held_out=count)) for count in (0, 7)]

@@ -32,9 +32,9 @@ class Development(NamedTuple):
     novel_names: tuple[str, ...] = ()
 
 
-def taken_out(dataset: DatasetName, validation: Validation) -> int:
+def taken_out(dataset: DatasetName, validation: Validation | None) -> int:
     """Return how many of its pictures a training leaves out at most (see `held_out`), because it validates on them."""
-    return validation.images if validation.interval is not None and _of(dataset) == "train" else 0
+    return validation.images if validation is not None and _of(dataset) == "train" else 0
 
 
 def write_development(dataset: DatasetName, most: int, file: Path, *, key: str) -> Development:
