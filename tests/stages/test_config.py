@@ -103,7 +103,7 @@ def _losses(file: Path) -> list[dict[str, float]]:
 
 
 def _run_rpn(context: SimpleNamespace) -> None:
-    rpn._train(context, rpn.build_model(context.params))
+    rpn._train(context, rpn.build_model(context.params), None)
 
 
 def _run_pretrain(context: SimpleNamespace) -> None:
@@ -114,7 +114,7 @@ def _run_finetune(context: SimpleNamespace) -> None:
     clip, dataset = ClipFolder.open(artifacts.CLIP_FOLDERS["regionclip"]), context.dataset
     bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(load_classes(dataset).base_names)
     model = finetune.build_model(context.params, dataset, clip, bank)
-    finetune._train(context, model, "regionclip", HistoryHook(artifacts.HISTORIES / "finetune.jsonl", None))
+    finetune._train(context, model, "regionclip", [HistoryHook(artifacts.HISTORIES / "finetune.jsonl", None)])
 
 
 @pytest.mark.parametrize(
