@@ -53,3 +53,4 @@ def test_the_summary_of_a_change_names_the_metric_and_the_param(steps: list[dict
     assert re.search(r"summary\.json +\| seed +\| 1 +\| 7 +\| 6 +\|", said)
     assert re.search(r"params\.yaml +\| seed +\| 1 +\| 7 +\|", said)
     assert (clone / "reports/summary.md").read_text() in said
+    assert "Loss by step" in (clone / "plots/index.html").read_text()
