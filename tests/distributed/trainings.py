@@ -33,8 +33,8 @@ from regionclip.engine.training import train
 from regionclip.engine.validation_hook import ValidationHook
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import LossWeights, Schedule, Validation
-from tests.conftest import profile_params
+from regionclip.params import LossWeights, Schedule, Validation, check_params
+from regionclip.workspace.profiles import compose_profile
 
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32
 SIZES = ((64, 96), (80, 64), (64, 64))
@@ -113,7 +113,7 @@ def measure(model: Any) -> tuple[dict[str, float | None], list[DetDataSample]]:
 
 def run(clip_folder: Path, out: Path) -> None:
     """Train the three models; the first process writes KIND.jsonl and KIND.pt into ``out``."""
-    clip, params = ClipFolder.open(clip_folder), profile_params("tiny")
+    clip, params = ClipFolder.open(clip_folder), check_params(compose_profile("tiny"), "tiny")
     settings = finetune_settings(params.finetune, params.finetune.lvis, CLASSES)
     changes = {"temperature": TEMPERATURE, "threshold": 0.35, "frozen_stages": 2}
     changes["losses"] = LossWeights(contrastive=1.0, distillation=1.0, image_text=1.0)
