@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import time
@@ -68,8 +69,21 @@ def test_summary_has_what_is_promised(finished: Path) -> None:
 def test_table_and_pictures_are_there(finished: Path) -> None:
     table = (finished / "reports/summary.md").read_text()
     assert "profile tiny" in table and table.count("\n| COCO |") == table.count("\n| LVIS |") == 9 + 3  # splits
-    pictures = sorted((finished / "reports/plots").iterdir())
+    pictures = sorted((finished / "reports/plots").glob("*.png"))
     assert len(pictures) >= 5 and all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
+
+
+def test_dvc_draws_learning_curves_and_bars_by_class(finished: Path, command) -> None:
+    """From tables beside the pictures: a row a logged step, a row a class with a number a model."""
+    curves = {file.stem for file in (finished / "reports/plots/curves").iterdir()}
+    assert {"rpn", "pretrain", "teacher", "finetune_coco_clip"} <= curves
+    rows = list(csv.DictReader((finished / "reports/plots/per_class/finetuned_coco.csv").open()))
+    numbers = json.loads((finished / "reports/metrics/evaluate_coco.json").read_text())["regionclip"]["per_class"]
+    assert {row["class"]: row["RegionCLIP"] for row in rows} == {
+        name: "" if number is None else str(number) for name, number in numbers.items()
+    }
+    shown = command(finished, "dvc", "plots", "show", "--json")
+    assert shown.returncode == 0 and "pretrain.csv" in shown.stdout and "zero_shot_lvis.csv" in shown.stdout
 
 
 def test_nothing_runs_again_even_with_other_runtime_settings(finished: Path, command) -> None:
