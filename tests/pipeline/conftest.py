@@ -88,6 +88,6 @@ def finished(repository: Path, first_run: subprocess.CompletedProcess[str]) -> P
 def copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the finished repository to plant faults in; MLflow's state is left behind."""
     folder = tmp_path / "copy"
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns", "plots"), symlinks=True)
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns"), symlinks=True)
     yield folder
     shutil.rmtree(folder)
