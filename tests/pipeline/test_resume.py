@@ -32,7 +32,7 @@ HISTORY = "artifacts/history/pretrain.jsonl"
 def longer(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy whose pretraining is long enough to be stopped twice."""
     folder = tmp_path_factory.mktemp("resume") / "longer"
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns", "finetune", "plots"), symlinks=True)
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns", "finetune"), symlinks=True)
     _change(folder, r"iterations: \d+", f"iterations: {ITERATIONS}")
     yield folder
     shutil.rmtree(folder.parent)
