@@ -31,13 +31,18 @@ def _add_new(commands: argparse._SubParsersAction) -> None:
 
 
 def _new(chosen: argparse.Namespace) -> None:
-    from regionclip.workspace.new import new_workspace
+    from regionclip.runtime import VERSION
+    from regionclip.workspace.new import bring_up_to_date, new_workspace
 
-    if new_workspace(Path(chosen.folder), chosen.profile):
-        print(f"{chosen.folder}: dvc.yaml and regionclip.version are those of the installed package")
+    folder = Path(chosen.folder)
+    if (folder / VERSION).exists():
+        kept = bring_up_to_date(folder)
+        note = f"; what was there is in {kept}" if kept else ""
+        print(f"{folder}: dvc.yaml and {VERSION} are those of the installed package{note}")
     else:
-        print(f"{chosen.folder}: a workspace with the params of the profile {chosen.profile}")
-        print(f"next: cd {chosen.folder} && dvc repro && git add . && git commit")
+        new_workspace(folder, chosen.profile)
+        print(f"{folder}: a workspace with the params of the profile {chosen.profile}")
+        print(f"next: cd {folder} && dvc repro && git add . && git commit")
 
 
 def _add_profile(commands: argparse._SubParsersAction) -> None:
@@ -92,7 +97,7 @@ def _config(chosen: argparse.Namespace) -> None:
 
 def _profile(chosen: argparse.Namespace) -> None:
     from regionclip.errors import InputError
-    from regionclip.workspace.profiles import profile_text, profile_titles, write_params
+    from regionclip.workspace.profiles import profile_text, profile_titles, replace_file
 
     if chosen.name is None:
         if chosen.write:
@@ -105,5 +110,5 @@ def _profile(chosen: argparse.Namespace) -> None:
     if chosen.write is None:
         print(text, end="")
         return
-    replaced = write_params(text, Path(chosen.write))
+    replaced = replace_file(text, Path(chosen.write))
     print(f"{chosen.write}: {chosen.name}{f'; what was there is in {replaced}' if replaced else ''}")

@@ -15,7 +15,7 @@ from regionclip.files import read_text
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
 from regionclip.workspace.own_profile import Captions, Clip, own_profile
 from regionclip.workspace.own_set import OwnSet, read_own_set
-from regionclip.workspace.profiles import write_params
+from regionclip.workspace.profiles import replace_file
 
 _DEFAULT_CLIP = Clip("weights/clip_rn50.safetensors", "RN50-quickgelu", image_size=224, temperature=0.01)
 
@@ -72,7 +72,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
     files = {f"instances_{split}": file for split, file in annotations.items()}
     files |= {f"images_{split}": folder for split, folder in pictures.items()}
     student = None if captions else options.regionclip or clip.path
-    write_params(own_profile(own, files, clip, captions, student), out)
+    replace_file(own_profile(own, files, clip, captions, student), out)
     return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
 
 

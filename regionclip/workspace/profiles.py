@@ -110,11 +110,12 @@ def render(values: dict[str, Any], name: str, workspace: Path = Path()) -> str:
     return f"# {_title(_file(name, workspace))}\n{text.getvalue().rstrip()}\n"
 
 
-def write_params(text: str, out: Path) -> Path | None:
-    """Write a params.yaml; return where another one that was there is kept: beside it, as ``.before``."""
+def replace_file(text: str, out: Path) -> Path | None:
+    """Write a params.yaml, or another file; return where one that was there is kept: beside it, as ``.before``."""
     kept = out.with_name(f"{out.name}.before") if out.exists() and out.read_bytes() != text.encode() else None
     if kept is not None:
-        kept.write_bytes(out.read_bytes())
+        with atomic_path(kept) as beside:
+            beside.write_bytes(out.read_bytes())
     with atomic_path(out) as beside:
         beside.write_text(text, encoding="utf-8")
     return kept

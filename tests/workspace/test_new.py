@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from regionclip import runtime
 from regionclip.errors import InputError
 from regionclip.params import load_params
 from regionclip.stages.graph import read_graph
-from regionclip.workspace.new import new_workspace
+from regionclip.workspace.new import bring_up_to_date, new_workspace
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new") / "workspace"
-    assert not new_workspace(folder, "tiny")
+    new_workspace(folder, "tiny")
     return folder
 
 
@@ -51,7 +52,8 @@ def test_another_version_is_told_and_brought_up_to_date(workspace: Path, monkeyp
     params = Path("params.yaml").read_text()
     with pytest.raises(InputError, match=r"regionclip.version: of regionclip 0\.0\.1, and .*`regionclip new \.`"):
         runtime.check()
-    assert new_workspace(Path(), "demo")
+    assert bring_up_to_date(Path()) == Path("dvc.yaml.before")
+    assert Path("dvc.yaml.before").read_text() == "stages: {}\n", "what a user wrote there is kept"
     assert Path("regionclip.version").read_text().strip() == version("regionclip")
     assert "check_data" in yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
     assert Path("params.yaml").read_text() == params
@@ -65,6 +67,22 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such profile"):
         new_workspace(tmp_path / "new", "of nobody")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_could_not_be_made_whole_is_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that was there and empty is the same folder, since somebody may be in it."""
+    folder, path = tmp_path / "new", os.environ["PATH"]
+    folder.mkdir()
+    before = folder.stat().st_ino
+    (tmp_path / "git").write_text("#!/bin/sh\necho no repositories here >&2\nexit 1\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{path}")
+    with pytest.raises(InputError, match=r"`git init` failed \(no repositories here\)"):
+        new_workspace(folder, "tiny")
+    assert list(folder.iterdir()) == []
+    monkeypatch.setenv("PATH", path)
+    new_workspace(folder, "tiny")
+    assert folder.stat().st_ino == before and (folder / "dvc.yaml").is_file()
 
 
 @pytest.mark.slow
