@@ -149,12 +149,10 @@ class Workspace:
             cut.append("dvc.lock")
         held = self.folder / ".dvc/tmp/rwlock"
         try:
-            json.loads(held.read_text(encoding="utf-8"))
+            json.loads(held.read_text(encoding="utf-8") if held.exists() else "{}")
         except ValueError:
             held.unlink()
             cut.append("rwlock")
-        except FileNotFoundError:
-            pass
         return cut
 
     def restore(self) -> None:

@@ -14,7 +14,9 @@ _ZERO_SHOT = {
 }
 _DETECTED = {"coco": ("ap50_novel", "ap50_all"), "lvis": ("apr", "ap")}
 _TOP1 = ("top1_base", "top1_novel", "top1_all")
-_OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
+OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
+"""Data set to the headline numbers of its protocol."""
+
 _RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
 _PSEUDO_LABELS = (
     "kept_fraction",
@@ -52,7 +54,7 @@ def build_summary(
     }
     transfer = {
         dataset: {model: _pick(numbers, keys) for model, numbers in metrics[f"evaluate_{dataset}"].items()}
-        for dataset, keys in _OPEN_VOCABULARY.items()
+        for dataset, keys in OPEN_VOCABULARY.items()
         if f"evaluate_{dataset}" in metrics
     }
     return {
@@ -99,7 +101,7 @@ def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
         for key in _DETECTED[dataset]:
             yield dataset, f"zero-shot detection, {_spoken(key)}", boxes["rpn"], key
     for dataset, models in summary["open_vocabulary"].items():
-        for key in _OPEN_VOCABULARY[dataset]:
+        for key in OPEN_VOCABULARY[dataset]:
             yield dataset, f"after fine-tuning on base boxes, {_spoken(key)}", models, key
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
+from regionclip.evaluation.summary import OPEN_VOCABULARY
 from regionclip.tracking.store import connect, tracking_uri
 
 if TYPE_CHECKING:
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-NUMBERS: dict[str, tuple[str, ...]] = {
-    "coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"),
-    "lvis": ("apr", "apc", "apf", "ap"),
-}
-"""Data set to the numbers of its protocol that a version is tagged with."""
-
 TOLERANCE = 0.01
 """By how much, of 1, the number that is to be kept may be lower: less than seeds differ."""
 
@@ -148,7 +143,7 @@ def promote(dataset: DatasetName, candidate: str | None = None) -> Comparison:
             theirs, decision = best, Decision(False, f"version {best.version} was promoted meanwhile")
         _say(client, ours, _PROMOTED if decision.promoted else _REFUSED, decision, theirs)
     tags = (ours.tags, theirs.tags if theirs else {})
-    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in NUMBERS[dataset]}
+    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in OPEN_VOCABULARY[dataset]}
     return Comparison(name, str(ours.version), str(theirs.version) if theirs else None, decision, numbers)
 
 

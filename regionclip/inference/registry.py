@@ -16,9 +16,10 @@ import yaml
 from regionclip import artifacts
 from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
+from regionclip.evaluation.summary import OPEN_VOCABULARY
 from regionclip.files import read_json
 from regionclip.inference.files import workspace_files, write_bundle
-from regionclip.inference.promotion import CANDIDATE, NUMBERS, model_name
+from regionclip.inference.promotion import CANDIDATE, model_name
 from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
@@ -166,7 +167,7 @@ def _origin(dataset: DatasetName, root: Path, params: Params) -> dict[str, str]:
 def _numbers(dataset: DatasetName, root: Path) -> dict[str, float]:
     """Return the protocol's numbers; one that is not defined is left out."""
     measured, file = _measured(dataset, root), root / artifacts.metrics(f"evaluate@{dataset}")
-    numbers = {key: measured[key] for key in NUMBERS[dataset] if measured.get(key) is not None}
+    numbers = {key: measured[key] for key in OPEN_VOCABULARY[dataset] if measured.get(key) is not None}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             problem, mend = f"{str(value)[:40]} is no number from 0 to 1", f"run `dvc repro evaluate@{dataset}`"
