@@ -21,6 +21,7 @@ from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.params import Schedule
+from tests.engine.conftest import StopBefore
 
 
 class Points(Dataset):
@@ -72,17 +73,6 @@ class Constant(BaseModel):
 
     def forward(self, inputs: list[Tensor], mode: str = "loss") -> dict[str, Tensor]:
         return {"loss": 100 * self.weight.sum()}
-
-
-class StopBefore(Hook):
-    """Stands in for a kill: stops before an iteration."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if runner.iter == self.iteration:
-            raise KeyboardInterrupt
 
 
 Train = Callable[..., BaseModel]

@@ -25,6 +25,7 @@ from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import ValidationHook, draw_sheet, publish_training
 from regionclip.params import ValidatedSchedule, Validation
+from tests.engine.conftest import StopBefore
 
 
 class Points(Dataset):
@@ -54,17 +55,6 @@ class Slope(BaseModel):
         points = torch.stack(inputs)
         error = self.weight * self.norm(points[:, :1])[:, 0] - points[:, 1] + 0.1 * torch.randn(1)
         return {"loss": error.square().mean()}
-
-
-class StopBefore(Hook):
-    """Stands in for a kill: stops before an iteration."""
-
-    def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        if runner.iter == self.iteration:
-            raise KeyboardInterrupt
 
 
 class Shown:
