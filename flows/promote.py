@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
@@ -12,13 +10,13 @@ from regionclip.inference.promotion import Comparison
 
 
 @flow(name="promote")
-def promote(dataset: Literal["coco", "lvis"] = "coco", candidate: str | None = None) -> Comparison:
+def promote(dataset: str, candidate: str | None = None) -> Comparison:
     """Compare a candidate of MLflow's registry with the champion, and move the alias or say why not.
 
     A refused candidate is no failure of the run. `regionclip register --dataset coco` makes candidates.
 
     Args:
-        dataset: Whose model: regionclip-coco or regionclip-lvis.
+        dataset: Name of the data set; the model is regionclip-DATASET.
         candidate: Its version; None for the one with the alias `candidate`.
 
     Raises:

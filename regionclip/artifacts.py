@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 DATA = Path("data")
+SETS = DATA / "sets"
 PAIRS = DATA / "pairs"
 SCENES_MANIFEST = DATA / "scenes/manifest.json"
 SCENES_TRUTH = DATA / "scenes_truth/instances.json"

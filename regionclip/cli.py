@@ -70,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         stage = commands.add_parser(name, help=text, description=f"Stage {name}: {text}.")
         stage.set_defaults(run=_run_stage, resumes=True)
         if name in BY_DATASET:
-            stage.add_argument("--dataset", choices=["coco", "lvis"], required=True, help="the target data set")
+            stage.add_argument("--dataset", metavar="NAME", required=True, help="one of data.sets")
         if name == "data":
             add_data_commands(stage)
         if name == "pseudo_labels":
@@ -88,6 +88,7 @@ def _add_raw(commands: argparse._SubParsersAction) -> None:
     text = "sum a raw file or folder that params.yaml names, for the stages that depend on it"
     parser = commands.add_parser("raw", help=text, description=f"{text.capitalize()}. `dvc repro` calls it.")
     parser.add_argument("name", metavar="NAME", nargs="?", help="of the section raw of params.yaml; none: only folders")
+    parser.add_argument("--set", metavar="NAME", help="only make the folders of a data set")
     parser.set_defaults(run=_raw, resumes=False)
 
 
@@ -96,7 +97,8 @@ def _raw(chosen: argparse.Namespace) -> None:
     from regionclip.stages.graph import read_stage
 
     if chosen.name is None:
-        for out in map(Path, read_stage("raw_folders").outs):
+        folders = read_stage("set_folders", chosen.set) if chosen.set else read_stage("raw_folders")
+        for out in map(Path, folders.outs):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.touch()
         return

@@ -57,6 +57,7 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--val", metavar="JSON", required=True, help="the same of the pictures to measure on")
     parser.add_argument("--images", metavar="DIR", required=True, help="folder that the file names start from")
     parser.add_argument("--images-val", metavar="DIR", help="the same for --val, where it is another one")
+    parser.add_argument("--name", default="own", help="of the data set, in tables and models: forklifts; default: own")
     parser.add_argument("--base", metavar="TXT", help="classes to train on, one a line; default: all but --novel")
     parser.add_argument("--novel", metavar="TXT", help="classes to find without a box of them in training")
     parser.add_argument("--clip", metavar="PATH", help="the teacher: a CLIP folder, or weights of a CLIP ResNet")

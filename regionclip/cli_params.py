@@ -71,7 +71,7 @@ def _add_config(commands: argparse._SubParsersAction) -> None:
         "are written beside it.",
     )
     parser.add_argument("of", metavar="STAGE", choices=CONFIGS, help=", ".join(CONFIGS))
-    parser.add_argument("--dataset", choices=["coco", "lvis"], help="of finetune and zero_shot")
+    parser.add_argument("--dataset", metavar="NAME", help="of finetune and zero_shot: one of data.sets")
     parser.add_argument(
         "--model", choices=["clip", "regionclip"], default="regionclip", help="they start from (default: %(default)s)"
     )

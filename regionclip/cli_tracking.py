@@ -20,10 +20,10 @@ def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "register",
         help=text,
-        description=f"{text.capitalize()}: regionclip-coco or regionclip-lvis, tagged with its protocol's numbers. "
-        "`models:/regionclip-coco@candidate` then loads it. The flow `promote` makes a candidate the champion.",
+        description=f"{text.capitalize()}: regionclip-NAME, tagged with its protocol's numbers. "
+        "`models:/regionclip-NAME@candidate` then loads it. The flow `promote` makes a candidate the champion.",
     )
-    parser.add_argument("--dataset", choices=["coco", "lvis"], required=True, help="the target data set")
+    parser.add_argument("--dataset", metavar="NAME", required=True, help="one of data.sets")
     parser.add_argument("--parent", metavar="RUN_ID", help="MLflow run of the pipeline that made it")
     parser.set_defaults(run=_register)
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from regionclip.contracts.gx import WARNING, Check, Expect, check
-from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
+from regionclip.params.data import PUBLIC
 
 Counts = dict[str, int]
 
@@ -60,9 +60,6 @@ DYING = frozenset({"cc3m"})
 CAPTIONED = frozenset(_CAPTIONS)
 """Public sets of captioned images."""
 
-NAMES = {"coco": "coco2017", "lvis": "lvis_v1"}
-"""Detection set -> the public set that its profile may name."""
-
 
 class _Row(NamedTuple):
     file: str
@@ -77,16 +74,11 @@ def detection_counts_check(name: str, manifest: Path) -> Check:
     """Return the check of a detection set's manifest.
 
     Args:
-        name: "coco" or "lvis".
-        manifest: ``manifest.json`` of its folder in data/, which stage `data` wrote.
-
-    Raises:
-        DataCheckFailed: The profile names a public set for classes of its own.
+        name: The data set's.
+        manifest: ``manifest.json`` of its folder, which stage `data` wrote, of official classes.
     """
-    about, official = read_json(manifest), NAMES[name]
-    if not isinstance(about["classes"], str):
-        mend = f"take {official} out of check_data.official, or choose open_vocabulary or supervised classes"
-        raise DataCheckFailed(f"{official} has no classes of one's own", file=manifest, key="classes", mend=mend)
+    about = read_json(manifest)
+    official = PUBLIC[about["format"]]
     rows = [row for split in ("train", "val") for row in _split_rows(official, split, about, str(manifest))]
     return _check(f"{name} official counts", official, rows)
 

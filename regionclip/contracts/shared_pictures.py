@@ -21,7 +21,7 @@ class Pictures(NamedTuple):
     """The image files of one split.
 
     Attributes:
-        source: Name of the set: "coco", "lvis" or "scenes".
+        source: Name of the set; "scenes" and "pairs" are captioned ones.
         split: Its split.
         table: See ``image_files_table``.
         trained: Whether it is trained on; the others are measured on.

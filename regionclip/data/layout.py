@@ -7,33 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from regionclip.artifacts import DATA
+from regionclip.artifacts import DATA, SETS
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
-DatasetName = Literal["coco", "lvis"]
 Split = Literal["train", "dev", "val"]
-ClassSplit = Literal["open_vocabulary", "supervised"]
-
-DEMO_FILES: dict[str, dict[str, str]] = {
-    "coco": {"train": "instances_train_base", "dev": "instances_dev_all", "val": "instances_val_all"},
-    "lvis": {"train": "lvis_train_base", "dev": "lvis_dev_all", "val": "lvis_val_all"},
-}
-REAL_FILES: dict[str, dict[str, dict[str, str]]] = {
-    "coco": {
-        "open_vocabulary": {"train": "ov_coco_train_base48", "val": "ov_coco_val_all65"},
-        "supervised": {"train": "coco_train_all80", "val": "coco_val_all80"},
-        "own": {"train": "train_base", "val": "val_all"},
-    },
-    "lvis": {
-        "open_vocabulary": {"train": "lvis_v1_train_base866", "val": "lvis_v1_val_all1203"},
-        "supervised": {"train": "lvis_v1_train_all1203", "val": "lvis_v1_val_all1203"},
-    },
-}
-"""Names of annotation files made from real ones, without ``.json``: set -> classes -> split; "own": the user's."""
 
 PICTURES, CAPTION_SOURCE = "pictures.json", "source.json"
-"""Where real pictures and captions lie, in data/NAME and data/scenes; the demo world, which has its own, lacks both."""
+"""Say where real pictures and captions lie, in data/sets/NAME and data/scenes; the demo world has none."""
 
 
 class DetectionSet(NamedTuple):
@@ -48,35 +29,36 @@ class DetectionSet(NamedTuple):
     annotations: Path
 
 
-def data_sets(root: Path = DATA) -> tuple[DatasetName, ...]:
-    """Return which detection sets there are."""
-    return tuple(name for name in DEMO_FILES if (root / name / "classes.json").exists())
+def data_sets(root: Path = SETS) -> tuple[str, ...]:
+    """Return the names of the detection sets that there are, sorted."""
+    return tuple(sorted(file.parent.name for file in root.glob("*/classes.json")))
 
 
-def splits(name: DatasetName, root: Path = DATA) -> tuple[Split, ...]:
-    """Return the splits of a detection set: the demo world has "dev" beside "train" and "val"."""
+def splits(name: str, root: Path = SETS) -> tuple[Split, ...]:
+    """Return the splits of a detection set: the demo world's have "dev" beside "train" and "val"."""
     return ("train", "val") if (root / name / PICTURES).exists() else ("train", "dev", "val")
 
 
-def detection_set(name: DatasetName, split: Split, root: Path = DATA) -> DetectionSet:
+def annotation_file(split: str) -> Path:
+    """Return where a split's annotations lie in the folder of its set."""
+    return Path("annotations") / f"{split}.json"
+
+
+def detection_set(name: str, split: Split, root: Path = SETS) -> DetectionSet:
     """Return where a split lies: base boxes only for "train", all classes for "dev" and "val".
 
     Raises:
         InputError: There is no such set or split, or the record of where its pictures lie is broken.
     """
-    folder = root / name
-    if name not in DEMO_FILES or split not in splits(name, root):
-        mend = f"use {' or '.join(DEMO_FILES)} with {', '.join(splits(name, root))}"
+    folder, there = root / name, data_sets(root)
+    if name not in there or split not in splits(name, root):
+        mend = f"use {' or '.join(there)}, with {', '.join(splits(name, root))}" if there else "run the stage 'data'"
         raise InputError(f"there is no set '{name}/{split}' in {root}", mend=mend)
-    annotations = folder / "annotations"
-    if not (folder / PICTURES).exists():
-        return DetectionSet(
-            folder if name == "lvis" else folder / split, annotations / f"{DEMO_FILES[name][split]}.json"
-        )
-    files = [annotations / f"{of_split[split]}.json" for of_split in REAL_FILES[name].values()]
-    pictures = _recorded(folder / PICTURES, split)
-    # One of the names is there; the first stands in the message of who reads it where none is.
-    return DetectionSet(Path(pictures), next((file for file in files if file.exists()), files[0]))
+    if (folder / PICTURES).exists():
+        pictures = Path(_recorded(folder / PICTURES, split))
+    else:
+        pictures = folder if load_classes(name, root).federated else folder / split
+    return DetectionSet(pictures, folder / annotation_file(split))
 
 
 def captioned_scenes(root: Path = DATA) -> tuple[Path, Path | None]:
@@ -90,9 +72,7 @@ def captioned_scenes(root: Path = DATA) -> tuple[Path, Path | None]:
         images = _recorded(folder / CAPTION_SOURCE, "images")
         return Path(_recorded(folder / CAPTION_SOURCE, "captions")), None if images is None else Path(images)
     if not (folder / "captions.json").exists():
-        raise InputError(
-            "there are no captions", file=folder, key="data.files.captions", mend="name them in the params"
-        )
+        raise InputError("there are no captions", file=folder, key="data.captions", mend="name them in the params")
     return folder / "captions.json", folder / "images"
 
 
@@ -111,13 +91,18 @@ class ClassList:
         names: Names as a person writes them.
         ids: Category ids of the annotations.
         base: For each class, whether its boxes may be used for training.
-        frequency: LVIS: name -> "f", "c" or "r"; empty otherwise.
+        frequency: In LVIS's form: name -> "f", "c" or "r"; empty otherwise.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     base: tuple[bool, ...]
     frequency: dict[str, str]
+
+    @property
+    def federated(self) -> bool:
+        """Whether the annotations are in LVIS's form: each picture is labelled for some of the classes."""
+        return bool(self.frequency)
 
     @property
     def novel(self) -> tuple[bool, ...]:
@@ -144,7 +129,7 @@ class ClassList:
         return frozenset(identity for identity, name in zip(self.ids, self.names, strict=True) if name in names)
 
 
-def load_classes(name: DatasetName, root: Path = DATA) -> ClassList:
+def load_classes(name: str, root: Path = SETS) -> ClassList:
     """Read ROOT/NAME/classes.json.
 
     Raises:

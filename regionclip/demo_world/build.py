@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -84,24 +84,29 @@ class _Studio:
         return records
 
 
-def build_demo_world(root: Path, spec: WorldSpec, seed: int, workers: int) -> dict[str, dict[str, int]]:
-    """Write the demo world to ``root``: pairs/, scenes/, scenes_truth/, coco/ and lvis/, each whole or not at all.
+def build_demo_world(
+    root: Path, spec: WorldSpec, seed: int, workers: int, sets: Mapping[str, str]
+) -> dict[str, dict[str, int]]:
+    """Write the demo world to ``root``: pairs/, scenes/, scenes_truth/ and sets/NAME/, each whole or not at all.
 
     Args:
         root: The folder ``data``.
         spec: Sizes of the world.
         seed: The same seed and sizes give the same bytes, with any number of workers.
         workers: Number of processes that draw.
+        sets: Name -> format of its detection sets, ``coco`` or ``lvis``; each format has its own scenes.
 
     Returns:
         The counts of each manifest, by folder.
     """
     about = {"seed": seed} | {name: getattr(spec, name) for name in WorldSpec.__annotations__}
     with _mapper(workers) as mapper, Progress() as progress:
-        parts = {"pairs": _build_pairs, "scenes": _build_scenes, "coco": _build_coco, "lvis": _build_lvis}
+        parts = {"pairs": (root, _build_pairs), "scenes": (root, _build_scenes)}
+        of_format = {"coco": _build_coco, "lvis": _build_lvis}
+        parts |= {name: (root / "sets", of_format[form]) for name, form in sets.items()}
         counts = {}
-        for name, build in parts.items():
-            with atomic_dir(root / name) as folder:
+        for name, (parent, build) in parts.items():
+            with atomic_dir(parent / name) as folder:
                 counts[name] = build(_Studio(spec, seed, mapper, progress), folder, root)
                 write_manifest(folder, counts[name], about)
     return counts
@@ -153,9 +158,8 @@ def _build_coco(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
         plan = plans.even_plan(studio.seed, f"coco/{split}", size, spec.objects_per_scene)
         records = studio.scenes(f"coco/{split}", plan, folder / split, _FIRST_IDS[split])
         content = coco_files.instances(_FIRST_IDS[split], spec.scene_size, records)
-        name = f"{split}_base" if split == "train" else f"{split}_all"
         content = coco_files.base_only(content) if split == "train" else content
-        counts |= _write_split(folder / "annotations" / f"instances_{name}.json", split, content)
+        counts |= _write_split(folder, split, content)
     write_json(folder / "classes.json", coco_files.class_list())
     return counts | {"objects_left_out": studio.left_out}
 
@@ -170,13 +174,12 @@ def _build_lvis(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
         content = lvis_files.instances(studio.seed, split, _FIRST_IDS[split], spec.scene_size, records, factor)
         categories = categories or lvis_files.categories(content, factor)
         content["categories"] = categories
-        name = f"{split}_base" if split == "train" else f"{split}_all"
         content = lvis_files.base_only(content) if split == "train" else content
-        counts |= _write_split(folder / "annotations" / f"lvis_{name}.json", split, content)
+        counts |= _write_split(folder, split, content)
     write_json(folder / "classes.json", lvis_files.class_list(categories))
     return counts | {"objects_left_out": studio.left_out}
 
 
-def _write_split(path: Path, split: str, content: dict[str, Any]) -> dict[str, int]:
-    write_json(path, content, indent=None)
+def _write_split(folder: Path, split: str, content: dict[str, Any]) -> dict[str, int]:
+    write_json(folder / "annotations" / f"{split}.json", content, indent=None)
     return {f"{split}_images": len(content["images"]), f"{split}_annotations": len(content["annotations"])}

@@ -35,7 +35,7 @@ def detect(
 
     Args:
         model: An open-vocabulary Fast R-CNN.
-        dataset: ``coco`` or ``lvis``.
+        dataset: Name of the data set.
         split: ``dev`` or ``val``.
         sizes: Picture sizes.
         proposals: Region store, or ``truth`` for the true boxes.
@@ -72,7 +72,7 @@ def true_box_top1(
     Args:
         encoder: Embeds regions.
         preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
-        dataset: ``coco`` or ``lvis``.
+        dataset: Name of the data set.
         split: ``dev`` or ``val``.
         sizes: Picture sizes.
         bank: One embedding a class, in the order of the class list.

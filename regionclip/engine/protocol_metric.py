@@ -13,7 +13,6 @@ from regionclip.data.annotations.masks import encode_masks
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.evaluation.detections import detections_from_samples
-from regionclip.evaluation.lvis import LvisImages
 from regionclip.evaluation.protocols import measure
 
 
@@ -22,15 +21,15 @@ class ProtocolMetric(BaseMetric):
     """Measure detections of all classes by their data set's protocol; see `measure`.
 
     Args:
-        dataset: ``coco`` or ``lvis``, whose data the stage ``data`` wrote.
+        dataset: Name of the data set.
         split: ``dev`` or ``val``.
-        lvis_images: See `measure`.
+        protocol: See `measure`.
         collect_device: See `BaseMetric`.
     """
 
-    def __init__(self, dataset: str, split: str, lvis_images: LvisImages = "all", collect_device: str = "cpu") -> None:
+    def __init__(self, dataset: str, split: str, protocol: str, collect_device: str = "cpu") -> None:
         super().__init__(collect_device, prefix=dataset)
-        self.dataset, self.split, self.lvis_images = dataset, split, lvis_images
+        self.dataset, self.split, self.protocol = dataset, split, protocol
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keep the detections of each picture."""
@@ -43,10 +42,10 @@ class ProtocolMetric(BaseMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Return the numbers; those of groups and classes have dotted names."""
-        annotations, masks = detection_set(self.dataset, self.split).annotations, any(it.masks for it in results)
-        truth = load_truth(annotations, lvis=self.dataset == "lvis", masks=masks)
-        found = detections_from_samples(results, load_classes(self.dataset).ids)
-        return dict(_flat(measure(self.dataset, truth, found, lvis_images=self.lvis_images)))
+        annotations, classes = detection_set(self.dataset, self.split).annotations, load_classes(self.dataset)
+        truth = load_truth(annotations, lvis=classes.federated, masks=any(item.masks for item in results))
+        found = detections_from_samples(results, classes.ids)
+        return dict(_flat(measure(self.protocol, truth, found, classes)))
 
 
 def _flat(numbers: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

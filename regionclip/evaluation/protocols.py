@@ -1,50 +1,105 @@
-"""The protocol of each data set: which numbers its detections give."""
+"""The protocols: how a data set's detections are measured, and which of the numbers tell."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from regionclip.data.annotations.truth import BoxArrays, Truth
-from regionclip.data.layout import load_classes
 from regionclip.errors import InputError
 from regionclip.evaluation.average_precision import IouType
-from regionclip.evaluation.coco import evaluate_coco, evaluate_coco_constrained
-from regionclip.evaluation.lvis import LvisImages, evaluate_lvis
+from regionclip.evaluation.coco import ClassSplit, evaluate_coco, evaluate_coco_constrained
+from regionclip.evaluation.lvis import evaluate_lvis
 
 Group = Literal["all", "base", "novel"]
 
-MAX_DETECTIONS = {"coco": 100, "lvis": 300}
+
+@dataclass(frozen=True)
+class Protocol:
+    """How detections are measured.
+
+    Attributes:
+        headline: The numbers of tables and of the registry. A new champion must raise the first and keep the second.
+        overall: The number over all classes.
+        base: The number that says whether the base classes are kept.
+        chooses: What chooses among the weights of a training, of base classes: the protocol grants no knowledge of the
+            novel ones, and weights chosen by them would have some.
+        per_class: What the number of a class is, in words.
+        max_detections: The most that count in an image (in COCO's, of one class).
+        evaluate: Truth, detections, classes, ``max_detections`` and kind of IoU to numbers.
+        constrained: Whether the base and the novel classes are also measured each alone.
+    """
+
+    headline: tuple[str, ...]
+    overall: str
+    base: str
+    chooses: str
+    per_class: str
+    max_detections: int
+    evaluate: Callable[[Truth, BoxArrays, ClassSplit, int, IouType], dict[str, Any]]
+    constrained: bool = False
+
+
+_GENERALISED = Protocol(
+    headline=("ap50_novel", "ap50_base", "ap50_all", "ap"),
+    overall="ap50_all",
+    base="ap50_base",
+    chooses="ap50_base",
+    per_class="AP50",
+    max_detections=100,
+    evaluate=lambda truth, found, classes, most, iou: evaluate_coco(truth, found, classes, most, iou_type=iou),
+)
+_FEDERATED = Protocol(
+    headline=("apr", "ap", "apc", "apf"),
+    overall="ap",
+    base="apf",
+    chooses="ap_base",
+    per_class="AP",
+    max_detections=300,
+    evaluate=lambda truth, found, _, most, iou: evaluate_lvis(truth, found, most, iou_type=iou),
+)
+PROTOCOLS = {
+    "generalised": _GENERALISED,
+    "constrained": replace(_GENERALISED, constrained=True),
+    "closed_set": replace(_GENERALISED, headline=("ap", "ap50"), overall="ap", base="ap50", chooses="ap_base"),
+    "federated": _FEDERATED,
+    "federated_labelled": replace(
+        _FEDERATED,
+        evaluate=lambda truth, found, _, most, iou: evaluate_lvis(truth, found, most, iou_type=iou, images="labelled"),
+    ),
+}
+"""Name, as in ``data.sets.NAME.protocol``, to the protocol."""
 
 
 def measure(
-    dataset: str, truth: Truth, detections: BoxArrays, group: Group = "all", lvis_images: LvisImages = "all"
+    protocol: str, truth: Truth, detections: BoxArrays, classes: ClassSplit, group: Group = "all"
 ) -> dict[str, Any]:
-    """Measure detections by the data set's protocol: COCO generalised or constrained, or LVIS; see those modules.
+    """Measure detections by a protocol.
 
     Args:
-        dataset: ``coco`` or ``lvis``.
+        protocol: One of `PROTOCOLS`.
         truth: Of the split that was detected on.
         detections: Of ``detect`` with the same ``group``.
-        group: ``base`` or ``novel``: COCO's constrained protocol.
-        lvis_images: LVIS: see ``images`` of `evaluate_lvis`.
+        classes: Of the data set.
+        group: ``base`` or ``novel``: the constrained protocol, where no other class exists.
 
     Returns:
-        The numbers of the boxes; and under ``segm`` those of the masks, if every detection has one.
+        The numbers of the boxes, see `evaluate_coco` and `evaluate_lvis`; and under ``segm`` those of the masks, if
+        every detection has one.
 
     Raises:
-        InputError: The constrained protocol is wanted of LVIS, which has none.
+        InputError: A group is wanted by itself of a protocol that has none.
     """
-    if dataset == "lvis" and group != "all":
-        raise InputError(f"LVIS has no constrained protocol ('{group}')", key="group", mend="use all")
+    of = PROTOCOLS[protocol]
+    if group != "all" and not of.constrained:
+        raise InputError(f"'{protocol}' does not measure the {group} classes alone", key="group", mend="use all")
 
     def numbers(iou_type: IouType) -> dict[str, Any]:
-        most = MAX_DETECTIONS[dataset]
-        if dataset == "lvis":
-            return evaluate_lvis(truth, detections, most, iou_type=iou_type, images=lvis_images)
-        classes = load_classes(dataset)
         if group == "all":
-            return evaluate_coco(truth, detections, classes, most, iou_type=iou_type)
-        return evaluate_coco_constrained(truth, detections, classes.groups[group], group, most, iou_type=iou_type)
+            return of.evaluate(truth, detections, classes, of.max_detections, iou_type)
+        names = classes.novel_names if group == "novel" else classes.base_names
+        return evaluate_coco_constrained(truth, detections, names, group, of.max_detections, iou_type=iou_type)
 
     masked = len(detections) > 0 and bool(detections.masked().all())
     return numbers("bbox") | ({"segm": numbers("segm")} if masked else {})

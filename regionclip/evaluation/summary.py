@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from regionclip.evaluation.protocols import PROTOCOLS
 
 MODELS = ("clip", "regionclip")
 Numbers = Mapping[str, Any]
 
-_ZERO_SHOT = {
-    "coco": ("ap", "ap50", "ap50_base", "ap50_novel", "ap50_all"),
-    "lvis": ("ap", "ap50", "apr", "apc", "apf"),
-}
-_DETECTED = {"coco": ("ap50_novel", "ap50_all"), "lvis": ("apr", "ap")}
 _TOP1 = ("top1_base", "top1_novel", "top1_all")
-OPEN_VOCABULARY = {"coco": ("ap50_novel", "ap50_base", "ap50_all", "ap"), "lvis": ("ap", "apr", "apc", "apf")}
-"""Data set to the headline numbers of its protocol."""
-
 _RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
 _PSEUDO_LABELS = (
     "kept_fraction",
@@ -29,7 +24,12 @@ _PSEUDO_LABELS = (
 
 
 def build_summary(
-    profile: str, seed: int, split: str, seconds: Mapping[str, float], metrics: Mapping[str, Numbers]
+    profile: str,
+    seed: int,
+    split: str,
+    protocols: Mapping[str, str],
+    seconds: Mapping[str, float],
+    metrics: Mapping[str, Numbers],
 ) -> dict[str, Any]:
     """Pick the headline numbers out of the stages' metrics. Fractions 0..1; None where nothing could be measured.
 
@@ -37,38 +37,56 @@ def build_summary(
         profile: Name of the params file.
         seed: The run's seed.
         split: The measured split, ``dev`` or ``val``.
+        protocols: Data set to the name of its protocol, in the order to show them.
         seconds: Stage to seconds.
         metrics: Contents of ``reports/metrics`` by stage: check_data, text_bank, rpn, pseudo_labels, zero_shot,
             evaluate_*.
     """
+    headlines = {dataset: PROTOCOLS[protocol].headline for dataset, protocol in protocols.items()}
     zero_shot = {
         dataset: {
             boxes: {
-                model: _pick(metrics["zero_shot"][dataset][boxes][model], (*(_TOP1 if boxes == "gt" else ()), *keys))
-                for model in MODELS
+                model: _pick(of_model, (*(_TOP1 if boxes == "gt" else ()), *dict.fromkeys(("ap", "ap50", *keys))))
+                for model, of_model in metrics["zero_shot"][dataset][boxes].items()
             }
             for boxes in ("gt", "rpn")
         }
-        for dataset, keys in _ZERO_SHOT.items()
-        if dataset in metrics["zero_shot"]
+        for dataset, keys in headlines.items()
     }
     transfer = {
         dataset: {model: _pick(numbers, keys) for model, numbers in metrics[f"evaluate_{dataset}"].items()}
-        for dataset, keys in OPEN_VOCABULARY.items()
-        if f"evaluate_{dataset}" in metrics
+        for dataset, keys in headlines.items()
     }
     return {
         "profile": profile,
         "seed": seed,
         "split": split,
+        "protocols": dict(protocols),
         "seconds": dict(seconds),
         "teacher": _pick(metrics["text_bank"]["teacher"], ("image_top1", "crop_top1")),
         "rpn": {dataset: _pick(recall[split], _RECALL) for dataset, recall in metrics["rpn"].items()},
         "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
         "zero_shot": zero_shot,
         "open_vocabulary": transfer,
+        "mean": dict(_means(protocols, zero_shot, transfer)),
         "boxes": metrics["check_data"]["boxes"],
     }
+
+
+def _means(protocols: Mapping[str, str], zero_shot: Numbers, transfer: Numbers) -> Iterator[tuple[str, Any]]:
+    """Yield, for each protocol that several data sets share, the means of its number over all classes."""
+    for protocol, count in Counter(protocols.values()).items():
+        key, sets = PROTOCOLS[protocol].overall, [name for name, of in protocols.items() if of == protocol]
+        if count > 1:
+            found = {"zero_shot": {name: of["rpn"] for name, of in zero_shot.items()}, "open_vocabulary": transfer}
+            means = {of: {model: _mean(found[of], sets, model, key) for model in MODELS} for of in found}
+            yield protocol, {"sets": count, "number": key, **means}
+
+
+def _mean(numbers: Numbers, sets: list[str], model: str, key: str) -> float | None:
+    """Return a mean over data sets, which stands for all of them or is none."""
+    values = [numbers[name].get(model, {}).get(key) for name in sets]
+    return None if None in values else sum(values) / len(values)
 
 
 def summary_table(summary: Numbers) -> str:
@@ -76,9 +94,7 @@ def summary_table(summary: Numbers) -> str:
     lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
     for dataset, what, models, key in _rows(summary):
         clip, regionclip = (models.get(model, {}).get(key) for model in MODELS)
-        lines.append(
-            f"| {dataset.upper()} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |"
-        )
+        lines.append(f"| {dataset} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |")
     return "\n".join([*_header(summary), "", *lines, "", *_boxes(summary), ""])
 
 
@@ -88,21 +104,27 @@ def _boxes(summary: Numbers) -> Iterator[str]:
     for dataset, of_split in summary["boxes"].items():
         for split, account in of_split.items():
             reasons = ", ".join(f"{count} {why}" for why, count in account["not_used"].items())
-            yield f"| {dataset.upper()} | {split} | {account['file']} | {account['used']} | {reasons} |"
+            yield f"| {dataset} | {split} | {account['file']} | {account['used']} | {reasons} |"
 
 
 def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
     """Yield data set, what is measured, the models' numbers and the key of one of them, for each row of the table."""
+    protocols = {dataset: PROTOCOLS[protocol] for dataset, protocol in summary["protocols"].items()}
     for dataset, boxes in summary["zero_shot"].items():
         for key in _TOP1:
-            what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
-            yield dataset, what, boxes["gt"], key
+            if any(boxes["gt"][model].get(key) is not None for model in boxes["gt"]):
+                what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
+                yield dataset, what, boxes["gt"], key
     for dataset, boxes in summary["zero_shot"].items():
-        for key in _DETECTED[dataset]:
-            yield dataset, f"zero-shot detection, {_spoken(key)}", boxes["rpn"], key
+        for key in dict.fromkeys((protocols[dataset].headline[0], protocols[dataset].overall)):
+            yield dataset, f"zero-shot detection, {spoken(key)}", boxes["rpn"], key
     for dataset, models in summary["open_vocabulary"].items():
-        for key in OPEN_VOCABULARY[dataset]:
-            yield dataset, f"after fine-tuning on base boxes, {_spoken(key)}", models, key
+        for key in protocols[dataset].headline:
+            yield dataset, f"after fine-tuning on base boxes, {spoken(key)}", models, key
+    for mean in summary["mean"].values():
+        name, key = f"mean of {mean['sets']} sets", mean["number"]
+        for of, what in (("zero_shot", "zero-shot detection"), ("open_vocabulary", "after fine-tuning on base boxes")):
+            yield name, f"{what}, {spoken(key)}", {model: {key: value} for model, value in mean[of].items()}, key
 
 
 def _header(summary: Numbers) -> list[str]:
@@ -116,7 +138,7 @@ def _header(summary: Numbers) -> list[str]:
         f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
         "",
         f"Percent. All stages took {minutes:.1f} minutes. The teacher names {images} of whole images and {crops} of "
-        f"true crops right. The RPN's AR@100 on {dataset.upper()} is {base} (base) and {novel} (novel). The teacher "
+        f"true crops right. The RPN's AR@100 on {dataset} is {base} (base) and {novel} (novel). The teacher "
         f"kept {kept} of the regions; {right} of those on an object are named right.",
     ]
 
@@ -125,8 +147,9 @@ def _pick(numbers: Numbers, keys: tuple[str, ...]) -> dict[str, Any]:
     return {key: numbers[key] for key in keys if key in numbers}
 
 
-def _spoken(key: str) -> str:
-    names = {"apr": "AP rare", "apc": "AP common", "apf": "AP frequent", "ap": "AP"}
+def spoken(key: str) -> str:
+    """Return the name of a number as tables and pictures write it."""
+    names = {"apr": "AP rare", "apc": "AP common", "apf": "AP frequent", "ap": "AP", "ap50": "AP50"}
     return names.get(key) or key.replace("ap50_", "AP50 ")
 
 

@@ -20,7 +20,6 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
-from regionclip.data.layout import DatasetName
 from regionclip.data.pictures import Picture, to_bgr
 from regionclip.errors import InputError
 from regionclip.inference.files import (
@@ -76,29 +75,28 @@ class Detector:
     def open(
         cls,
         source: str | Path = ".",
-        dataset: DatasetName | None = None,
+        dataset: str | None = None,
         initialisation: Initialisation | None = None,
     ) -> Detector:
         """Read a detector from a folder where the pipeline has run, or from a bundle.
 
         Args:
             source: The folder, or what `export` wrote.
-            dataset: The data set that it was trained on: ``coco``, the default, or ``lvis``.
+            dataset: The data set that it was trained on; None: the first of the params, or that of the bundle.
             initialisation: What it was trained from: ``regionclip``, the default, or ``clip``.
 
         Raises:
             InputError: A file is absent, broken or changed, or the bundle holds another detector.
         """
         _expect(source, (str, Path), "source", "a path")
-        for key, value, known in (
-            ("dataset", dataset, DatasetName),
-            ("initialisation", initialisation, Initialisation),
-        ):
-            if value not in (None, *get_args(known)):
-                raise InputError(f"{value!r:.80} is unknown", key=key, mend=f"give {' or '.join(get_args(known))}")
+        if dataset is not None:
+            _expect(dataset, (str,), "dataset", "the name of a data set")
+        if initialisation not in (None, *(known := get_args(Initialisation))):
+            problem = f"{initialisation!r:.80} is unknown"
+            raise InputError(problem, key="initialisation", mend=f"give {' or '.join(known)}")
         source = Path(source)
         if not (source / MANIFEST).exists():
-            return cls(workspace_files(source, dataset or "coco", initialisation or "regionclip"))
+            return cls(workspace_files(source, dataset, initialisation or "regionclip"))
         files = read_bundle(source)
         for key, wanted in (("dataset", dataset), ("initialisation", initialisation)):
             if wanted not in (None, getattr(files, key)):
@@ -178,7 +176,7 @@ def _build_rpn(files: DetectorFiles, clip: ClipFolder) -> BaseModel:
 
 def _build_detector(files: DetectorFiles, clip: ClipFolder) -> BaseModel:
     finetune = files.params.finetune
-    target, (state, meta) = getattr(finetune, files.dataset), read(files.detector)
+    target, (state, meta) = finetune.sets[files.dataset], read(files.detector)
     model = build_detector(clip, finetune_settings(finetune, target, len(meta["classes"])), masks=target.masks)
     load_strictly(model, state, files.detector)
     if target.masks:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
 from regionclip.checkpoints.mmengine_files import read
-from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params import Params, check_params, load_params
@@ -18,7 +17,7 @@ from regionclip.params import Params, check_params, load_params
 Initialisation = Literal["clip", "regionclip"]
 
 MANIFEST = "manifest.json"
-_FORMAT = "regionclip-detector-1"
+_FORMAT = "regionclip-detector-2"
 _MEND = "export the bundle again"
 
 
@@ -27,7 +26,7 @@ class DetectorFiles:
     """What a detector is made of.
 
     Attributes:
-        dataset: The data set that it was trained on, ``coco`` or ``lvis``.
+        dataset: The data set that it was trained on.
         initialisation: What it was trained from, ``clip`` or ``regionclip``.
         params: The params that it was trained with.
         clip: CLIP folder that it started from; its text encoder embeds the names.
@@ -35,7 +34,7 @@ class DetectorFiles:
         rpn: Checkpoint of the region proposal network.
     """
 
-    dataset: DatasetName
+    dataset: str
     initialisation: Initialisation
     params: Params
     clip: Path
@@ -43,16 +42,17 @@ class DetectorFiles:
     rpn: Path
 
 
-def workspace_files(root: Path, dataset: DatasetName, initialisation: Initialisation) -> DetectorFiles:
-    """Return the files in a folder where the pipeline has run.
+def workspace_files(root: Path, dataset: str | None, initialisation: Initialisation) -> DetectorFiles:
+    """Return the files in a folder where the pipeline has run; None: of the first data set in its params.
 
     Raises:
         InputError: A file is absent, or the params are broken.
     """
     params = load_params(root / "params.yaml")
+    dataset = dataset or next(iter(params.data.sets))
     if dataset not in params.data.sets or initialisation not in params.finetune.initialisations:
         problem = f"no detector is trained on {dataset} from {initialisation}"
-        raise InputError(problem, file=root / "params.yaml", mend="choose another one, or add it to the params")
+        raise InputError(problem, file=root / "params.yaml", mend=f"choose of {', '.join(params.data.sets)}, or add it")
     files = DetectorFiles(
         dataset,
         initialisation,

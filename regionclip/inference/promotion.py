@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
-from regionclip.evaluation.summary import OPEN_VOCABULARY
 from regionclip.tracking.store import connect, tracking_uri
 
 if TYPE_CHECKING:
@@ -19,8 +17,8 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 TOLERANCE = 0.01
 """By how much, of 1, the number that is to be kept may be lower: less than seeds differ."""
 
-RULES = {"coco": ("ap50_novel", "ap50_base"), "lvis": ("apr", "ap")}
-"""Data set to the number that must be higher and the one that must be kept."""
+HEADLINE = "headline"
+"""Tag of a version: names of its protocol's numbers. The first must be higher, and the second must be kept."""
 
 _SAME = ("protocol", "split", "data.md5")
 _TAG, _MOVING, _PROMOTED, _REFUSED = "promotion", "moves the alias", "promoted", "refused"
@@ -59,24 +57,25 @@ class Comparison:
     numbers: dict[str, tuple[str, str]]
 
 
-def model_name(dataset: DatasetName) -> str:
+def model_name(dataset: str) -> str:
     """Return the registered model's name."""
     return f"regionclip-{dataset}"
 
 
-def decide(dataset: DatasetName, candidate: Tags, champion: Tags | None) -> Decision:
+def decide(candidate: Tags, champion: Tags | None) -> Decision:
     """Decide by the tags of two versions (see `register`); nothing is looked up and nothing is changed.
 
-    COCO: AP50 of novel classes must be higher, and AP50 of base classes at most `TOLERANCE` lower. LVIS: AP of rare
-    classes must be higher, and AP at most `TOLERANCE` lower. Numbers of another protocol, split or other data are not
+    The first number of the candidate's protocol (AP50 of novel classes, AP of rare ones) must be higher, and the second
+    (AP50 of base classes, AP) at most `TOLERANCE` lower. Numbers of another protocol, split or other data are not
     compared.
 
     Args:
-        dataset: ``coco`` or ``lvis``.
         candidate: Tags of the candidate's version.
         champion: Tags of the champion's version; None when there is none.
     """
-    raised, kept = RULES[dataset]
+    if len(headline := _headline(candidate)) < 2:
+        return Decision(False, f"the candidate has no {HEADLINE}: register it again")
+    raised, kept, *_ = headline
     for name in (raised, kept, *_SAME):
         if name not in candidate:
             return Decision(False, f"the candidate has no {name}")
@@ -101,6 +100,10 @@ def decide(dataset: DatasetName, candidate: Tags, champion: Tags | None) -> Deci
     return Decision(True, f"{raised} is higher ({100 * gain:+.2f} points) and {kept} is kept ({100 * loss:+.2f})")
 
 
+def _headline(tags: Tags) -> list[str]:
+    return tags.get(HEADLINE, "").split(",")
+
+
 def _no_number(tags: Tags, *names: str) -> str | None:
     for name in names:
         try:
@@ -112,14 +115,14 @@ def _no_number(tags: Tags, *names: str) -> str | None:
     return None
 
 
-def promote(dataset: DatasetName, candidate: str | None = None) -> Comparison:
+def promote(dataset: str, candidate: str | None = None) -> Comparison:
     """Make a candidate the champion if `decide` says so; say what was decided as tags of its version.
 
     Of promotions at the same time the best one stays: each says what it is about to do before it moves the alias, and
     looks at what the others say after it.
 
     Args:
-        dataset: ``coco`` or ``lvis``.
+        dataset: Name of the data set.
         candidate: Version of the registered model; None for the one with the alias ``candidate``.
 
     Raises:
@@ -134,20 +137,20 @@ def promote(dataset: DatasetName, candidate: str | None = None) -> Comparison:
     if theirs is not None and theirs.version == ours.version:
         decision = Decision(False, "it is the champion already")
     else:
-        decision = decide(dataset, ours.tags, theirs.tags if theirs else None)
+        decision = decide(ours.tags, theirs.tags if theirs else None)
         _say(client, ours, _MOVING if decision.promoted else _REFUSED, decision, theirs)
     if decision.promoted:
         client.set_registered_model_alias(name, CHAMPION, ours.version)
-        best = _settle(client, dataset, ours, ended)
+        best = _settle(client, ours, ended)
         if best.version != ours.version:
             theirs, decision = best, Decision(False, f"version {best.version} was promoted meanwhile")
         _say(client, ours, _PROMOTED if decision.promoted else _REFUSED, decision, theirs)
     tags = (ours.tags, theirs.tags if theirs else {})
-    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in OPEN_VOCABULARY[dataset]}
+    numbers = {key: tuple(of.get(key, "–") for of in tags) for key in _headline(ours.tags)}
     return Comparison(name, str(ours.version), str(theirs.version) if theirs else None, decision, numbers)
 
 
-def _candidate(client: MlflowClient, dataset: DatasetName, version: str | None) -> ModelVersion:
+def _candidate(client: MlflowClient, dataset: str, version: str | None) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     name = model_name(dataset)
@@ -184,7 +187,7 @@ def _say(client: MlflowClient, ours: ModelVersion, what: str, why: Decision, the
         client.set_model_version_tag(ours.name, ours.version, key, value)
 
 
-def _settle(client: MlflowClient, dataset: DatasetName, ours: ModelVersion, ended: set[str]) -> ModelVersion:
+def _settle(client: MlflowClient, ours: ModelVersion, ended: set[str]) -> ModelVersion:
     """Leave the alias with the best of those promoted meanwhile, and return it.
 
     Each says that it moves the alias before it does. So whoever moves it last finds all the others here.
@@ -194,9 +197,9 @@ def _settle(client: MlflowClient, dataset: DatasetName, ours: ModelVersion, ende
         for other in all_versions(client, f"name = '{ours.name}'"):
             told = other.tags.get(_TAG)
             meanwhile = told == _MOVING or (told == _PROMOTED and other.version not in ended)
-            if meanwhile and other.version != best.version and decide(dataset, other.tags, best.tags).promoted:
+            if meanwhile and other.version != best.version and decide(other.tags, best.tags).promoted:
                 best = other
         champion = _champion(client, ours.name)
-        if champion is not None and not decide(dataset, best.tags, champion.tags).promoted:
+        if champion is not None and not decide(best.tags, champion.tags).promoted:
             return champion
         client.set_registered_model_alias(ours.name, CHAMPION, best.version)

@@ -1,4 +1,4 @@
-"""MLflow's registry: the workspace's detector becomes a version of regionclip-coco or regionclip-lvis, a candidate."""
+"""MLflow's registry: the workspace's detector becomes a version of regionclip-DATASET, a candidate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from regionclip import artifacts
-from regionclip.data.layout import DatasetName
 from regionclip.errors import InputError
-from regionclip.evaluation.summary import OPEN_VOCABULARY
+from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.files import read_json
 from regionclip.inference.files import workspace_files, write_bundle
-from regionclip.inference.promotion import CANDIDATE, model_name
+from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name
 from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
@@ -38,13 +37,13 @@ if TYPE_CHECKING:
 _PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 
 
-def register(dataset: DatasetName, root: Path, run_id: str | None) -> ModelVersion:
+def register(dataset: str, root: Path, run_id: str | None) -> ModelVersion:
     """Put the detector that a workspace holds, trained from RegionCLIP, into the registry as the candidate.
 
     Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin.
 
     Args:
-        dataset: ``coco`` or ``lvis``.
+        dataset: Name of the data set.
         root: Folder of the pipeline.
         run_id: MLflow run of the pipeline that made it; None leaves the registration without a parent.
 
@@ -55,8 +54,12 @@ def register(dataset: DatasetName, root: Path, run_id: str | None) -> ModelVersi
         InputError: Files are absent, or not the ones that dvc.lock names; or MLflow does not take the model.
     """
     params = load_params(root / "params.yaml")
+    if dataset not in params.data.sets:
+        mend = f"name one of {', '.join(params.data.sets)}"
+        raise InputError(f"there is no set '{dataset}'", file=root / "params.yaml", key="data.sets", mend=mend)
+    headline = PROTOCOLS[params.data.sets[dataset].protocol].headline
     _require_locked(root, ["pretrain", "rpn", f"finetune@{dataset}", f"evaluate@{dataset}"])
-    tags, numbers = _origin(dataset, root, params), _numbers(dataset, root)
+    tags, numbers = _origin(dataset, root, params, headline), _numbers(dataset, root, headline)
     uri = tracking_uri()
     try:
         return _log(uri, dataset, root, run_id, tags, numbers)
@@ -68,7 +71,7 @@ def register(dataset: DatasetName, root: Path, run_id: str | None) -> ModelVersi
 
 
 def _log(
-    uri: str, dataset: DatasetName, root: Path, run_id: str | None, tags: dict[str, str], numbers: dict[str, float]
+    uri: str, dataset: str, root: Path, run_id: str | None, tags: dict[str, str], numbers: dict[str, float]
 ) -> ModelVersion:
     client, name = connect(uri), model_name(dataset)
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -141,7 +144,7 @@ def _first_change(changes: Any, name: str = "") -> str | None:
     return None if changes in ("deleted", "not in cache") else f"{name} {changes}".strip()
 
 
-def _origin(dataset: DatasetName, root: Path, params: Params) -> dict[str, str]:
+def _origin(dataset: str, root: Path, params: Params, headline: tuple[str, ...]) -> dict[str, str]:
     lock = (root / "dvc.lock").read_bytes()
     deps = {dep["path"]: dep["md5"] for dep in yaml.safe_load(lock)["stages"][f"evaluate@{dataset}"]["deps"]}
     runs = {stage: sidecar["run_id"] for stage, sidecar in read_sidecars(root / artifacts.SIDECARS).items()}
@@ -155,8 +158,9 @@ def _origin(dataset: DatasetName, root: Path, params: Params) -> dict[str, str]:
         "profile": params.profile,
         "seed": str(params.seed),
         "split": params.evaluation.split,
+        HEADLINE: ",".join(headline),
         "protocol": _measured(dataset, root)["protocol"],
-        "data.md5": deps[f"data/{dataset}"],
+        "data.md5": deps[(artifacts.SETS / dataset).as_posix()],
         "dvc.lock.md5": hashlib.md5(lock, usedforsecurity=False).hexdigest(),
         "git.sha": tags["git.sha"],
         "git.dirty": tags["git.dirty"],
@@ -164,10 +168,10 @@ def _origin(dataset: DatasetName, root: Path, params: Params) -> dict[str, str]:
     }
 
 
-def _numbers(dataset: DatasetName, root: Path) -> dict[str, float]:
+def _numbers(dataset: str, root: Path, headline: tuple[str, ...]) -> dict[str, float]:
     """Return the protocol's numbers; one that is not defined is left out."""
     measured, file = _measured(dataset, root), root / artifacts.metrics(f"evaluate@{dataset}")
-    numbers = {key: measured[key] for key in OPEN_VOCABULARY[dataset] if measured.get(key) is not None}
+    numbers = {key: measured[key] for key in headline if measured.get(key) is not None}
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
             problem, mend = f"{str(value)[:40]} is no number from 0 to 1", f"run `dvc repro evaluate@{dataset}`"
@@ -175,7 +179,7 @@ def _numbers(dataset: DatasetName, root: Path) -> dict[str, float]:
     return {key: float(value) for key, value in numbers.items()}
 
 
-def _measured(dataset: DatasetName, root: Path) -> dict[str, Any]:
+def _measured(dataset: str, root: Path) -> dict[str, Any]:
     file = root / artifacts.metrics(f"evaluate@{dataset}")
     metrics = read_json(file)
     measured = metrics.get("regionclip") if isinstance(metrics, dict) else None

@@ -70,29 +70,66 @@ class OwnClasses(Section):
         return self
 
 
-class CocoFiles(Section):
-    """COCO's own files, or a data set in their form.
-
-    ``open_vocabulary``: COCO's 48 base and 17 novel classes; ``supervised``: all 80 are base; or own names.
-    """
+class SetFiles(Section):
+    """Annotation files of a data set, and the folders that the file names in them start from."""
 
     instances_train: Text
     instances_val: Text
     images_train: Text
     images_val: Text
+
+
+PUBLIC = {"coco": "coco2017", "lvis": "lvis_v1"}
+"""Format to the public set that has it."""
+
+FEDERATED = ("federated", "federated_labelled")
+SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+_TAKEN = ("concepts", "pairs", "scenes")
+
+
+class DataSet(Section):
+    """A detection set, under the user's own name.
+
+    ``format``: the form of its annotation files. ``classes``: names of the base and novel ones, or ``all``: those of
+    the files, all base; ``open_vocabulary`` and ``supervised`` are the official choices, of COCO 48 base and 17 novel
+    or all 80, of LVIS all but the rare or all. ``protocol``: how it is measured, see
+    ``regionclip.evaluation.protocols``. ``files``: null for the one that the demo world has in this format.
+    """
+
+    format: Literal["coco", "lvis"]
     classes: Annotated[
-        Annotated[Literal["open_vocabulary", "supervised"], Tag("coco")] | Annotated[OwnClasses, Tag("own")],
-        Discriminator(lambda value: "own" if isinstance(value, (dict, OwnClasses)) else "coco"),
+        Annotated[Literal["open_vocabulary", "supervised", "all"], Tag("choice")] | Annotated[OwnClasses, Tag("own")],
+        Discriminator(lambda value: "own" if isinstance(value, (dict, OwnClasses)) else "choice"),
     ]
+    protocol: Literal["generalised", "constrained", "closed_set", "federated", "federated_labelled"]
+    files: SetFiles | None
 
+    @property
+    def public(self) -> str | None:
+        """Name of the public set that the files are of, told by the choice of classes; None: one's own."""
+        return PUBLIC[self.format] if self.classes in ("open_vocabulary", "supervised") else None
 
-class LvisFiles(Section):
-    """LVIS's own files; ``images`` holds train2017 and val2017. ``supervised``: the rare classes are base too."""
+    @property
+    def has_novel(self) -> bool:
+        """Whether classes are kept from training."""
+        return bool(self.classes.novel) if isinstance(self.classes, OwnClasses) else self.classes == "open_vocabulary"
 
-    instances_train: Text
-    instances_val: Text
-    images: Text
-    classes: Literal["open_vocabulary", "supervised"]
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.format == "lvis":
+            if self.public is None:
+                raise Relation(
+                    "classes",
+                    "files in LVIS's form tell base from novel by frequency: choose open_vocabulary or supervised",
+                )
+            fitting = FEDERATED
+        else:
+            fitting = ("generalised", "constrained") if self.has_novel else ("closed_set",)
+        if self.protocol not in fitting:
+            novel = "novel classes" if self.has_novel else "no novel classes"
+            problem = f"{self.protocol}, and the set is in the form of {self.format} with {novel}"
+            raise Relation("protocol", f"{problem}: choose {' or '.join(fitting)}")
+        return self
 
 
 class CaptionFiles(Section):
@@ -102,29 +139,22 @@ class CaptionFiles(Section):
     images: Text | None
 
 
-class DataFiles(Section):
-    """Real data; what is null is not there."""
-
-    coco: CocoFiles | None
-    lvis: LvisFiles | None
-    captions: CaptionFiles | None
-
-
 class Data(Section):
-    """Where images, captions and boxes come from: the generated world, or files."""
+    """Where images, captions and boxes come from: the generated world, or files; a demo may have sets of files too."""
 
     source: Literal["demo", "files"]
-    sets: Annotated[Distinct[Literal["coco", "lvis"]], Field(min_length=1)]
+    sets: Annotated[dict[SetName, DataSet], Field(min_length=1)]
+    captions: CaptionFiles | None
     demo: DemoWorld | None
-    files: DataFiles | None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if getattr(self, self.source) is None:
-            raise Relation(self.source, f"source '{self.source}' needs this section")
-        absent = [name for name in self.sets if self.source == "files" and getattr(self.files, name) is None]
-        if absent:
-            raise Relation("sets", f"names {', '.join(absent)}, which files leaves null")
+        if self.source == "demo" and self.demo is None:
+            raise Relation("demo", "source 'demo' needs this section")
+        if taken := [name for name in self.sets if name in _TAKEN]:
+            raise Relation(f"sets.{taken[0]}", f"the name is taken; others that are: {', '.join(_TAKEN)}")
+        if absent := [name for name, of in self.sets.items() if self.source == "files" and of.files is None]:
+            raise Relation(f"sets.{absent[0]}.files", "null, and only the demo makes a set")
         return self
 
 

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError
 
 from regionclip.errors import InputError
-from regionclip.params.data import CheckData, Data, Quarantine
+from regionclip.params.data import PUBLIC, CheckData, Data, Quarantine
 from regionclip.params.language import Concepts, Teacher, TextBanks
 from regionclip.params.regions import CheckPseudoLabels, Detection, Pretrain, PseudoLabels, Rpn
 from regionclip.params.section import Relation, Section, Text
@@ -22,6 +22,15 @@ from regionclip.params.transfer import Evaluation, Finetune, ZeroShot
 _MOST_LEVELS = 32
 _MOST_VALUES = 200_000  # data sets of LVIS's size name their thousands of classes in their params
 _OTHER_KEYS = {"missing": "add", "extra_forbidden": "remove"}
+_MOVED = {
+    "data.sets": "is a mapping now: under each name format, classes, protocol and files",
+    "data.files": "goes: its files stand under data.sets.NAME.files, its captions under data.captions",
+    "finetune.coco": "is finetune.sets.coco now",
+    "finetune.lvis": "is finetune.sets.lvis now",
+    "evaluation.constrained": "goes: choose data.sets.NAME.protocol: constrained for true, generalised for false",
+    "evaluation.lvis_images": "goes: choose data.sets.NAME.protocol: federated (all) or federated_labelled",
+}
+"""Keys of earlier versions, and what became of them."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -58,40 +67,42 @@ class Params(Section):
             "rpn/backbone_weights": self.rpn.backbone_weights,
             "pretrain/weights": self.pretrain.weights,
         }
-        for name in self.data.sets:
-            named[f"finetune/{name}/weights"] = getattr(self.finetune, name).weights
-            if self.data.source == "files":
-                files = getattr(self.data.files, name).model_dump(exclude={"classes"})
-                named |= {f"data/{name}/{key}": path for key, path in files.items()}
-        if self.data.source == "files" and self.data.files.captions is not None:
-            file, images = self.data.files.captions.file, self.data.files.captions.images
+        for name, of in self.data.sets.items():
+            named[f"finetune/{name}/weights"] = self.finetune.sets[name].weights
+            # One folder may hold the pictures of both splits.
+            files = of.files.model_dump() if of.files else {}
+            named |= {f"sets/{name}/{key}": path for path, key in {path: key for key, path in files.items()}.items()}
+        if self.data.captions is not None:
+            file, images = self.data.captions.file, self.data.captions.images
             if images is None and file.endswith(".json"):
                 images = (Path(file).parent / "images").as_posix()
-            named |= {"data/captions/file": file, "data/captions/images": images}
+            named |= {"captions/file": file, "captions/images": images}
         return {name: path for name, path in named.items() if path is not None}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in self.data.sets:
-            target = getattr(self.finetune, name)
-            if target is None:
-                raise Relation(f"finetune.{name}", f"null, and data.sets names {name}")
+        for key, named in (
+            ("finetune.sets", self.finetune.sets),
+            ("zero_shot.score_threshold", self.zero_shot.score_threshold),
+        ):
+            for name in self.data.sets.keys() ^ named.keys():
+                where = "is not there, and data.sets has it" if name in self.data.sets else "is none of data.sets"
+                raise Relation(f"{key}.{name}", where)
+        for name, target in self.finetune.sets.items():
             if target.weights and self.finetune.initialisations != ["regionclip"]:
                 raise Relation(
-                    "finetune.initialisations", f"not [regionclip], and finetune.{name}.weights is one detector"
+                    "finetune.initialisations", f"not [regionclip], and finetune.sets.{name}.weights is one detector"
                 )
         if self.rpn.weights is None and self.rpn.dataset not in self.data.sets:
-            raise Relation(
-                "rpn.dataset", f"{self.rpn.dataset}, which data.sets leaves out, and there are no rpn.weights"
-            )
+            raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets, and there are no rpn.weights")
         self._sources_agree()
         self._official_sets_are_there()
         return self
 
     def _sources_agree(self) -> None:
         data, teacher = self.data, self.teacher
-        if data.source == "files" and data.files.captions is None and self.pretrain.weights is None:
-            raise Relation("pretrain.weights", "null, and so is data.files.captions: name a RegionCLIP to take")
+        if data.source == "files" and data.captions is None and self.pretrain.weights is None:
+            raise Relation("pretrain.weights", "null, and so is data.captions: name a RegionCLIP to take")
         if teacher.source != "train":
             return
         if data.source != "demo":
@@ -104,16 +115,13 @@ class Params(Section):
             raise Relation("data.demo.pair_size", problem)
 
     def _official_sets_are_there(self) -> None:
-        official, detection = self.check_data.official, {"coco2017": "coco", "lvis_v1": "lvis"}
-        files = self.data.files if self.data.source == "files" else None
-        captioned = [name for name in official if name not in detection]
-        there = [name for name, dataset in detection.items() if files and dataset in self.data.sets]
-        there += captioned if files and files.captions else []
-        absent = [name for name in official if name not in there]
+        official, there = self.check_data.official, {of.public for of in self.data.sets.values() if of.files}
+        captioned = [name for name in official if name not in PUBLIC.values()]
+        absent = [name for name in official if name not in there and not (name in captioned and self.data.captions)]
         if absent:
             raise Relation("check_data.official", f"names {', '.join(absent)}, which the data leave out")
         if len(captioned) > 1:
-            problem = f"names {' and '.join(captioned)}, and data.files.captions is one set"
+            problem = f"names {' and '.join(captioned)}, and data.captions is one set"
             raise Relation("check_data.official", problem)
 
 
@@ -150,6 +158,10 @@ def _left_out(section: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(section, name)
         if isinstance(value, Section):
             yield from _left_out(value, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                if isinstance(part, Section):
+                    yield from _left_out(part, f"{prefix}{name}.{key}.")
         elif name not in section.model_fields_set and value is not None and field.default_factory is None:
             yield f"{prefix}{name}", value
 
@@ -179,8 +191,11 @@ def check_params(values: object, path: str | Path) -> Params:
         first, more = error.errors()[0], error.error_count() - 1
         problem, mend, place = _explain(first)
         keys = [(fault["type"], ".".join(map(str, fault["loc"]))) for fault in error.errors()]
-        if more and first["type"] in _OTHER_KEYS:
-            mend = "".join(f"\n  {_OTHER_KEYS[kind]} {key}" for kind, key in keys if kind in _OTHER_KEYS)
+        earlier = [key for _, key in keys if key in _MOVED]
+        if earlier or (more and first["type"] in _OTHER_KEYS):
+            lines = [f"{key} {_MOVED[key]}" for key in earlier]
+            lines += [f"{_OTHER_KEYS[kind]} {key}" for kind, key in keys if kind in _OTHER_KEYS and key not in _MOVED]
+            mend = "".join(f"\n  {line}" for line in lines)
             mend = f"let the keys be those of this version (`regionclip profile` shows whole params):{mend}"
         key = ".".join(str(part) for part in (*first["loc"], *place)) or "(top level)"
         rest = f" (and {more} more)" if more else ""

@@ -58,7 +58,7 @@ class Rpn(Section):
     architecture: Literal["clip_c4", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
     weights: Text | None
     backbone_weights: Text | None
-    dataset: Literal["coco", "lvis"]
+    dataset: Text
     augmentation: Literal["multi_scale", "large_scale_jitter"]
     repeat_threshold: Fraction | None
     anchor_scales: Annotated[Distinct[Annotated[float, Field(ge=0.1, le=1000)]], Field(min_length=1, max_length=64)]

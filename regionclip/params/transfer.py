@@ -18,19 +18,12 @@ class ScoreThresholds(Section):
     rpn: Fraction
 
 
-class DatasetThresholds(Section):
-    """Least scores on each data set."""
-
-    coco: ScoreThresholds
-    lvis: ScoreThresholds
-
-
 class ZeroShot(Section):
     """Detection without fine-tuning."""
 
     temperature: Temperature
     score_mode: Literal["official", "sigmoid"]
-    score_threshold: DatasetThresholds
+    score_threshold: dict[str, ScoreThresholds]
     nms_iou: Fraction
 
 
@@ -57,17 +50,10 @@ class Finetune(Section):
     regions_per_image: Regions
     frozen_stages: Stages
     temperature: Temperature
-    coco: DatasetFinetune | None
-    lvis: DatasetFinetune | None
+    sets: dict[str, DatasetFinetune]
 
 
 class Evaluation(Section):
-    """What is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen.
-
-    ``constrained`` adds COCO's numbers with only the novel and only the base classes in the vocabulary;
-    ``lvis_images`` is ``labelled`` where images without annotations are left out, as the official loader does.
-    """
+    """What is measured: ``val`` for reports, ``dev`` while hyperparameters are chosen."""
 
     split: Literal["dev", "val"]
-    constrained: bool
-    lvis_images: Literal["all", "labelled"]

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regionclip import artifacts, runtime
-from regionclip.artifacts import DATA
+from regionclip.artifacts import DATA, SETS
 from regionclip.contracts.boxes import (
     BoxTables,
     account_check,
@@ -33,7 +33,7 @@ from regionclip.contracts.captions import (
 from regionclip.contracts.drift import box_profile, drift_check, earlier_check
 from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.images import image_file_check, image_files_table
-from regionclip.contracts.official_counts import CAPTIONED, NAMES, caption_counts_check, detection_counts_check
+from regionclip.contracts.official_counts import CAPTIONED, caption_counts_check, detection_counts_check
 from regionclip.contracts.pages import quarantine_page, read_rejected
 from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
 from regionclip.contracts.splits import TRAIN, class_table, split_checks
@@ -43,10 +43,8 @@ from regionclip.data.captions import open_captioned_images
 from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import (
     PICTURES,
-    DatasetName,
     DetectionSet,
     captioned_scenes,
-    data_sets,
     detection_set,
     load_classes,
     splits,
@@ -57,7 +55,6 @@ from regionclip.files import read_json, write_json
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
 
 if TYPE_CHECKING:
-    from regionclip.params import CheckData
     from regionclip.stages.runner import StageContext
 
 STAGE = "check_data"
@@ -75,7 +72,7 @@ class _Part:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Check pairs, scenes, coco and lvis; write reports/checks/check_data.json and box_profile.json, and Data Docs.
+    """Check pairs, scenes and detection sets; write reports/checks/check_data.json and box_profile.json, and Data Docs.
 
     Raises:
         DataCheckFailed: A file breaks its contract (exit code 3).
@@ -83,17 +80,17 @@ def run(context: StageContext) -> dict[str, Any]:
     params = context.params
     demo, parts = params.data.source == "demo", []
     # Each file is decoded once, here or in the stage before, whatever sets share it.
-    seen = load_seen(DATA / dataset / SEEN for dataset in data_sets(DATA))
+    seen = load_seen(SETS / dataset / SEEN for dataset in params.data.sets)
     if demo:
         parts.append(_pairs())
     if not params.pretrain.weights:
         # Real captions stay as they are, and their readers set bad ones aside; boxes were cleaned when written.
         parts.append(_scenes() if demo else _captioned(context, seen))
-    boxes = {dataset: _detection(context, dataset, seen) for dataset in data_sets(DATA)}
+    boxes = {dataset: _detection(context, dataset, seen) for dataset in params.data.sets}
     parts += boxes.values()
     pictures = [picture for part in parts for picture in part.pictures]
     rejected = read_rejected(artifacts.DATA_REJECTED, artifacts.rejected(STAGE))
-    shared = shared_picture_check(pictures, known=frozenset() if demo else frozenset({"lvis"}))
+    shared = shared_picture_check(pictures, known=frozenset(_public(context, "lvis_v1")))
     write_json(artifacts.BOX_PROFILE, {dataset: part.profiles for dataset, part in boxes.items()})
     checks = [check for part in parts for check in part.checks]
     accounts = {dataset: part.accounts for dataset, part in boxes.items()}
@@ -150,38 +147,35 @@ def _of_shards(name: str, split: str, table: pd.DataFrame) -> Pictures:
     return Pictures(name, split, named, trained=split == TRAIN)
 
 
-def _demanded(params: CheckData, dataset: DatasetName, profiles: dict[str, dict[str, Any]]) -> list[Check]:
+def _demanded(context: StageContext, dataset: str, profiles: dict[str, dict[str, Any]]) -> list[Check]:
     """Return the checks that the profile asks for: official counts, and the boxes of an earlier run."""
-    checks = []
-    if NAMES[dataset] in params.official:
-        checks.append(detection_counts_check(dataset, DATA / dataset / "manifest.json"))
+    params, checks = context.params.check_data, []
+    if dataset in [name for official in params.official for name in _public(context, official)]:
+        checks.append(detection_counts_check(dataset, SETS / dataset / "manifest.json"))
     if params.box_profile is not None:
         checks.append(earlier_check(dataset, Path(params.box_profile), profiles))
     return checks
 
 
-def _supervised(context: StageContext, dataset: DatasetName) -> bool:
-    """Whether every class is base: so it is chosen, or the user names no novel ones."""
-    data = context.params.data
-    if data.source != "files":
-        return False
-    classes = getattr(data.files, dataset).classes
-    return classes == "supervised" if isinstance(classes, str) else not classes.novel
+def _public(context: StageContext, official: str) -> list[str]:
+    """Return the data sets that are a public one, by its name."""
+    return [name for name, of in context.params.data.sets.items() if of.files and of.public == official]
 
 
-def _detection(context: StageContext, dataset: DatasetName, seen: dict[Path, Looked]) -> _Part:
-    sets = {split: detection_set(dataset, split, DATA) for split in splits(dataset, DATA)}
-    files = _user_files(context, dataset, sets)
-    masks = getattr(getattr(context.params.finetune, dataset), "masks", False)
+def _detection(context: StageContext, dataset: str, seen: dict[Path, Looked]) -> _Part:
+    about, masks = context.params.data.sets[dataset], context.params.finetune.sets[dataset].masks
+    sets = {split: detection_set(dataset, split) for split in splits(dataset)}
+    # Messages name the user's file, from which the one in data/ was made.
+    files = {split: Path(getattr(about.files, f"instances_{split}", of.annotations)) for split, of in sets.items()}
     tables = {
-        split: box_tables(read_boxes(where.annotations, dataset, shown=files[split]), masks=masks)
+        split: box_tables(read_boxes(where.annotations, about.format, shown=files[split]), masks=masks)
         for split, where in sets.items()
     }
     pictures = {
         split: image_files_table(tables[split].images, where.images, runtime.workers(), seen)
         for split, where in sets.items()
     }
-    classes = class_table(DATA / dataset / "classes.json")
+    classes = class_table(SETS / dataset / "classes.json")
     base = classes.loc[classes["split"] == "base", "id"].tolist()
     profiles = {split: box_profile(table, base) for split, table in tables.items()}
     accounts = account_boxes(dataset, sets[TRAIN], tables)
@@ -189,33 +183,27 @@ def _detection(context: StageContext, dataset: DatasetName, seen: dict[Path, Loo
     checks = [
         *box_checks(dataset, whole),
         *([mask_check(dataset, whole.annotations)] if masks else []),
-        *split_checks(dataset, classes, tables, pictures, supervised=_supervised(context, dataset)),
+        *split_checks(dataset, classes, tables, pictures, supervised=not about.has_novel),
         account_check(dataset, files, accounts),
         _class_names(context, dataset, classes),
         image_file_check(dataset, pd.concat(pictures.values(), ignore_index=True)),
         drift_check(dataset, TRAIN, profiles),
-        *_demanded(context.params.check_data, dataset, profiles),
+        *_demanded(context, dataset, profiles),
     ]
     looked = [Pictures(dataset, split, table, trained=split == TRAIN) for split, table in pictures.items()]
     return _Part(checks, looked, profiles, accounts)
 
 
-def _user_files(context: StageContext, dataset: DatasetName, sets: dict[str, DetectionSet]) -> dict[str, Path]:
-    """Return the file that messages name for each split: the user's, from which the one in data/ was made."""
-    given = getattr(context.params.data.files, dataset) if context.params.data.source == "files" else None
-    return {split: Path(getattr(given, f"instances_{split}", where.annotations)) for split, where in sets.items()}
-
-
 def account_boxes(
-    dataset: DatasetName, train: DetectionSet, tables: Mapping[str, BoxTables], root: Path = DATA
+    dataset: str, train: DetectionSet, tables: Mapping[str, BoxTables], root: Path = SETS
 ) -> dict[str, dict[str, Any]]:
     """Return where the boxes of each split's file go, training boxes by the training's own data set.
 
     Args:
-        dataset: "coco" or "lvis".
+        dataset: Name of the data set.
         train: The split that is trained on.
         tables: Split -> what stage `data` wrote of it.
-        root: The folder ``data``.
+        root: The folder of the sets.
 
     Returns:
         Split -> see `box_account`.
@@ -245,7 +233,7 @@ def _trained(scenes: DetectionSet, names: Sequence[str]) -> int:
     return sum(not instance["ignore_flag"] for instance in instances)
 
 
-def _class_names(context: StageContext, dataset: DatasetName, classes: pd.DataFrame) -> Check:
+def _class_names(context: StageContext, dataset: str, classes: pd.DataFrame) -> Check:
     """Check, by the teacher's tokenizer, that CLIP can tell the classes apart."""
     teacher = context.params.teacher
     name = f"local-dir:{teacher.weights}" if teacher.source == "folder" else teacher.model

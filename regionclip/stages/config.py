@@ -15,7 +15,7 @@ from regionclip.data.datasets.detection import boxes_config, test_pipeline
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.training import recipe
 from regionclip.errors import InputError
-from regionclip.evaluation.protocols import MAX_DETECTIONS
+from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.models.assembly import build_detector, build_pretrainer
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.params import Params
@@ -32,7 +32,7 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
         stage: ``rpn``, ``pretrain``, ``finetune`` (which has the test of ``evaluate`` too) or ``zero_shot``, a test.
         params: The whole of params.yaml.
         weights: The file to write the model's weights to.
-        dataset: ``coco`` or ``lvis``, for the last two stages.
+        dataset: Name of a data set, for the last two stages.
         model: Of these two: ``clip`` or ``regionclip``.
         boxes: Of zero_shot: ``rpn``, or ``gt`` for the true boxes.
 
@@ -42,6 +42,9 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
     if (dataset is None) == (stage in BY_DATASET):
         wanted = "needs" if dataset is None else "has no"
         raise InputError(f"the config of {stage} {wanted} --dataset", mend=f"it is for {' and '.join(BY_DATASET)}")
+    if dataset is not None and dataset not in params.data.sets:
+        mend = f"name one of {', '.join(params.data.sets)}"
+        raise InputError(f"there is no set '{dataset}'", file="params.yaml", key="data.sets", mend=mend)
     if stage == "rpn":
         start, parts = rpn.build_model(params), recipe(rpn.training_set(params), params.rpn.schedule, params.seed)
     elif stage == "pretrain":
@@ -78,7 +81,7 @@ def _pretrain(params: Params) -> dict[str, Any]:
 def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[str, Any]]:
     clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.TEXT_BANKS / f"{dataset}.safetensors"
     known = TextBank.load(bank).subset(load_classes(dataset).base_names)
-    schedule = getattr(params.finetune, dataset).schedule
+    schedule = params.finetune.sets[dataset].schedule
     parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
     test = _test(params, dataset, artifacts.PROPOSALS / f"{dataset}_{params.evaluation.split}")
     return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
@@ -89,8 +92,8 @@ def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[Bas
     settings = zero_shot_settings(
         params.zero_shot,
         len(load_classes(dataset).names),
-        MAX_DETECTIONS[dataset],
-        getattr(getattr(params.zero_shot.score_threshold, dataset), boxes),
+        PROTOCOLS[params.data.sets[dataset].protocol].max_detections,
+        getattr(params.zero_shot.score_threshold[dataset], boxes),
         use_objectness=boxes == "rpn",
     )
     model = build_detector(ClipFolder.open(artifacts.CLIP_FOLDERS[name]), settings)
@@ -103,7 +106,6 @@ def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:
     pictures = boxes_config(
         detection_set(dataset, split), load_classes(dataset).names, test_pipeline(sizes, proposals), training=False
     )
-    evaluator = {"type": "ProtocolMetric", "dataset": dataset, "split": split}
     return {
         "test_dataloader": {
             "dataset": pictures,
@@ -112,7 +114,12 @@ def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:
             "sampler": {"type": "DefaultSampler", "shuffle": False},
         },
         "test_cfg": {"type": "TestLoop"},
-        "test_evaluator": evaluator | {"lvis_images": params.evaluation.lvis_images},
+        "test_evaluator": {
+            "type": "ProtocolMetric",
+            "dataset": dataset,
+            "split": split,
+            "protocol": params.data.sets[dataset].protocol,
+        },
     }
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from regionclip import artifacts
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.captions.source import write_caption_source
-from regionclip.data.layout import DEMO_FILES
 from regionclip.data.pictures import Looked
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.demo_world import build_demo_world
@@ -22,29 +21,26 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> dict[str, dict[str, int]]:
-    """Build the demo world, or make the splits of real files; return the counts of the manifests."""
-    params = context.params
+    """Build the demo world and make the splits of real files; return the counts of the manifests."""
+    data, limit = context.params.data, context.params.quarantine.max_fraction
     with atomic_dir(artifacts.DATA_REJECTED):
         # Filled below where a record is set aside.
         pass
-    if params.data.source == "files":
-        return _from_files(context)
-    return build_demo_world(artifacts.DATA, params.data.demo, params.seed, workers())
-
-
-def _from_files(context: StageContext) -> dict[str, dict[str, int]]:
-    """Write data/coco, data/lvis and data/scenes from files; what only the demo world has is left empty."""
-    data, limit = context.params.data, context.params.quarantine.max_fraction
     seen: dict[Path, Looked] = {}
     with _together(artifacts.DATA) as beside:
+        if data.source == "demo":
+            drawn = {name: of.format for name, of in data.sets.items() if of.files is None}
+            counts = build_demo_world(beside, data.demo, context.params.seed, workers(), drawn)
+        else:
+            with Rejects(artifacts.rejected("data"), limit) as rejects:
+                counts = {"scenes": write_caption_source(beside, data.captions, rejects)}
+        for name, of in data.sets.items():
+            if of.files is not None:
+                with Rejects(artifacts.DATA_REJECTED / f"{name}{SUFFIX}", limit) as rejects:
+                    counts[name] = write_detection_set(beside / artifacts.SETS.name, name, of, rejects, seen)
         # The graph names all of them; an empty folder is what the profile does not have.
-        for name in ("pairs", "scenes_truth", *DEMO_FILES):
-            (beside / name).mkdir()
-        with Rejects(artifacts.rejected("data"), limit) as rejects:
-            counts = {"scenes": write_caption_source(beside, data.files.captions, rejects)}
-        for name in data.sets:
-            with Rejects(artifacts.DATA_REJECTED / f"{name}{SUFFIX}", limit) as rejects:
-                counts[name] = write_detection_set(beside, name, getattr(data.files, name), rejects, seen)
+        for name in ("pairs", "scenes_truth"):
+            (beside / name).mkdir(exist_ok=True)
     return counts
 
 

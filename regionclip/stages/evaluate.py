@@ -1,4 +1,4 @@
-"""Stage evaluate: the generalised open-vocabulary protocol, all classes at once, for each initialisation."""
+"""Stage evaluate: the data set's protocol, all classes at once, for each initialisation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.detection import detect
 from regionclip.evaluation.detections import save_detections
-from regionclip.evaluation.protocols import measure
+from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.text.text_bank import TextBank
@@ -36,9 +36,10 @@ def run(context: StageContext) -> dict[str, Any]:
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
     bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors")
-    target, classes = getattr(params.finetune, dataset), load_classes(dataset)
+    target, classes = params.finetune.sets[dataset], load_classes(dataset)
+    protocol = params.data.sets[dataset].protocol
     annotations = detection_set(dataset, split).annotations
-    truth = load_truth(annotations, lvis=dataset == "lvis", masks=target.masks) if is_main_process() else None
+    truth = load_truth(annotations, lvis=classes.federated, masks=target.masks) if is_main_process() else None
     metrics, checks = {}, []
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
@@ -47,14 +48,14 @@ def run(context: StageContext) -> dict[str, Any]:
         proposals = artifacts.PROPOSALS / f"{dataset}_{split}"
         with context.model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
-            constrained = params.evaluation.constrained and dataset == "coco"
+            constrained = PROTOCOLS[protocol].constrained
             metrics[name] = _constrained(context, model, bank, name, truth) if constrained else {}
             if run is None:
                 continue
             file = artifacts.DETECTIONS / dataset / f"{name}.json"
             save_detections(file, found)
             checks += detection_checks(file, found, truth, classes.ids, target.max_detections)
-            metrics[name] = measure(dataset, truth, found, lvis_images=params.evaluation.lvis_images) | metrics[name]
+            metrics[name] = measure(protocol, truth, found, classes) | metrics[name]
             run.log_metrics(metrics[name])
     if is_main_process():
         gate(f"detections_{dataset}", checks, tracker=context.tracker)
@@ -64,20 +65,21 @@ def run(context: StageContext) -> dict[str, Any]:
 def _constrained(
     context: StageContext, model: BaseModel, bank: TextBank, name: str, truth: Truth | None
 ) -> dict[str, Any]:
-    """Measure COCO with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
-    split, metrics = context.params.evaluation.split, {}
-    proposals = artifacts.PROPOSALS / f"coco_{split}"
+    """Measure with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
+    dataset, split, metrics = context.dataset, context.params.evaluation.split, {}
+    proposals, classes = artifacts.PROPOSALS / f"{dataset}_{split}", load_classes(dataset)
     for group in ("novel", "base"):
-        title = f"coco from {name}, {group} only"
-        found = detect(model, "coco", split, context.params.detection, proposals, bank, title, group)
+        title = f"{dataset} from {name}, {group} only"
+        found = detect(model, dataset, split, context.params.detection, proposals, bank, title, group)
         if truth is not None:
-            metrics[f"constrained_{group}"] = measure("coco", truth, found, group)
+            protocol = context.params.data.sets[dataset].protocol
+            metrics[f"constrained_{group}"] = measure(protocol, truth, found, classes, group)
     return metrics
 
 
 def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> BaseModel:
     finetune = context.params.finetune
-    target, (state, meta) = getattr(finetune, context.dataset), read(checkpoint)
+    target, (state, meta) = finetune.sets[context.dataset], read(checkpoint)
     settings = finetune_settings(finetune, target, len(meta["classes"]))
     model = build_detector(clip, settings, masks=target.masks)
     load_strictly(model, state, checkpoint)

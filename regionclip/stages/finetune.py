@@ -31,10 +31,9 @@ from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.prediction import predict
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import PICTURES, ValidationHook, publish_training, shown
-from regionclip.evaluation.coco import evaluate_coco
 from regionclip.evaluation.detections import detections_from_samples
-from regionclip.evaluation.lvis import evaluate_lvis
-from regionclip.evaluation.protocols import MAX_DETECTIONS
+from regionclip.evaluation.protocols import PROTOCOLS
+from regionclip.evaluation.protocols import measure as measure_by
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Params
@@ -48,15 +47,11 @@ if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
     from regionclip.tracking.tracker import Tracker
 
-MONITOR = {"coco": "ap50_base", "lvis": "ap_base"}
-"""What chooses among the weights of a training: the data set's own measure, of base classes. The protocol grants no
-knowledge of the novel ones, and weights chosen by them would have some."""
-
 
 def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
-    target = getattr(params.finetune, dataset)
+    target = params.finetune.sets[dataset]
     bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(load_classes(dataset).base_names)
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
@@ -77,7 +72,7 @@ def run(context: StageContext) -> None:
 
 def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank) -> BaseModel:
     """Build the detector as its training starts from, with a bank of the base classes as vocabulary."""
-    target = getattr(params.finetune, dataset)
+    target = params.finetune.sets[dataset]
     bank.require(width=clip.model_cfg["embed_dim"])
     settings = finetune_settings(params.finetune, target, len(bank.names))
     torch.manual_seed(params.seed)
@@ -92,8 +87,8 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
     Raises:
         InputError: A novel class is among the boxes.
     """
-    target, scenes = getattr(params.finetune, dataset), detection_set(dataset, "train")
-    assert_no_novel(scenes.annotations, artifacts.DATA / dataset / "classes.json")
+    target, scenes = params.finetune.sets[dataset], detection_set(dataset, "train")
+    assert_no_novel(scenes.annotations, artifacts.SETS / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.PROPOSALS / f"{dataset}_train", masks=target.masks)
     names = load_classes(dataset).base_names
     out = taken_out(dataset, target.schedule.validation)
@@ -107,7 +102,7 @@ def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]
     train(
         model,
         build_dataset(training_set(params, dataset)),
-        getattr(params.finetune, dataset).schedule,
+        params.finetune.sets[dataset].schedule,
         title=f"finetune {dataset} from {name}",
         seed=params.seed,
         scratch=context.scratch / name,
@@ -118,10 +113,11 @@ def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]
 def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -> ValidationHook | None:
     """Return what measures a training."""
     dataset, sizes = context.dataset, context.params.detection
-    settings = getattr(context.params.finetune, dataset).schedule.validation
+    protocol = context.params.data.sets[dataset].protocol
+    settings = context.params.finetune.sets[dataset].schedule.validation
     if settings is None:
         return None
-    key = f"finetune.{dataset}.schedule.validation.images"
+    key = f"finetune.sets.{dataset}.schedule.validation.images"
     split = write_development(dataset, settings.images, scratch / "development.json", key=key)
     pipeline = test_pipeline(sizes, artifacts.PROPOSALS / f"{dataset}_{split.split}")
     pictures = boxes_dataset(split.scenes, split.base_names, pipeline, training=False)
@@ -133,12 +129,11 @@ def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -
         if not is_main_process():
             return {}, []
         # The file holds base classes alone, and so does the vocabulary that is trained with.
-        most, lvis = MAX_DETECTIONS[dataset], dataset == "lvis"
-        truth = load_truth(split.scenes.annotations, lvis=lvis)
-        numbers = evaluate_lvis(truth, found, most) if lvis else evaluate_coco(truth, found, split, most)
+        truth = load_truth(split.scenes.annotations, lvis=load_classes(dataset).federated)
+        numbers = measure_by(protocol, truth, found, split)
         return {f"{name}_base": numbers[name] for name in ("ap", "ap50")}, samples
 
-    return ValidationHook(settings, MONITOR[dataset], split.base_names, measure, tracker)
+    return ValidationHook(settings, PROTOCOLS[protocol].chooses, split.base_names, measure, tracker)
 
 
 def _boxes(predicted: Iterator[DetDataSample], kept: list[DetDataSample]) -> Iterator[DetDataSample]:

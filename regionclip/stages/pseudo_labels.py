@@ -15,7 +15,7 @@ from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.captions import CaptionTable, open_captioned_images
 from regionclip.data.datasets.pictures import PicturesDataset
-from regionclip.data.layout import captioned_scenes, load_classes
+from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
@@ -65,7 +65,7 @@ def run(context: StageContext) -> dict[str, Any]:
     if context.params.pretrain.weights:
         with atomic_dir(PSEUDO_LABELS):
             return context.not_needed("pretrain.weights is given")
-    params, bank = context.params.pseudo_labels, TextBank.load(CONCEPT_BANK)
+    bank = TextBank.load(CONCEPT_BANK)
     with Rejects(artifacts.rejected("pseudo_labels"), context.params.quarantine.max_fraction) as rejects:
         pictures = _Pictures.read(rejects)
         parts = _label(context, bank, pictures)
@@ -73,7 +73,7 @@ def run(context: StageContext) -> dict[str, Any]:
             rejects.add(error)
         rejects.check(len(rejects), len(pictures), captioned_scenes()[0])
     parts.merge(PSEUDO_LABELS)
-    return _measure(bank, params.threshold) | {"rejected": len(rejects)}
+    return _measure(context, bank) | {"rejected": len(rejects)}
 
 
 def run_shard(context: StageContext, number: int, shards: int) -> None:
@@ -141,11 +141,13 @@ def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
     return model.to(runtime.device()).eval().test_step
 
 
-def _measure(bank: TextBank, threshold: float) -> dict[str, Any]:
-    store = RegionStore.open(PSEUDO_LABELS)
+def _measure(context: StageContext, bank: TextBank) -> dict[str, Any]:
+    store, threshold = RegionStore.open(PSEUDO_LABELS), context.params.pseudo_labels.threshold
     quality = store.summary()
     if SCENES_TRUTH.exists():
-        quality |= pseudo_label_precision(SCENES_TRUTH, _labelled(store, bank, threshold), load_classes("coco"))
+        # The demo's scenes show what its set in COCO's form shows.
+        classes = next(of for of in map(load_classes, data_sets()) if not of.federated)
+        quality |= pseudo_label_precision(SCENES_TRUTH, _labelled(store, bank, threshold), classes)
     return quality
 
 

@@ -14,7 +14,7 @@ from regionclip.artifacts import DETECTIONS, HISTORIES, PLOTS, SIDECARS, SUMMARY
 from regionclip.data.annotations.annotation_files import picture_name
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.captions import decode_image
-from regionclip.data.layout import DatasetName, data_sets, detection_set, load_classes
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.evaluation.detections import read_detections
 from regionclip.evaluation.plots import (
     detection_sheet,
@@ -24,6 +24,7 @@ from regionclip.evaluation.plots import (
     scene_boxes,
     summary_picture,
 )
+from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import build_summary, summary_table
 from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
 from regionclip.tracking.sidecar import read_sidecars
@@ -39,9 +40,11 @@ SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 def run(context: StageContext) -> None:
     """Write reports/summary.{json,md} and reports/plots."""
     params = context.params
-    metrics = {name: read_json(artifacts.metrics(name)) for name in MEASURED + _transfers()}
+    protocols = {dataset: of.protocol for dataset, of in params.data.sets.items()}
+    stages = (*MEASURED, *(f"evaluate@{dataset}" for dataset in protocols))
+    metrics = {artifacts.file_name(stage): read_json(artifacts.metrics(stage)) for stage in stages}
     seconds = {stage: sidecar["seconds"] for stage, sidecar in read_sidecars(SIDECARS).items() if stage != "report"}
-    summary = build_summary(params.profile, params.seed, params.evaluation.split, seconds, metrics)
+    summary = build_summary(params.profile, params.seed, params.evaluation.split, protocols, seconds, metrics)
     write_json(SUMMARY, summary)
     with atomic_path(SUMMARY_TABLE) as beside:
         beside.write_text(summary_table(summary), encoding="utf-8")
@@ -62,18 +65,18 @@ def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split:
     learning_curves(histories, folder / "learning_curves.png")
     for name, records in histories.items():
         _write_table(folder / f"curves/{name}.csv", [record for record in records if "loss" in record])
-    for dataset in data_sets():
+    for dataset, protocol in summary["protocols"].items():
         novel = load_classes(dataset).novel_names
         boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
-        title = f"{dataset.upper()}: zero-shot top-1 on true boxes"
+        title = f"{dataset}: zero-shot top-1 on true boxes"
         classes = [boxes[model]["top1_per_class"] for model in MODELS]
         per_class_bars(*classes, novel, folder / f"zero_shot_{dataset}.png", title)
         _write_classes(folder / f"per_class/zero_shot_{dataset}.csv", classes)
-        title = f"{dataset.upper()}: {'AP50' if dataset == 'coco' else 'AP'} after fine-tuning on base boxes"
+        title = f"{dataset}: {PROTOCOLS[protocol].per_class} after fine-tuning on base boxes"
         classes = [transfer.get(model, {}).get("per_class", {}) for model in MODELS]
         per_class_bars(*classes, novel, folder / f"per_class_{dataset}.png", title)
         _write_classes(folder / f"per_class/finetuned_{dataset}.csv", classes)
-    dataset = data_sets()[0]
+    dataset = next(iter(summary["protocols"]))
     _sheet(folder / f"detections_{dataset}.png", dataset, split)
 
 
@@ -95,10 +98,6 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def _transfers() -> tuple[str, ...]:
-    return tuple(f"evaluate_{dataset}" for dataset in data_sets())
-
-
 def _histories() -> dict[str, list[dict[str, float]]]:
     """Return the learning curve of each training by name; where a result was imported there is none."""
     folder = HISTORIES
@@ -110,7 +109,7 @@ def _records(file: Path) -> list[dict[str, float]]:
     return [parse_json(line, file=file) for line in read_text(file).splitlines()]
 
 
-def _sheet(path: Path, dataset: DatasetName, split: str) -> None:
+def _sheet(path: Path, dataset: str, split: str) -> None:
     """Draw the first scenes of the split that hold two novel objects, as found from each initialisation.
 
     Where there are too few of them, scenes with fewer novel objects follow.

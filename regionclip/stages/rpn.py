@@ -72,7 +72,7 @@ def training_set(params: Params) -> dict[str, Any]:
     """
     rpn, sizes = params.rpn, params.detection
     scenes, names = detection_set(rpn.dataset, "train"), load_classes(rpn.dataset).base_names
-    assert_no_novel(scenes.annotations, artifacts.DATA / rpn.dataset / "classes.json")
+    assert_no_novel(scenes.annotations, artifacts.SETS / rpn.dataset / "classes.json")
     jitter = sizes.max_size if rpn.augmentation == "large_scale_jitter" else None
     pipeline = train_pipeline(sizes, None, large_scale_jitter=jitter)
     out = taken_out(rpn.dataset, rpn.schedule.validation)
@@ -120,7 +120,7 @@ def _validation(context: StageContext) -> ValidationHook | None:
                 samples.append(shown(sample))
         if not is_main_process():
             return {}, []
-        truth = boxes_by_image(load_truth(split.scenes.annotations, lvis=rpn.dataset == "lvis"))
+        truth = boxes_by_image(load_truth(split.scenes.annotations, lvis=load_classes(rpn.dataset).federated))
         found = average_recall(truth, proposals, {"base": split.ids})
         return {name: found[name] for name in ("ar100_base", "ar300_base")}, samples
 
@@ -137,6 +137,6 @@ def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: di
         place = artifacts.PROPOSALS / f"{dataset}_{split}"
         proposals = store_proposals(model, pictures, place, metadata, sizes.test_batch)
         if split != "train" and is_main_process():
-            truth = boxes_by_image(load_truth(scenes.annotations, lvis=dataset == "lvis"))
+            truth = boxes_by_image(load_truth(scenes.annotations, lvis=classes.federated))
             recall[split] = average_recall(truth, proposals, groups)
     return recall

@@ -30,7 +30,7 @@ class StageContext:
     Attributes:
         stage: DVC's name of it.
         params: The whole of params.yaml, checked.
-        dataset: The item of a ``foreach`` stage (``coco`` or ``lvis``), else None.
+        dataset: The data set of a ``foreach`` stage, else None.
         digest: Names the params and inputs that decide the result; kept in what the stage writes.
         scratch: Folder for resumable state, named by the digest.
         tracker: The stage's MLflow run; None in processes of a group that track nothing.

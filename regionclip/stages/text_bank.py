@@ -19,7 +19,7 @@ HELD_OUT_PAIRS = artifacts.PAIRS / "val"
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/text_bank/{concepts,coco,lvis}.safetensors; measure the teacher on images and true crops."""
+    """Write artifacts/text_bank/{concepts,DATASET}.safetensors; measure the teacher on images and true crops."""
     clip = ClipFolder.open(artifacts.TEACHER)
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]

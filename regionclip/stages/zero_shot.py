@@ -1,4 +1,4 @@
-"""Stage zero_shot: CLIP and RegionCLIP without fine-tuning, on true and proposed boxes of COCO and LVIS."""
+"""Stage zero_shot: CLIP and RegionCLIP without fine-tuning, on true and proposed boxes of each data set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from mmengine.dist import is_main_process
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.annotations.truth import Truth, load_truth
-from regionclip.data.layout import data_sets, detection_set
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.detection import detect, true_box_top1
-from regionclip.evaluation.protocols import MAX_DETECTIONS, measure
+from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Measure {coco, lvis} x {gt, rpn} x {clip, regionclip}."""
-    banks = {dataset: TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors") for dataset in data_sets()}
-    split = context.params.evaluation.split
+    """Measure data sets x {gt, rpn} x {clip, regionclip}."""
+    sets, split = context.params.data.sets, context.params.evaluation.split
+    banks = {dataset: TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors") for dataset in sets}
     files = {dataset: detection_set(dataset, split).annotations for dataset in banks if is_main_process()}
-    truths = {dataset: load_truth(file, lvis=dataset == "lvis") for dataset, file in files.items()}
+    truths = {dataset: load_truth(file, lvis=load_classes(dataset).federated) for dataset, file in files.items()}
     metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
     for name, folder in artifacts.CLIP_FOLDERS.items():
         clip = ClipFolder.open(folder)
@@ -53,10 +53,9 @@ def _measure(
     truth: Truth | None,
 ) -> dict[str, Any]:
     params, split = context.params, context.params.evaluation.split
-    least = getattr(getattr(params.zero_shot.score_threshold, dataset), boxes)
-    settings = zero_shot_settings(
-        params.zero_shot, len(bank.names), MAX_DETECTIONS[dataset], least, use_objectness=boxes == "rpn"
-    )
+    least, protocol = getattr(params.zero_shot.score_threshold[dataset], boxes), params.data.sets[dataset].protocol
+    most = PROTOCOLS[protocol].max_detections
+    settings = zero_shot_settings(params.zero_shot, len(bank.names), most, least, use_objectness=boxes == "rpn")
     model = build_detector(clip, settings)
     proposals = artifacts.PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
@@ -66,5 +65,5 @@ def _measure(
         top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
     if truth is None:
         return {}
-    metrics = measure(dataset, truth, found, lvis_images=params.evaluation.lvis_images)
+    metrics = measure(protocol, truth, found, load_classes(dataset))
     return metrics | {f"top1_{key}" if key in {"per_class", "protocol"} else key: top1[key] for key in top1}

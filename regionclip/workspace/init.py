@@ -27,6 +27,7 @@ class InitOptions:
     Attributes:
         train: COCO-style annotation file of the training pictures.
         val: The same of the pictures to measure on.
+        name: What to call the data set.
         images: Folder that the file names of ``train`` start from.
         images_val: The same for ``val``; None: ``images``.
         base: Text file of the base classes, one a line; None: all that are not novel.
@@ -40,6 +41,7 @@ class InitOptions:
     train: str
     val: str
     images: str
+    name: str
     images_val: str | None = None
     base: str | None = None
     novel: str | None = None
@@ -72,7 +74,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
     files = {f"instances_{split}": file for split, file in annotations.items()}
     files |= {f"images_{split}": folder for split, folder in pictures.items()}
     student = None if captions else options.regionclip or clip.path
-    replace_file(own_profile(own, files, clip, captions, student), out)
+    replace_file(own_profile(options.name, own, files, clip, captions, student), out)
     return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
 
 

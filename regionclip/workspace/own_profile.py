@@ -37,7 +37,7 @@ class Captions:
     """Captioned images for pretraining.
 
     Attributes:
-        file: See ``data.files.captions`` in the params.
+        file: See ``data.captions`` in the params.
         images: Folder of their pictures, or None.
         count: Captions; None where they are too many to count now.
     """
@@ -50,14 +50,17 @@ class Captions:
 _EPOCHS, _LONGEST = 12, 90000
 
 
-def own_profile(own: OwnSet, files: dict[str, str], clip: Clip, captions: Captions | None, student: str | None) -> str:
+def own_profile(
+    name: str, own: OwnSet, files: dict[str, str], clip: Clip, captions: Captions | None, student: str | None
+) -> str:
     """Return the text of a params.yaml.
 
     A CLIP of OpenAI's size has the values of the paper; one like the demo's, which learns in minutes on a CPU, those of
     the demo.
 
     Args:
-        own: The data set.
+        name: The data set's name.
+        own: What is in it.
         files: instances_train, instances_val, images_train and images_val.
         clip: The teacher.
         captions: What to pretrain on; None takes ``student`` as it is.
@@ -67,11 +70,18 @@ def own_profile(own: OwnSet, files: dict[str, str], clip: Clip, captions: Captio
         InputError: They do not go together.
     """
     small = clip.image_size < 224
-    name = "_own_small" if small else "_own_paper"
-    values = composed(name) | {"profile": "own_data"}
-    values["data"]["files"]["coco"] = {**files, "classes": own.classes.model_dump()}
+    base = "_own_small" if small else "_own_paper"
+    values = composed(base) | {"profile": name}
+    for sets in (values["data"]["sets"], values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):
+        # Any of them, for what every detection set has.
+        template = sets["coco"]
+        sets.clear()
+        sets[name] = template
+    protocol = "constrained" if own.classes.novel else "closed_set"
+    values["data"]["sets"][name] |= {"classes": own.classes.model_dump(), "protocol": protocol, "files": files}
+    values["rpn"]["dataset"] = name
     if captions is not None:
-        values["data"]["files"]["captions"] = {"file": captions.file, "images": captions.images}
+        values["data"]["captions"] = {"file": captions.file, "images": captions.images}
     values["concepts"]["minimum_count"] = _minimum_count(captions)
     source = {"source": "folder"} if clip.model is None else {"source": "open_clip", "model": clip.model}
     values["teacher"] = source | {"weights": clip.path}
@@ -82,10 +92,9 @@ def own_profile(own: OwnSet, files: dict[str, str], clip: Clip, captions: Captio
     values["rpn"]["anchor_scales"] = _anchors(own.sides, values["detection"]["test_short_side"])
     values["pretrain"]["weights"] = student
     values["finetune"]["initialisations"] = ["clip"] if student == clip.path else ["clip", "regionclip"]
-    values["evaluation"]["constrained"] = bool(own.classes.novel)
-    for section in (values["rpn"], values["pretrain"], values["finetune"]["coco"]):
+    for section in (values["rpn"], values["pretrain"], values["finetune"]["sets"][name]):
         _lengthen(section["schedule"], own.images["train"])
-    return render(complete(values, "params.yaml"), name)
+    return render(complete(values, "params.yaml"), base)
 
 
 def _resize(values: dict[str, Any], short: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,12 @@ def render(values: dict[str, Any], name: str, workspace: Path = Path()) -> str:
     """Return params as YAML, with the title and the comments of a profile and of what it changes."""
     yaml, text = YAML(), io.StringIO()
     yaml.width, yaml.Representer = 2**31, _Representer
-    yaml.dump(_commented(values, _comments(name, workspace)), text)
+    comments = _comments(name, workspace)
+    for dataset in values["data"]["sets"].keys() - {key for path in comments for key in path}:
+        # What is said of one data set's keys holds for a set of which nothing is said.
+        for path, comment in list(comments.items()):
+            comments[tuple(dataset if above == "sets" else key for above, key in pairwise(("", *path)))] = comment
+    yaml.dump(_commented(values, comments), text)
     return f"# {_title(_file(name, workspace))}\n{text.getvalue().rstrip()}\n"
 
 
@@ -145,11 +151,15 @@ def _keys(section: Section) -> dict[str, Any]:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if value is not None or field.is_required():
-            values[name] = _keys(value) if isinstance(value, Section) else _plain(value)
+            values[name] = _plain(value)
     return values
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return _keys(value)
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -190,7 +200,7 @@ def _commented(values: Mapping[str, Any], comments: dict[tuple[str, ...], str], 
             lines.yaml_add_eol_comment(comment, key, column=_COMMENT_COLUMN)
         if not path and isinstance(value, dict) and key != "raw":
             lines.yaml_set_comment_before_after_key(key, before="\n")
-    inner = any(isinstance(value, dict) for value in values.values())
+    inner = any(isinstance(value, dict) or (*path, key) in comments for key, value in values.items())
     if len(path) > 1 and not inner and len(str(dict(lines))) < _WIDTH:
         lines.fa.set_flow_style()
     return lines

@@ -15,13 +15,12 @@ from regionclip.data.annotations.annotation_files import (
     names_with_boxes,
     read_boxes,
 )
-from regionclip.data.layout import ClassSplit
 from regionclip.errors import InputError
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import CocoFiles, OwnClasses
+    from regionclip.params import OwnClasses, SetFiles
 
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = dict(zip(COCO_80, (number for number in range(1, 91) if number not in _UNUSED_IDS), strict=True))
@@ -34,21 +33,23 @@ _KEPT = {
 }
 
 
-def coco_splits(files: CocoFiles, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
-    """Yield "val" and "train": of COCO, or of the user's own data where ``files.classes`` names its classes.
+def coco_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
+    """Yield "val" and "train": of COCO, or of the user's own data.
 
     Args:
-        files: Where annotations and pictures are, and which classes are base.
+        files: Where annotations and pictures are.
+        classes: See ``regionclip.params.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:
         InputError: See `_official_splits` and `_own_splits`.
     """
-    own = not isinstance(files.classes, str)
-    return _own_splits(files, files.classes, rejects) if own else _official_splits(files, rejects)
+    if isinstance(classes, str) and classes in _KEPT:
+        return _official_splits(files, classes, rejects)
+    return _own_splits(files, classes, rejects)
 
 
-def _official_splits(files: CocoFiles, rejects: Rejects | None) -> Iterator[DerivedSplit]:
+def _official_splits(files: SetFiles, classes: str, rejects: Rejects | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with COCO's category ids.
 
     Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
@@ -62,40 +63,49 @@ def _official_splits(files: CocoFiles, rejects: Rejects | None) -> Iterator[Deri
         path = Path(getattr(files, f"instances_{split}"))
         source = read_boxes(path)
         content = _with_coco_categories(source.sound(rejects), path)
-        groups = _KEPT[files.classes][split]
+        groups = _KEPT[classes][split]
         _require_groups(content, groups, path)
         ids = {COCO_IDS[name] for group in groups for name in _GROUPS[group]}
-        kept = keep_categories(content, ids, keep_empty=files.classes == "supervised")
+        kept = keep_categories(content, ids, keep_empty=classes == "supervised")
         yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), kept)
 
 
-def _own_splits(files: CocoFiles, classes: OwnClasses, rejects: Rejects | None) -> Iterator[DerivedSplit]:
+def _own_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | None) -> Iterator[DerivedSplit]:
     """Yield "val" and "train" with the category ids of the validation file.
 
     Categories are told by name, so the two files may number and order them as they like; those that ``classes`` does
-    not name go, with their boxes. "train" keeps the boxes of base classes, and with novel classes only the images that
-    have one: on the others an unlabelled novel object would be learned as background. "val" keeps every image.
+    not name go, with their boxes; ``all`` are those of which the validation file has a box. "train" keeps the boxes of
+    base classes, and with novel classes only the images that have one: on the others an unlabelled novel object would
+    be learned as background. "val" keeps every image.
 
     Raises:
         InputError: A file is broken, or lacks classes or boxes of its split.
     """
     val_ids: dict[str, int] = {}
-    for split, names in (("val", [*classes.base, *classes.novel]), ("train", classes.base)):
+    base, novel = ([], []) if isinstance(classes, str) else (classes.base, classes.novel)
+    for split in ("val", "train"):
         path = Path(getattr(files, f"instances_{split}"))
         source = read_boxes(path)
         content = source.sound(rejects)
-        for group in (classes.base, classes.novel if split == "val" else []):
+        base = base or _boxed_names(content, path)
+        groups = [base, novel] if split == "val" else [base]
+        for group in groups:
             require_names(content, group, path)
         own_ids = {category["name"]: category["id"] for category in content["categories"]}
         val_ids = val_ids or own_ids
-        kept = keep_categories(
-            content, {own_ids[name] for name in names}, keep_empty=split == "val" or not classes.novel
-        )
-        kept = _renumbered(kept, {own_ids[name]: val_ids[name] for name in names})
-        yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), kept)
+        ids = {own_ids[name]: val_ids[name] for group in groups for name in group}
+        kept = keep_categories(content, set(ids), keep_empty=split == "val" or not novel)
+        yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), _renumbered(kept, ids))
 
 
-def coco_class_list(categories: list[Json], classes: ClassSplit | OwnClasses) -> list[Json]:
+def _boxed_names(content: Json, path: Path) -> list[str]:
+    boxed = names_with_boxes(content)
+    if not boxed:
+        raise InputError("there is no box of any class", file=path, key="annotations", mend="give a file with boxes")
+    return [category["name"] for category in content["categories"] if category["name"] in boxed]
+
+
+def coco_class_list(categories: list[Json], classes: str | OwnClasses) -> list[Json]:
     """Return the entries of classes.json for the categories of "val"."""
     official = COCO_NOVEL if classes == "open_vocabulary" else ()
     novel = official if isinstance(classes, str) else classes.novel

@@ -15,19 +15,18 @@ from regionclip.data.annotations.annotation_files import (
     names_with_boxes,
     read_boxes,
 )
-from regionclip.data.layout import ClassSplit
 from regionclip.errors import InputError
 from regionclip.text.class_names import clean_lvis_name
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import LvisFiles
+    from regionclip.params import SetFiles
 
 RARE = "r"
 _FREQUENCIES = {"f": "frequent", "c": "common", RARE: "rare"}
 
 
-def lvis_splits(files: LvisFiles, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
+def lvis_splits(files: SetFiles, classes: str, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
     """Yield "val", complete, and "train", base classes without images that have no annotation.
 
     All of LVIS's keys stay. What an image lists as absent or as not exhaustively annotated is cut to the classes that
@@ -37,30 +36,31 @@ def lvis_splits(files: LvisFiles, rejects: Rejects | None = None) -> Iterator[De
     and keeps at most 500 of an image (``evaluation/lvis_evaluation.py``); "val" here is complete.
 
     Args:
-        files: Where annotations and pictures are, and which classes are base.
+        files: Where annotations and pictures are.
+        classes: Which are base, see ``regionclip.params.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:
         InputError: A file is broken, the two files differ in their classes, or one lacks boxes of its split.
     """
-    pictures, val_file, train_file = Path(files.images), Path(files.instances_val), Path(files.instances_train)
+    val_file, train_file = Path(files.instances_val), Path(files.instances_train)
     source = read_boxes(val_file, "lvis")
     val = _by_address(source.sound(rejects), val_file)
-    classes = {category["id"]: category for category in val["categories"]}
+    known = {category["id"]: category for category in val["categories"]}
     _require_boxes(val, tuple(_FREQUENCIES), val_file)
-    yield DerivedSplit("val", source, pictures, val)
+    yield DerivedSplit("val", source, Path(files.images_val), val)
     source = read_boxes(train_file, "lvis")
     train = _by_address(source.sound(rejects), train_file)
-    frequencies = tuple(f for f in _FREQUENCIES if files.classes == "supervised" or f != RARE)
-    ids = {identity for identity, category in classes.items() if category["frequency"] in frequencies}
-    _require_same_classes(train, classes, ids, train_file)
+    frequencies = tuple(f for f in _FREQUENCIES if classes == "supervised" or f != RARE)
+    ids = {identity for identity, category in known.items() if category["frequency"] in frequencies}
+    _require_same_classes(train, known, ids, train_file)
     _require_boxes(train, frequencies, train_file)
     kept = keep_categories(train, ids, keep_empty=False)
     kept["images"] = [_listing_only(image, ids) for image in kept["images"]]
-    yield DerivedSplit("train", source, pictures, kept)
+    yield DerivedSplit("train", source, Path(files.images_train), kept)
 
 
-def lvis_class_list(categories: list[Json], classes: ClassSplit) -> list[Json]:
+def lvis_class_list(categories: list[Json], classes: str) -> list[Json]:
     """Return the entries of classes.json for the categories of "val"."""
     entries = [
         {

@@ -1,4 +1,4 @@
-"""Writes data/coco and data/lvis from real annotation files: splits, class list, manifest, where pictures lie."""
+"""Writes a set of data/sets from real annotation files: splits, class list, manifest, where pictures lie."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from regionclip.data.annotations.annotation_files import DerivedSplit, Json, is_
 from regionclip.data.annotations.coco_split import coco_class_list, coco_splits
 from regionclip.data.annotations.lvis_split import lvis_class_list, lvis_splits
 from regionclip.data.annotations.quarantine import quarantine_pictures
-from regionclip.data.layout import PICTURES, REAL_FILES, DatasetName
+from regionclip.data.layout import PICTURES, annotation_file
 from regionclip.data.pictures import SEEN, Looked, save_seen
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
@@ -19,29 +19,29 @@ from regionclip.files import atomic_dir, sha256_file, write_json
 from regionclip.runtime import workers
 
 if TYPE_CHECKING:
-    from regionclip.params import CocoFiles, LvisFiles
+    from regionclip.params import DataSet
 
 _DERIVE = {"coco": (coco_splits, coco_class_list), "lvis": (lvis_splits, lvis_class_list)}
 
 
 def write_detection_set(
     root: Path,
-    name: DatasetName,
-    files: CocoFiles | LvisFiles,
+    name: str,
+    about: DataSet,
     rejects: Rejects | None = None,
     seen: dict[Path, Looked] | None = None,
 ) -> dict[str, int]:
     """Write ROOT/NAME, whole or not at all; pictures stay where they are.
 
     It holds ``annotations/`` (one file a split), ``classes.json`` (id, name, split and LVIS's frequency),
-    ``pictures.json`` (split -> folder, as ``files`` writes it) and ``manifest.json`` (counts of the sources as they
-    are, of what was set aside by reason and of what is written, and the SHA-256 of each source and result); with
+    ``pictures.json`` (split -> folder, as ``about.files`` writes it) and ``manifest.json`` (counts of the sources as
+    they are, of what was set aside by reason and of what is written, and the SHA-256 of each source and result); with
     ``rejects`` also ``seen.arrow`` (what the pictures showed). The same sources give the same bytes.
 
     Args:
-        root: The folder ``data``.
-        name: "coco" or "lvis".
-        files: Where annotations and pictures are, and which classes are base.
+        root: The folder of the sets.
+        name: The set's name.
+        about: Its files, their format, and which classes are base.
         rejects: Takes bad records and pictures; None: they are errors, or the gate behind finds them.
         seen: What was seen of pictures before, of another set that shares them; see `look_at_files`.
 
@@ -52,32 +52,31 @@ def write_detection_set(
     Raises:
         InputError: An annotation file does not fit its split, or pictures are not where they should be.
     """
-    chosen = files.classes if isinstance(files.classes, str) else files.classes.model_dump()
-    file_names = REAL_FILES[name][files.classes if isinstance(files.classes, str) else "own"]
+    derive, list_classes = _DERIVE[about.format]
     counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
     seen, kept = {} if seen is None else seen, {}
     with atomic_dir(root / name) as folder:
-        for part in _DERIVE[name][0](files, rejects):
+        for part in derive(about.files, about.classes, rejects):
             _require_pictures(part)
             content, set_aside = _with_pictures(part, rejects, seen)
             paths = (part.pictures / picture_name(image) for image in content["images"])
             kept |= {path: seen[path] for path in paths if path in seen}
-            result = Path("annotations") / f"{file_names[part.name]}.json"
+            result = annotation_file(part.name)
             write_json(folder / result, content, indent=None)
             counts |= _counts(part, content)
-            about = {"file": part.source.file.name, "sha256": sha256_file(part.source.file), **part.source.listed}
-            sources[part.name] = about | {"set_aside": set_aside}
+            source = {"file": part.source.file.name, "sha256": sha256_file(part.source.file), **part.source.listed}
+            sources[part.name] = source | {"set_aside": set_aside}
             sums[result.as_posix()] = sha256_file(folder / result)
             pictures[part.name] = part.pictures.as_posix()
             if part.name == "val":
-                classes = _DERIVE[name][1](content["categories"], files.classes)
+                classes = list_classes(content["categories"], about.classes)
         write_json(folder / "classes.json", {"dataset": name, "classes": classes})
         write_json(folder / PICTURES, pictures)
         if rejects is not None:
             save_seen(folder / SEEN, kept)
         sums |= {file: sha256_file(folder / file) for file in ("classes.json", PICTURES)}
-        about = {"source": "files", "classes": chosen, "counts": counts, "sources": sources, "sha256": sums}
-        write_json(folder / "manifest.json", about)
+        made = about.model_dump(include={"format", "classes"}) | {"source": "files"}
+        write_json(folder / "manifest.json", made | {"counts": counts, "sources": sources, "sha256": sums})
     return counts | ({"rejected": len(rejects)} if rejects is not None else {})
 
 

@@ -9,7 +9,7 @@ from mmengine.dist import barrier, is_main_process
 
 from regionclip.data.annotations.annotation_files import keep_categories, read_boxes
 from regionclip.data.datasets.named_boxes_dataset import held_out, some_pictures
-from regionclip.data.layout import DatasetName, DetectionSet, Split, detection_set, load_classes, splits
+from regionclip.data.layout import DetectionSet, Split, detection_set, load_classes, splits
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.params import Validation
@@ -32,12 +32,12 @@ class Development(NamedTuple):
     novel_names: tuple[str, ...] = ()
 
 
-def taken_out(dataset: DatasetName, validation: Validation | None) -> int:
+def taken_out(dataset: str, validation: Validation | None) -> int:
     """Return how many of its pictures a training leaves out at most (see `held_out`), because it validates on them."""
     return validation.images if validation is not None and _of(dataset) == "train" else 0
 
 
-def write_development(dataset: DatasetName, most: int, file: Path, *, key: str) -> Development:
+def write_development(dataset: str, most: int, file: Path, *, key: str) -> Development:
     """Write the base boxes of a data set's development split as an annotation file.
 
     These are pictures of the split "dev"; of a set without one, the `held_out` pictures of "train", which
@@ -45,7 +45,7 @@ def write_development(dataset: DatasetName, most: int, file: Path, *, key: str) 
     they have no right to know. Pictures without a base box stay.
 
     Args:
-        dataset: ``coco`` or ``lvis``.
+        dataset: Name of the data set.
         most: At most so many pictures.
         file: Where to; the first process of a group writes.
         key: The param that ``most`` is, for messages.
@@ -56,7 +56,7 @@ def write_development(dataset: DatasetName, most: int, file: Path, *, key: str) 
     classes, split = load_classes(dataset), _of(dataset)
     scenes = detection_set(dataset, split)
     if is_main_process():
-        content = read_boxes(scenes.annotations, dataset).sound()
+        content = read_boxes(scenes.annotations, "lvis" if classes.federated else "coco").sound()
         ids = [image["id"] for image in content["images"]]
         chosen = some_pictures(ids, most) if split == "dev" else held_out(ids, most)
         content["images"] = [image for image in content["images"] if image["id"] in chosen]
@@ -72,5 +72,5 @@ def write_development(dataset: DatasetName, most: int, file: Path, *, key: str) 
     return Development(DetectionSet(scenes.images, file), split, names, ordered)
 
 
-def _of(dataset: DatasetName) -> Split:
+def _of(dataset: str) -> Split:
     return "dev" if "dev" in splits(dataset) else "train"

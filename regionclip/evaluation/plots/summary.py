@@ -19,30 +19,39 @@ from regionclip.evaluation.plots.style import (
     picture,
     plain,
 )
+from regionclip.evaluation.protocols import PROTOCOLS
+from regionclip.evaluation.summary import spoken
 
-_PANELS: tuple[tuple[str, str, Sequence[tuple[str, tuple[str, ...], str]]], ...] = (
-    (
-        "Recognises novel regions",
-        "zero-shot top-1 on true boxes of novel classes",
-        (("COCO", ("zero_shot", "coco", "gt"), "top1_novel"), ("LVIS", ("zero_shot", "lvis", "gt"), "top1_novel")),
-    ),
-    (
-        "Detects novel classes",
-        "after fine-tuning on base boxes",
+_Group = tuple[str, Sequence[str], str]
+
+
+def _panels(summary: Mapping[str, Any]) -> list[tuple[str, str, list[_Group]]]:
+    """Title, subtitle and groups (label, path and key of the models' numbers) of each panel."""
+    protocols = {name: PROTOCOLS[protocol] for name, protocol in summary["protocols"].items()}
+    novel = any(protocol.headline[0] != protocol.overall for protocol in protocols.values())
+    regions, tuned = ("novel" if novel else "all"), "after fine-tuning on base boxes"
+    recognised = [(name, ("zero_shot", name, "gt"), f"top1_{regions}") for name in protocols]
+
+    def detected(keys: Mapping[str, str]) -> list[_Group]:
+        return [(f"{name}\n{spoken(key)}", ("open_vocabulary", name), key) for name, key in keys.items()]
+
+    return [
         (
-            ("COCO\nnovel AP50", ("open_vocabulary", "coco"), "ap50_novel"),
-            ("LVIS\nrare AP", ("open_vocabulary", "lvis"), "apr"),
+            "Recognises novel regions" if novel else "Recognises regions",
+            f"zero-shot top-1 on true boxes of {regions} classes",
+            recognised,
         ),
-    ),
-    (
-        "Keeps the base classes",
-        "after fine-tuning on base boxes",
         (
-            ("COCO\nbase AP50", ("open_vocabulary", "coco"), "ap50_base"),
-            ("LVIS\nfrequent AP", ("open_vocabulary", "lvis"), "apf"),
+            "Detects novel classes" if novel else "Detects",
+            tuned,
+            detected({name: protocol.headline[0] for name, protocol in protocols.items()}),
         ),
-    ),
-)
+        (
+            "Keeps the base classes" if novel else "Detects, at IoU 0.50",
+            tuned,
+            detected({name: protocol.base for name, protocol in protocols.items()}),
+        ),
+    ]
 
 
 def summary_picture(summary: Mapping[str, Any], out_path: str | Path) -> None:
@@ -52,11 +61,13 @@ def summary_picture(summary: Mapping[str, Any], out_path: str | Path) -> None:
         summary: The parsed file; a number that is missing or None is drawn as a dash.
         out_path: The PNG file.
     """
-    with picture(out_path, 12.4, 5.0) as figure:
+    panels = _panels(summary)
+    # Four pairs of bars have room in a panel; more make it wider.
+    with picture(out_path, 12.4 * max(1.0, len(panels[0][2]) / 4), 5.0) as figure:
         profile = plain(summary.get("profile", ""))
         note = f"profile {profile}, seed {summary.get('seed', '–')}; percent; the bold number is RegionCLIP minus CLIP"
         headline(figure, "RegionCLIP against CLIP", note)
-        for axes, (title, subtitle, groups) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
+        for axes, (title, subtitle, groups) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             pairs = [
                 (label, *(_number(summary, [*path, model, key]) for model in ("clip", "regionclip")))
                 for label, path, key in groups
