@@ -59,6 +59,26 @@ def metrics(stage: str) -> Path:
     return METRICS / f"{file_name(stage)}.json"
 
 
+def class_bank(dataset: str) -> Path:
+    """Return the text embeddings of a data set's classes."""
+    return TEXT_BANKS / f"{dataset}.safetensors"
+
+
+def proposals(dataset: str, split: str) -> Path:
+    """Return the region store of a split's proposals."""
+    return PROPOSALS / dataset / split
+
+
+def recall(dataset: str) -> Path:
+    """Return the file of the proposals' average recall by split."""
+    return PROPOSALS / dataset / "recall.json"
+
+
+def verdict(stage: str) -> Path:
+    """Return what a gate writes when it passes, always the same: later stages depend on that it passed."""
+    return Path("artifacts/gates") / f"{stage}.json"
+
+
 def rejected(stage: str) -> Path:
     """Return the list of the captioned images that a stage set aside."""
     return REJECTED / f"{stage}_rejected.jsonl"

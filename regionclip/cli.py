@@ -27,7 +27,8 @@ STAGES = {
     "concepts": "captions to the concept pool",
     "teacher": "train or import the CLIP that labels regions",
     "text_bank": "concept and class names to text embeddings",
-    "rpn": "train the region proposal network on base boxes, store proposals",
+    "rpn": "train the region proposal network on base boxes, or import one",
+    "proposals": "region proposals of a data set, and their recall",
     "pseudo_labels": "label regions of the captioned scenes with concepts",
     "check_pseudo_labels": "check the pseudo labels against their contract",
     "pretrain": "region-text pretraining of the student",
@@ -36,9 +37,9 @@ STAGES = {
     "evaluate": "the generalised open-vocabulary protocol",
     "report": "the summary, its table and its pictures",
 }
-BY_DATASET = {"finetune", "evaluate"}
+BY_DATASET = {"proposals", "zero_shot", "finetune", "evaluate"}
 # Their trainings and passes over pictures can be shared by several processes; pseudo labels have shards instead.
-SHARED = {"teacher", "rpn", "pretrain", "zero_shot", "finetune", "evaluate"}
+SHARED = {"teacher", "rpn", "proposals", "pretrain", "zero_shot", "finetune", "evaluate"}
 _SETTINGS = (
     "Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, REGIONCLIP_PRECISION, "
     "REGIONCLIP_CHECKPOINT_INTERVAL (iterations between resume points), REGIONCLIP_PROCESSES (processes, one a GPU, "

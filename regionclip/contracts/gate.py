@@ -62,6 +62,7 @@ def gate(
     pages: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
     tracker: Tracker | None = None,
+    verdict: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Run the checks of a stage; write and log REPORTS/checks/STAGE.json and REPORTS/data_docs/STAGE in any case.
 
@@ -72,6 +73,8 @@ def gate(
         pages: More pages of the Data Docs: title -> HTML.
         about: What the report says beside the results.
         tracker: The stage's MLflow run, which gets report and Data Docs.
+        verdict: A file that is there if the gate passes, and always the same: later stages depend on it, and nothing is
+            trained anew because a gate has looked at more.
 
     Returns:
         The results; see `run_checks`.
@@ -80,6 +83,8 @@ def gate(
         DataCheckFailed: An expectation whose severity is "error" is not met; the message names file, record, key and
             mend of the first one.
     """
+    if verdict is not None:
+        verdict.unlink(missing_ok=True)
     results = run_checks(checks)
     errors, warnings = ([r for r in results if not r["success"] and r["severity"] == kind] for kind in (ERROR, WARNING))
     report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
@@ -95,6 +100,8 @@ def gate(
             tracker.log_metrics(counts)
     if errors:
         raise _failure(errors, report)
+    if verdict is not None:
+        write_json(verdict, {"passed": True})
     return results
 
 

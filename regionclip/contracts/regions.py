@@ -88,18 +88,18 @@ def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, mo
     """Return the checks of a store of proposals.
 
     Args:
-        store: Its folder; its name is the name of the suites.
+        store: Its folder, of a split in that of its data set; they name the suites.
         regions: One row a proposal: image_id, x1, y1, x2, y2 (pixels), objectness (logit).
         images: One row an image that the store must hold: id, width, height (pixels).
         most: Most proposals of an image.
     """
-    table, name = region_table(str(store), regions, images), f"proposals {store.name}"
+    table, name = region_table(str(store), regions, images), f"proposals {store.parent.name} {store.name}"
     return [
         check(
             f"{name} regions",
             table,
             ("file", "image_id", "region"),
-            region_expectations("run the stage `rpn` again"),
+            region_expectations("run the stage `proposals` again"),
         ),
         count_check(f"{name} images", str(store), regions, images, most, "lower rpn.proposals"),
     ]

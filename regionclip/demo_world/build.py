@@ -138,6 +138,7 @@ def _build_scenes(studio: _Studio, folder: Path, root: Path) -> dict[str, int]:
     head = {key: truth[key] for key in ("info", "licenses", "images")}
     write_json(folder / "captions.json", head | {"annotations": captions}, indent=None)
     write_json(root / "scenes_truth" / "instances.json", truth, indent=None)
+    write_json(root / "scenes_truth" / "classes.json", coco_files.class_list())
     return {"images": len(records), "captions": len(captions), "objects_left_out": studio.left_out}
 
 

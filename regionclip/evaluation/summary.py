@@ -39,15 +39,15 @@ def build_summary(
         split: The measured split, ``dev`` or ``val``.
         protocols: Data set to the name of its protocol, in the order to show them.
         seconds: Stage to seconds.
-        metrics: Contents of ``reports/metrics`` by stage: check_data, text_bank, rpn, pseudo_labels, zero_shot,
-            evaluate_*.
+        metrics: Contents of ``reports/metrics`` by stage: check_data, text_bank, pseudo_labels,
+            and of each data set proposals_*, zero_shot_* and evaluate_*.
     """
     headlines = {dataset: PROTOCOLS[protocol].headline for dataset, protocol in protocols.items()}
     zero_shot = {
         dataset: {
             boxes: {
                 model: _pick(of_model, (*(_TOP1 if boxes == "gt" else ()), *dict.fromkeys(("ap", "ap50", *keys))))
-                for model, of_model in metrics["zero_shot"][dataset][boxes].items()
+                for model, of_model in metrics[f"zero_shot_{dataset}"][boxes].items()
             }
             for boxes in ("gt", "rpn")
         }
@@ -64,7 +64,7 @@ def build_summary(
         "protocols": dict(protocols),
         "seconds": dict(seconds),
         "teacher": _pick(metrics["text_bank"]["teacher"], ("image_top1", "crop_top1")),
-        "rpn": {dataset: _pick(recall[split], _RECALL) for dataset, recall in metrics["rpn"].items()},
+        "rpn": {dataset: _pick(metrics[f"proposals_{dataset}"][split], _RECALL) for dataset in protocols},
         "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
         "zero_shot": zero_shot,
         "open_vocabulary": transfer,

@@ -30,8 +30,8 @@ from regionclip.inference.files import (
     workspace_files,
     write_bundle,
 )
-from regionclip.labelling.proposals import valid_regions
-from regionclip.models.assembly import build_detector, build_rpn
+from regionclip.labelling.proposals import trained_rpn, valid_regions
+from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 
@@ -167,11 +167,8 @@ def _expect(value: object, kinds: tuple[type, ...], key: str, words: str) -> Non
 
 
 def _build_rpn(files: DetectorFiles, clip: ClipFolder) -> BaseModel:
-    # All weights come from the checkpoint; those that its training started from are not needed.
-    params = files.params.rpn.model_copy(update={"backbone_weights": None})
-    model = build_rpn(clip, params, nms_iou=params.nms_iou, proposals=params.proposals)
-    load_strictly(model, read(files.rpn)[0], files.rpn)
-    return model
+    params = files.params.rpn
+    return trained_rpn(files.rpn, clip, params, nms_iou=params.nms_iou, proposals=params.proposals)
 
 
 def _build_detector(files: DetectorFiles, clip: ClipFolder) -> BaseModel:

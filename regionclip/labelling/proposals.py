@@ -10,11 +10,29 @@ from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 from torch.utils.data import Dataset
 
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.engine.prediction import predict
+from regionclip.models.assembly import build_rpn
+from regionclip.params import Rpn
 from regionclip.regions.store_writer import RegionStoreWriter
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
+
+
+def trained_rpn(file: Path, clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
+    """Read a checkpoint of the stage `rpn` into its model; see `build_rpn`.
+
+    Raises:
+        InputError: The file is broken, or of another architecture.
+    """
+    # All weights come from the checkpoint; those that its training started from are not needed.
+    params = params.model_copy(update={"backbone_weights": None})
+    model = build_rpn(clip, params, nms_iou=nms_iou, proposals=proposals)
+    load_strictly(model, read(file)[0], file)
+    return model
 
 
 def valid_regions(sample: DetDataSample) -> tuple[np.ndarray, np.ndarray]:
@@ -42,7 +60,7 @@ def store_proposals(
         Boxes of each picture by image id, best first; in the other processes of a group nothing.
     """
     boxes_by_image = {}
-    samples = predict(rpn, pictures, title=f"proposals {path.name}", batch_size=batch_size)
+    samples = predict(rpn, pictures, title=f"proposals {path.parent.name} {path.name}", batch_size=batch_size)
     if not is_main_process():
         list(samples)
         return {}

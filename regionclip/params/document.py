@@ -93,8 +93,8 @@ class Params(Section):
                 raise Relation(
                     "finetune.initialisations", f"not [regionclip], and finetune.sets.{name}.weights is one detector"
                 )
-        if self.rpn.weights is None and self.rpn.dataset not in self.data.sets:
-            raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets, and there are no rpn.weights")
+        if self.rpn.dataset not in self.data.sets:
+            raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets: {', '.join(self.data.sets)}")
         self._sources_agree()
         self._official_sets_are_there()
         return self

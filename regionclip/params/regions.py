@@ -51,6 +51,8 @@ class Detection(Section):
 class Rpn(Section):
     """Region proposal network: trained on the base boxes of one data set, or taken from ``weights``.
 
+    Teacher and student are measured on ``dataset`` too, on true boxes, where one number is enough.
+
     ``clip_c4`` shares CLIP's first stages; the others are the official offline RPNs on a ResNet-50 of their own, which
     starts from ``backbone_weights``.
     """

@@ -96,7 +96,8 @@ def run(context: StageContext) -> dict[str, Any]:
     accounts = {dataset: part.accounts for dataset, part in boxes.items()}
     _show(accounts)
     page = {"Quarantine": quarantine_page(rejected)}
-    results = gate(STAGE, [*checks, shared], pages=page, about={"boxes": accounts}, tracker=context.tracker)
+    about, verdict = {"boxes": accounts}, artifacts.verdict(STAGE)
+    results = gate(STAGE, [*checks, shared], pages=page, about=about, tracker=context.tracker, verdict=verdict)
     counted = sum(len(picture.table) for picture in pictures)
     return {**counts_of(results), "images": counted, "rejected": len(rejected), "boxes": accounts}
 

@@ -63,17 +63,18 @@ def run(context: StageContext) -> dict[str, Any]:
         checks += [concept_check(CONCEPT_POOL, pool), *_bank_checks(pool), *labels]
         profile = read_json(LABEL_PROFILE)
         pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
-    return {**counts_of(gate(STAGE, checks, pages=pages, tracker=context.tracker)), **metrics}
+    results = gate(STAGE, checks, pages=pages, tracker=context.tracker, verdict=artifacts.verdict(STAGE))
+    return {**counts_of(results), **metrics}
 
 
 def _rpn_checks(context: StageContext) -> list[Check]:
     novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
     classes = read(RPN)[1].get("classes", ())
     floor = context.params.check_pseudo_labels.min_proposal_recall
-    recall = artifacts.metrics("rpn")
+    recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
     return [
         rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
-        recall_check(recall, read_json(recall), floor),
+        recall_check(PROPOSALS, recall, floor),
     ]
 
 
@@ -81,7 +82,7 @@ def _proposal_checks(most: int) -> list[Check]:
     checks = []
     for dataset in data_sets():
         for split in splits(dataset):
-            store = RegionStore.open(PROPOSALS / f"{dataset}_{split}")
+            store = RegionStore.open(artifacts.proposals(dataset, split))
             regions = _first_regions(store, MOST_PROPOSALS)
             images = listed_sizes(detection_set(dataset, split).annotations)
             if len(regions) < store.num_regions:

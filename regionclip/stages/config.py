@@ -79,16 +79,16 @@ def _pretrain(params: Params) -> dict[str, Any]:
 
 
 def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[str, Any]]:
-    clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.TEXT_BANKS / f"{dataset}.safetensors"
+    clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.class_bank(dataset)
     known = TextBank.load(bank).subset(load_classes(dataset).base_names)
     schedule = params.finetune.sets[dataset].schedule
     parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
-    test = _test(params, dataset, artifacts.PROPOSALS / f"{dataset}_{params.evaluation.split}")
+    test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))
     return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
 
 
 def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[BaseModel, dict[str, Any]]:
-    split, bank = params.evaluation.split, artifacts.TEXT_BANKS / f"{dataset}.safetensors"
+    split, bank = params.evaluation.split, artifacts.class_bank(dataset)
     settings = zero_shot_settings(
         params.zero_shot,
         len(load_classes(dataset).names),
@@ -97,7 +97,7 @@ def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[Bas
         use_objectness=boxes == "rpn",
     )
     model = build_detector(ClipFolder.open(artifacts.CLIP_FOLDERS[name]), settings)
-    proposals = artifacts.PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
+    proposals = artifacts.proposals(dataset, split) if boxes == "rpn" else "truth"
     return model, _with_bank(_test(params, dataset, proposals), bank)
 
 

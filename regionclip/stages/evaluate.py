@@ -35,7 +35,7 @@ def run(context: StageContext) -> dict[str, Any]:
     """
     dataset, params = context.dataset, context.params
     split = params.evaluation.split
-    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors")
+    bank = TextBank.load(artifacts.class_bank(dataset))
     target, classes = params.finetune.sets[dataset], load_classes(dataset)
     protocol = params.data.sets[dataset].protocol
     annotations = detection_set(dataset, split).annotations
@@ -45,7 +45,7 @@ def run(context: StageContext) -> dict[str, Any]:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
         model = _detector(context, clip, artifacts.FINETUNED / dataset / f"{name}.pth")
-        proposals = artifacts.PROPOSALS / f"{dataset}_{split}"
+        proposals = artifacts.proposals(dataset, split)
         with context.model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             constrained = PROTOCOLS[protocol].constrained
@@ -67,7 +67,7 @@ def _constrained(
 ) -> dict[str, Any]:
     """Measure with only the novel and only the base classes in the vocabulary (the paper's "novel only")."""
     dataset, split, metrics = context.dataset, context.params.evaluation.split, {}
-    proposals, classes = artifacts.PROPOSALS / f"{dataset}_{split}", load_classes(dataset)
+    proposals, classes = artifacts.proposals(dataset, split), load_classes(dataset)
     for group in ("novel", "base"):
         title = f"{dataset} from {name}, {group} only"
         found = detect(model, dataset, split, context.params.detection, proposals, bank, title, group)

@@ -52,7 +52,7 @@ def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
     target = params.finetune.sets[dataset]
-    bank = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors").subset(load_classes(dataset).base_names)
+    bank = TextBank.load(artifacts.class_bank(dataset)).subset(load_classes(dataset).base_names)
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         model = build_model(params, dataset, clip, bank)
@@ -89,7 +89,7 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
     """
     target, scenes = params.finetune.sets[dataset], detection_set(dataset, "train")
     assert_no_novel(scenes.annotations, artifacts.SETS / dataset / "classes.json")
-    pipeline = train_pipeline(params.detection, artifacts.PROPOSALS / f"{dataset}_train", masks=target.masks)
+    pipeline = train_pipeline(params.detection, artifacts.proposals(dataset, "train"), masks=target.masks)
     names = load_classes(dataset).base_names
     out = taken_out(dataset, target.schedule.validation)
     boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold, held_out=out)
@@ -119,7 +119,7 @@ def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -
         return None
     key = f"finetune.sets.{dataset}.schedule.validation.images"
     split = write_development(dataset, settings.images, scratch / "development.json", key=key)
-    pipeline = test_pipeline(sizes, artifacts.PROPOSALS / f"{dataset}_{split.split}")
+    pipeline = test_pipeline(sizes, artifacts.proposals(dataset, split.split))
     pictures = boxes_dataset(split.scenes, split.base_names, pipeline, training=False)
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:

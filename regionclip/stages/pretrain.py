@@ -10,19 +10,18 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 
 from regionclip import artifacts
-from regionclip.artifacts import BEST, CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER, TEXT_BANKS
+from regionclip.artifacts import BEST, CONCEPT_BANK, HISTORIES, PRETRAINED, PSEUDO_LABELS, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.checkpoints.official import clip_weights
 from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
 from regionclip.data.datasets.development import write_development
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
-from regionclip.data.layout import captioned_scenes, data_sets
+from regionclip.data.layout import captioned_scenes
 from regionclip.data.rejects import Rejects
 from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.prediction import NamedRegions, name_true_boxes
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import PICTURES, ValidationHook, shown
-from regionclip.errors import InputError
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer, clip_preprocessor
@@ -113,12 +112,10 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
     if settings is None:
         return None
     key = "pretrain.schedule.validation"
-    if not data_sets():
-        raise InputError("there is no detection set to validate on", key=key, mend="name one in data.sets, or set null")
-    dataset = data_sets()[0]
+    dataset = context.params.rpn.dataset
     split = write_development(dataset, settings.images, context.scratch / "development.json", key=key)
     pictures = boxes_dataset(split.scenes, split.base_names, test_pipeline(sizes, "truth"), training=False)
-    bank = TextBank.load(TEXT_BANKS / f"{dataset}.safetensors").subset(split.base_names)
+    bank = TextBank.load(artifacts.class_bank(dataset)).subset(split.base_names)
     bank.require(width=clip.model_cfg["embed_dim"])
     preprocessor = clip_preprocessor()
 

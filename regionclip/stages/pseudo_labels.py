@@ -11,20 +11,18 @@ import numpy as np
 from regionclip import artifacts, runtime
 from regionclip.artifacts import CONCEPT_BANK, PSEUDO_LABELS, RPN, SCENES_TRUTH, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.captions import CaptionTable, open_captioned_images
 from regionclip.data.datasets.pictures import PicturesDataset
-from regionclip.data.layout import captioned_scenes, data_sets, load_classes
+from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import InputError
 from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_precision
 from regionclip.files import atomic_dir, sha256_file
+from regionclip.labelling.proposals import trained_rpn
 from regionclip.labelling.random_regions import RandomRegions
 from regionclip.labelling.regions import Proposer, label_regions
 from regionclip.labelling.views import RegionTeacher
-from regionclip.models.assembly import build_rpn
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
@@ -136,8 +134,7 @@ def _proposer(context: StageContext, clip: ClipFolder) -> Proposer:
     params = context.params.pseudo_labels
     if params.regions == "random":
         return RandomRegions(params.proposals, context.params.seed)
-    model = build_rpn(clip, context.params.rpn, nms_iou=params.nms_iou, proposals=params.proposals)
-    load_strictly(model, read(RPN)[0], RPN)
+    model = trained_rpn(RPN, clip, context.params.rpn, nms_iou=params.nms_iou, proposals=params.proposals)
     return model.to(runtime.device()).eval().test_step
 
 
@@ -145,8 +142,7 @@ def _measure(context: StageContext, bank: TextBank) -> dict[str, Any]:
     store, threshold = RegionStore.open(PSEUDO_LABELS), context.params.pseudo_labels.threshold
     quality = store.summary()
     if SCENES_TRUTH.exists():
-        # The demo's scenes show what its set in COCO's form shows.
-        classes = next(of for of in map(load_classes, data_sets()) if not of.federated)
+        classes = load_classes(SCENES_TRUTH.parent.name, artifacts.DATA)
         quality |= pseudo_label_precision(SCENES_TRUTH, _labelled(store, bank, threshold), classes)
     return quality
 

@@ -32,7 +32,8 @@ from regionclip.tracking.sidecar import read_sidecars
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext
 
-MEASURED = ("check_data", "text_bank", "rpn", "pseudo_labels", "zero_shot")
+MEASURED = ("check_data", "text_bank", "pseudo_labels")
+OF_EACH_SET = ("proposals", "zero_shot", "evaluate")
 MODELS = {"clip": "CLIP", "regionclip": "RegionCLIP"}
 SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 
@@ -41,7 +42,7 @@ def run(context: StageContext) -> None:
     """Write reports/summary.{json,md} and reports/plots."""
     params = context.params
     protocols = {dataset: of.protocol for dataset, of in params.data.sets.items()}
-    stages = (*MEASURED, *(f"evaluate@{dataset}" for dataset in protocols))
+    stages = (*MEASURED, *(f"{stage}@{dataset}" for stage in OF_EACH_SET for dataset in protocols))
     metrics = {artifacts.file_name(stage): read_json(artifacts.metrics(stage)) for stage in stages}
     seconds = {stage: sidecar["seconds"] for stage, sidecar in read_sidecars(SIDECARS).items() if stage != "report"}
     summary = build_summary(params.profile, params.seed, params.evaluation.split, protocols, seconds, metrics)
@@ -67,7 +68,7 @@ def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split:
         _write_table(folder / f"curves/{name}.csv", [record for record in records if "loss" in record])
     for dataset, protocol in summary["protocols"].items():
         novel = load_classes(dataset).novel_names
-        boxes, transfer = metrics["zero_shot"][dataset]["gt"], metrics[f"evaluate_{dataset}"]
+        boxes, transfer = metrics[f"zero_shot_{dataset}"]["gt"], metrics[f"evaluate_{dataset}"]
         title = f"{dataset}: zero-shot top-1 on true boxes"
         classes = [boxes[model]["top1_per_class"] for model in MODELS]
         per_class_bars(*classes, novel, folder / f"zero_shot_{dataset}.png", title)

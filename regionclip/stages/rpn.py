@@ -1,4 +1,4 @@
-"""Stage rpn: train the region proposal network on base boxes only or import one, store proposals, measure recall."""
+"""Stage rpn: train the region proposal network on base boxes only, or import one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ from regionclip.data.datasets.detection import (
     train_pipeline,
 )
 from regionclip.data.datasets.development import taken_out, write_development
-from regionclip.data.layout import data_sets, detection_set, load_classes, splits
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.prediction import predict
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import PICTURES, ValidationHook, publish_training, shown
 from regionclip.evaluation.recall import average_recall
-from regionclip.files import sha256_file
-from regionclip.labelling.proposals import store_proposals, valid_regions
+from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_rpn
 from regionclip.params import Params
 
@@ -43,18 +42,15 @@ if TYPE_CHECKING:
 HISTORY = artifacts.HISTORIES / "rpn.jsonl"
 
 
-def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/rpn and artifacts/proposals/SET_SPLIT."""
+def run(context: StageContext) -> None:
+    """Write artifacts/rpn."""
     rpn = context.params.rpn
     model = build_model(context.params)
     validation = None if rpn.weights else _validation(context)
     classes = _import(model, rpn.weights) if rpn.weights else _train(context, model, validation)
-    metadata = {"rpn_classes": ",".join(classes)}
     if is_main_process():
         lineage = {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
         publish_training(model, artifacts.RPN, lineage, validation)
-        metadata["rpn_sha256"] = sha256_file(artifacts.RPN)
-    return {dataset: _propose(context, model, dataset, metadata) for dataset in data_sets()}
 
 
 def build_model(params: Params) -> BaseModel:
@@ -125,18 +121,3 @@ def _validation(context: StageContext) -> ValidationHook | None:
         return {name: found[name] for name in ("ar100_base", "ar300_base")}, samples
 
     return ValidationHook(settings, "ar100_base", ("object",), measure, context.tracker)
-
-
-def _propose(context: StageContext, model: BaseModel, dataset: str, metadata: dict[str, str]) -> dict[str, Any]:
-    """Store the proposals of a data set's pictures; return their average recall on each held-out split."""
-    classes, sizes, recall = load_classes(dataset), context.params.detection, {}
-    groups = {group: classes.ids_of(names) for group, names in classes.groups.items()}
-    for split in splits(dataset):
-        scenes = detection_set(dataset, split)
-        pictures = boxes_dataset(scenes, classes.names, test_pipeline(sizes, None), training=False)
-        place = artifacts.PROPOSALS / f"{dataset}_{split}"
-        proposals = store_proposals(model, pictures, place, metadata, sizes.test_batch)
-        if split != "train" and is_main_process():
-            truth = boxes_by_image(load_truth(scenes.annotations, lvis=classes.federated))
-            recall[split] = average_recall(truth, proposals, groups)
-    return recall

@@ -41,8 +41,8 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def _measure(context: StageContext, clip: ClipFolder) -> dict[str, float]:
-    dataset = data_sets()[0]
-    bank, classes = TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors"), load_classes(dataset)
+    dataset = context.params.rpn.dataset
+    bank, classes = TextBank.load(artifacts.class_bank(dataset)), load_classes(dataset)
     scenes, factor = detection_set(dataset, context.params.evaluation.split), context.params.pseudo_labels.crop_context
     metrics = {"crop_top1": crop_top1(clip, scenes, classes, bank, factor)}
     if any(HELD_OUT_PAIRS.glob("*.tar")):

@@ -1,4 +1,4 @@
-"""Stage zero_shot: CLIP and RegionCLIP without fine-tuning, on true and proposed boxes of each data set."""
+"""Stage zero_shot: CLIP and RegionCLIP without fine-tuning, on true and proposed boxes of one data set."""
 
 from __future__ import annotations
 
@@ -22,42 +22,32 @@ if TYPE_CHECKING:
 
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Measure data sets x {gt, rpn} x {clip, regionclip}."""
-    sets, split = context.params.data.sets, context.params.evaluation.split
-    banks = {dataset: TextBank.load(artifacts.TEXT_BANKS / f"{dataset}.safetensors") for dataset in sets}
-    files = {dataset: detection_set(dataset, split).annotations for dataset in banks if is_main_process()}
-    truths = {dataset: load_truth(file, lvis=load_classes(dataset).federated) for dataset, file in files.items()}
-    metrics: dict[str, Any] = {dataset: {"gt": {}, "rpn": {}} for dataset in banks}
+    """Measure {gt, rpn} x {clip, regionclip} on one data set."""
+    dataset, split = context.dataset, context.params.evaluation.split
+    classes, bank = load_classes(dataset), TextBank.load(artifacts.class_bank(dataset))
+    annotations = detection_set(dataset, split).annotations
+    truth = load_truth(annotations, lvis=classes.federated) if is_main_process() else None
+    metrics: dict[str, Any] = {"gt": {}, "rpn": {}}
     for name, folder in artifacts.CLIP_FOLDERS.items():
         clip = ClipFolder.open(folder)
+        bank.require(width=clip.model_cfg["embed_dim"])
         with context.model_run(name) as run:
-            for dataset, bank in banks.items():
-                bank.require(width=clip.model_cfg["embed_dim"])
-                for boxes in ("gt", "rpn"):
-                    title = f"{dataset} {boxes} {name}"
-                    metrics[dataset][boxes][name] = _measure(
-                        context, clip, bank, dataset, boxes, title, truths.get(dataset)
-                    )
-                    if run is not None:
-                        run.log_metrics({dataset: {boxes: metrics[dataset][boxes][name]}})
+            for boxes, of_boxes in metrics.items():
+                of_boxes[name] = _measure(context, clip, bank, boxes, f"{dataset} {boxes} {name}", truth)
+                if run is not None:
+                    run.log_metrics({boxes: of_boxes[name]})
     return metrics
 
 
 def _measure(
-    context: StageContext,
-    clip: ClipFolder,
-    bank: TextBank,
-    dataset: str,
-    boxes: str,
-    title: str,
-    truth: Truth | None,
+    context: StageContext, clip: ClipFolder, bank: TextBank, boxes: str, title: str, truth: Truth | None
 ) -> dict[str, Any]:
-    params, split = context.params, context.params.evaluation.split
+    params, dataset, split = context.params, context.dataset, context.params.evaluation.split
     least, protocol = getattr(params.zero_shot.score_threshold[dataset], boxes), params.data.sets[dataset].protocol
     most = PROTOCOLS[protocol].max_detections
     settings = zero_shot_settings(params.zero_shot, len(bank.names), most, least, use_objectness=boxes == "rpn")
     model = build_detector(clip, settings)
-    proposals = artifacts.PROPOSALS / f"{dataset}_{split}" if boxes == "rpn" else "truth"
+    proposals = artifacts.proposals(dataset, split) if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
     top1: dict[str, Any] = {}
     if boxes == "gt":
