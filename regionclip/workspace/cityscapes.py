@@ -42,8 +42,7 @@ def read_cityscapes(folder: Path, split: str | None) -> Found:
 def read_foggy_cityscapes(folder: Path, split: str | None) -> Found:
     """Read ``gtFine`` and the pictures of ``leftImg8bit_foggy`` with beta 0.02, the densest fog.
 
-    It is the one that domain adaptation is measured on since Chen et al., Domain Adaptive Faster R-CNN (CVPR 2018).
-    Arguments and errors are those of `read_cityscapes`.
+    Most work on domain adaptation measures on this one, some on all three. Arguments and errors: `read_cityscapes`.
     """
     return _read(folder, split or "train", "leftImg8bit_foggy", "_beta_0.02")
 
