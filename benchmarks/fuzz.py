@@ -1,6 +1,6 @@
 """Mutated inputs for every reader: no error but an `InputError` may leave, nothing may hang, nothing be lost uncounted.
 
-Run ``python -m benchmarks.fuzz`` for all kinds, 20,000 inputs in sum; it takes some minutes on two cores and writes
+Run ``python -m benchmarks.fuzz`` for all kinds, 21,000 inputs in sum; it takes some minutes on two cores and writes
 ``results/fuzz.md``. Each kind is a module of ``benchmarks/fuzzing`` whose ``run(folder, rng)`` makes one mutated input,
 feeds it to the product and says what became of it.
 """
@@ -34,6 +34,7 @@ KINDS = {
     "captions": 5000,
     "voc": 2000,
     "yolo": 2000,
+    "cityscapes": 2000,
     "pictures": 3000,
     "archives": 1000,
     "weights": 1000,
@@ -97,7 +98,7 @@ def main() -> int:
     """Run the command; the exit code is 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kind", choices=KINDS, nargs="*", default=list(KINDS), help="default: all")
-    parser.add_argument("--count", type=int, help="inputs of each kind; default: 20,000 in sum")
+    parser.add_argument("--count", type=int, help="inputs of each kind; default: 21,000 in sum")
     parser.add_argument("--seed", type=int, default=0, help="of the first input; the next ones follow")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()

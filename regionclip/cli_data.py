@@ -21,7 +21,7 @@ def add_data_commands(stage: argparse.ArgumentParser) -> None:
     _add_fetch(commands)
     _add_status(commands)
     _add_init(commands)
-    _add_voc_and_yolo(commands)
+    _add_convert(commands)
 
 
 def _add_fetch(commands: argparse._SubParsersAction) -> None:
@@ -68,19 +68,23 @@ def _add_init(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_init, resumes=False)
 
 
-def _add_voc_and_yolo(commands: argparse._SubParsersAction) -> None:
-    text = "turn a Pascal VOC or YOLO folder into a COCO-style file"
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    text = "turn a folder of Pascal VOC, YOLO or Cityscapes into a COCO-style file"
     parser = commands.add_parser(
         "convert",
         help=text,
-        description=f"{text.capitalize()}. What cannot be used is set aside, listed beside OUT and counted.",
+        description=f"{text[0].upper()}{text[1:]}. What cannot be used is set aside, listed beside OUT and counted.",
     )
-    parser.add_argument("--from", dest="form", choices=["voc", "yolo"], required=True, help="form of the folder")
+    forms = ["voc", "yolo", "cityscapes", "foggy_cityscapes"]
+    parser.add_argument("--from", dest="form", choices=forms, required=True, help="form of the folder")
     parser.add_argument(
-        "folder", metavar="DIR", help="voc: holds JPEGImages and Annotations; yolo: holds data.yaml, or is it"
+        "folder",
+        metavar="DIR",
+        help="voc: holds JPEGImages and Annotations; yolo: holds data.yaml, or is it; "
+        "cityscapes: holds gtFine and leftImg8bit; foggy_cityscapes: gtFine and leftImg8bit_foggy, of which beta 0.02",
     )
     parser.add_argument(
-        "--split", metavar="NAME", help="voc: a list in ImageSets/Main (default: all); yolo: train (default), val"
+        "--split", metavar="NAME", help="voc: a list in ImageSets/Main (default: all); the others: train (default), val"
     )
     parser.add_argument("-o", "--out", metavar="JSON", required=True, help="file to write")
     parser.set_defaults(run=_convert_boxes, resumes=False)

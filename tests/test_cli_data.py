@@ -27,7 +27,7 @@ def test_the_data_stage_still_runs_without_a_command(monkeypatch: pytest.MonkeyP
         ("fetch", [*SETS, "--mirror", "goes on from where it was"]),
         ("status", ["Exit code 0 if all is there, else 1"]),
         ("init", ["--train JSON", "--novel TXT", "--clip PATH", "--captions PATH", "docs/your-data.md"]),
-        ("convert", ["{voc,yolo}", "--split NAME", "set aside, listed beside OUT and counted"]),
+        ("convert", ["{voc,yolo,cityscapes,foggy_cityscapes}", "--split NAME", "listed beside OUT and counted"]),
     ],
 )
 def test_help_of_the_commands_on_data(command: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the fuzzing of Pascal VOC and YOLO folders shares: pictures, mutated bytes, and the account that must add up."""
+"""What the fuzzing of labelled folders shares: pictures, mutated bytes, and the account that must add up."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from regionclip.workspace.labelled import is_picture
 SIZE = (40, 30)
 
 
-def _encoded(kind: str) -> bytes:
+def encoded(kind: str) -> bytes:
+    """Return a sound picture."""
     content = io.BytesIO()
     Image.new("RGB", SIZE, (90, 120, 30)).save(content, kind)
     return content.getvalue()
 
 
-_SOUND = {kind: _encoded(kind) for kind in ("JPEG", "PNG", "TIFF", "WEBP")}
+_SOUND = {kind: encoded(kind) for kind in ("JPEG", "PNG", "TIFF", "WEBP")}
 
 
 def write(path: Path, content: bytes) -> None:
@@ -64,7 +65,7 @@ def check(form: str, root: Path, split: str | None, records: Callable[[Path], in
     """Convert a set and compare what is said of it with what is in it.
 
     Args:
-        form: ``voc`` or ``yolo``.
+        form: See ``convert``.
         root: The set; the output goes beside it.
         split: See ``convert``.
         records: Counts the records of a label file, None where it cannot be read.

@@ -1,4 +1,4 @@
-"""Pascal VOC and YOLO folders to a COCO-style file; what cannot be used is set aside, listed and counted."""
+"""Folders of Pascal VOC, YOLO and Cityscapes to a COCO-style file; what is no use is set aside, listed and counted."""
 
 from __future__ import annotations
 
@@ -9,29 +9,38 @@ from pathlib import Path
 from typing import Literal
 
 from regionclip.data.annotations.annotation_files import BORDER, Json, listed
+from regionclip.data.annotations.masks import mask_area
 from regionclip.data.pictures import Looked, inside, look_at_files
 from regionclip.data.rejects import SUFFIX, Rejects, reason
 from regionclip.errors import InputError, printable
 from regionclip.files import write_json
+from regionclip.workspace.cityscapes import read_cityscapes, read_foggy_cityscapes
 from regionclip.workspace.labelled import Box, Found, Labelled, useless
 from regionclip.workspace.voc import read_voc
 from regionclip.workspace.yolo import read_yolo
 
+Form = Literal["voc", "yolo", "cityscapes", "foggy_cityscapes"]
+_READERS = {
+    "voc": read_voc,
+    "yolo": read_yolo,
+    "cityscapes": read_cityscapes,
+    "foggy_cityscapes": read_foggy_cityscapes,
+}
 _SHOWN = 3  # files that a line of the account names
 _CUT = "boxes cut at the border of their picture"
 
 
-def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | None = None) -> str:
+def convert(form: Form, folder: Path, out: Path, split: str | None = None) -> str:
     """Write the boxes of a folder as one COCO-style file; no picture is copied, the same folder gives the same bytes.
 
-    Polygons become ``segmentation``. What cannot be used is listed in ``NAME_rejected.jsonl`` beside the file: every
-    picture, label file and line is either read, or there, or counted in the answer.
+    Polygons and masks become ``segmentation``. What cannot be used is listed in ``NAME_rejected.jsonl`` beside the
+    file: every picture, label file and line is either read, or there, or counted in the answer.
 
     Args:
-        form: See `read_voc` and `read_yolo`.
+        form: See the reader of each.
         folder: The folder.
         out: The file to write.
-        split: ``voc``: a list in ``ImageSets/Main``, or None for all pictures; ``yolo``: ``train`` (None), ``val`` ...
+        split: ``voc``: a list in ``ImageSets/Main``, or None for all pictures; others: ``train`` (None), ``val`` ...
 
     Returns:
         What was written, what to know of it, and what was set aside by reason.
@@ -41,7 +50,7 @@ def convert(form: Literal["voc", "yolo"], folder: Path, out: Path, split: str | 
     """
     if out.is_dir():
         raise InputError("the output is a folder", file=out, mend="name a JSON file")
-    found = {"voc": read_voc, "yolo": read_yolo}[form](folder, split)
+    found = _READERS[form](folder, split)
     content, unlabelled = _coco(found)
     # Pictures that share a label file share its faults.
     faults = {str(fault): fault for fault in found.faults}.values()
@@ -148,12 +157,13 @@ def _fitted(box: Box, size: tuple[int, int], relative: bool) -> tuple[Json, floa
     left, top, right, bottom = cut[:4]
     sides = [round(right - left, 2), round(bottom - top, 2)]
     polygon = [round(value, 2) for value in cut[4:]]
-    area = round(_area(polygon) if polygon else sides[0] * sides[1], 2)
+    area = mask_area(box.mask) if box.mask else round(_area(polygon) if polygon else sides[0] * sides[1], 2)
     if min(sides) <= 0 or area <= 0:
         raise InputError(f"the {'polygon' if polygon else 'box'} is empty")
-    fitted = {"bbox": [round(left, 2), round(top, 2), *sides], "area": area, "iscrowd": 0}
+    fitted = {"bbox": [round(left, 2), round(top, 2), *sides], "area": area, "iscrowd": int(box.crowd)}
     moved = max(abs(a - b) for a, b in zip(pixels, cut, strict=True))
-    return fitted | ({"segmentation": [polygon]} if polygon else {}), moved
+    segmentation = box.mask or ([polygon] if polygon else None)
+    return fitted | ({"segmentation": segmentation} if segmentation else {}), moved
 
 
 def _area(polygon: list[float]) -> float:

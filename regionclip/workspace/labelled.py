@@ -1,4 +1,4 @@
-"""What Pascal VOC and YOLO folders share: pictures, their boxes as the label files give them, and what is wrong."""
+"""What the readers of folders share: pictures, their boxes as the label files give them, and what is wrong."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from regionclip.data.annotations.masks import Rle
 from regionclip.errors import InputError
 
 _PICTURE = re.compile(
@@ -28,12 +29,16 @@ class Box(NamedTuple):
         category: Name of its class.
         corners: Left, top, right, bottom; see `Found.relative`.
         polygon: x and y of each point in turn, or None.
+        mask: What is seen of it, in place of a polygon, or None.
+        crowd: It is a group of objects.
     """
 
     record: str
     category: str
     corners: tuple[float, float, float, float]
     polygon: tuple[float, ...] | None = None
+    mask: Rle | None = None
+    crowd: bool = False
 
 
 @dataclass
