@@ -87,7 +87,9 @@ def composed(name: str, workspace: Path = Path()) -> dict[str, Any]:
     file, search = _file(name, workspace), f'hydra.searchpath=["file://{_folders(workspace)[0].resolve()}"]'
     try:
         with initialize_config_dir(str(file.parent.resolve()), version_base="1.3"):
-            return {**OmegaConf.to_container(compose(name, [search]), resolve=True), "profile": name}
+            values = OmegaConf.to_container(compose(name, [search]), resolve=True)
+            # What only other keys name.
+            return {key: value for key, value in values.items() if not key.startswith("_")} | {"profile": name}
     except (HydraException, OmegaConfBaseException, PyYAMLError) as error:
         problem = f"no profile can be made of it ({' '.join(str(error).split())[:300]})"
         raise InputError(problem, file=file, mend="mend the file, or what it names under defaults") from None
