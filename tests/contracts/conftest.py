@@ -17,8 +17,8 @@ from PIL import Image
 
 WIDTH, HEIGHT = 40, 30
 SPLITS = {"train": 1, "dev": 11, "val": 21}  # first image id
-COCO_FILES = {"train": "instances_train_base", "dev": "instances_dev_all", "val": "instances_val_all"}
-LVIS_FILES = {"train": "lvis_train_base", "dev": "lvis_dev_all", "val": "lvis_val_all"}
+COCO_FILES = {"train": "train", "dev": "dev", "val": "val"}
+LVIS_FILES = {"train": "train", "dev": "dev", "val": "val"}
 SHAPES = {1: ("star", "base"), 2: ("ring", "novel"), 3: ("boat", "base")}
 KINDS = {1: ("red_star", "f"), 2: ("blue_ring_(round)", "r"), 3: ("red_boat", "c")}
 

@@ -21,7 +21,7 @@ from regionclip.contracts.gate import gate, run_checks
 from regionclip.data.annotations.annotation_files import RULES, read_boxes
 from regionclip.errors import DataCheckFailed, InputError
 
-COCO, LVIS = "coco/annotations/instances_train_base.json", "lvis/annotations/lvis_train_base.json"
+COCO, LVIS = "coco/annotations/train.json", "lvis/annotations/train.json"
 Edit = Callable[[Path, Callable[[Any], None]], None]
 
 
@@ -114,7 +114,7 @@ def test_a_box_may_leave_its_image_by_less_than_a_pixel(data: Path, edit: Edit) 
 
 def test_files_that_are_no_annotations_are_refused(data: Path) -> None:
     (data / COCO).write_text('{"images": [')
-    with pytest.raises(InputError, match=r"instances_train_base\.json: not JSON"):
+    with pytest.raises(InputError, match=r"train\.json: not JSON"):
         read_boxes(data / COCO)
     (data / COCO).write_text("[]")
     with pytest.raises(InputError, match="key 'images': the list is missing"):

@@ -40,7 +40,7 @@ def test_clean_data_pass(project: Path) -> None:
 
 
 def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
-    file, image = Path("data/lvis/annotations/lvis_train_base.json"), Path("data/lvis/val/000000000022.jpg")
+    file, image = Path("data/sets/lvis/annotations/train.json"), Path("data/sets/lvis/val/000000000022.jpg")
     content = json.loads(file.read_text())
     content["annotations"][0]["category_id"] = 2
     content["images"][0]["neg_category_ids"] = []
@@ -57,10 +57,10 @@ def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
 @pytest.mark.parametrize("trained", ["scenes/images", "lvis/train"])
 def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path, trained: str) -> None:
     twin = Path("data") / trained / "000000000002.jpg"
-    shutil.copy("data/coco/val/000000000021.jpg", twin)
+    shutil.copy("data/sets/coco/val/000000000021.jpg", twin)
     with pytest.raises(DataCheckFailed, match=f"leak {twin}, .*trained on in another set") as caught:
         check_data.run(CONTEXT)
-    assert caught.value.exit_code == 3 and caught.value.file == "data/coco/val/000000000021.jpg"
+    assert caught.value.exit_code == 3 and caught.value.file == "data/sets/coco/val/000000000021.jpg"
 
 
 def _files_context(limit: float, official: Sequence[str] = (), box_profile: str | None = None) -> SimpleNamespace:
@@ -82,7 +82,7 @@ def _files_context(limit: float, official: Sequence[str] = (), box_profile: str 
 
 
 def test_bad_records_of_real_captions_are_set_aside_up_to_the_limit(project: Path) -> None:
-    shutil.rmtree("data/lvis")
+    shutil.rmtree("data/sets/lvis")
     scenes = Path("data/scenes")
     write_json(scenes / "source.json", {"captions": "data/scenes/captions.json", "images": "data/scenes/images"})
     Path("data/scenes/images/000000000002.jpg").write_bytes(b"")
@@ -95,7 +95,7 @@ def test_bad_records_of_real_captions_are_set_aside_up_to_the_limit(project: Pat
 
 
 def _real(project: Path) -> None:
-    shutil.rmtree("data/lvis")
+    shutil.rmtree("data/sets/lvis")
     places = {"captions": "data/scenes/captions.json", "images": "data/scenes/images"}
     write_json(project / "data/scenes/source.json", places)
 
@@ -113,7 +113,7 @@ def test_a_part_of_a_public_set_stops_it_unless_it_is_not_named(project: Path) -
     zero = {f"{s}_{k}": 0 for s in ("train", "val") for k in ("images_left_out", "annotations_left_out")}
     counts = zero | {f"{s}_{k}": n for s in ("train", "val") for k, n in {**sizes, "categories": 3}.items()}
     sources = {split: {"file": f"instances_{split}2017.json", **sizes} for split in ("train", "val")}
-    write_json("data/coco/manifest.json", {"classes": "open_vocabulary", "sources": sources, "counts": counts})
+    write_json("data/sets/coco/manifest.json", {"classes": "open_vocabulary", "sources": sources, "counts": counts})
     with pytest.raises(DataCheckFailed, match="images of instances_train2017.json, expected 118287, found 3"):
         check_data.run(_files_context(0.0, ["coco2017"]))
 

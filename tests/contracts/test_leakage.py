@@ -16,13 +16,13 @@ Edit = Callable[[Path, Callable[[Any], None]], None]
 
 @pytest.fixture
 def coco(data: Path) -> tuple[Path, Path]:
-    return data / "coco/annotations/instances_train_base.json", data / "coco/classes.json"
+    return data / "coco/annotations/train.json", data / "coco/classes.json"
 
 
 def test_base_boxes_pass_and_are_counted(coco: tuple[Path, Path], clean_data: Path) -> None:
     assert assert_no_novel(*coco) == 6
     lvis = clean_data / "lvis"
-    assert assert_no_novel(lvis / "annotations/lvis_train_base.json", lvis / "classes.json") == 6
+    assert assert_no_novel(lvis / "annotations/train.json", lvis / "classes.json") == 6
 
 
 def _renamed(content: Any) -> None:
@@ -56,7 +56,7 @@ def test_anything_else_is_refused(
     coco: tuple[Path, Path], edit: Edit, plant: Callable[[Any], None], message: str
 ) -> None:
     edit(coco[0], plant)
-    with pytest.raises(InputError, match=f"instances_train_base.json, {message}.*To mend"):
+    with pytest.raises(InputError, match=f"train.json, {message}.*To mend"):
         assert_no_novel(*coco)
 
 

@@ -55,24 +55,24 @@ def _novel_box(content: Any) -> None:
 FAULTS = [
     (
         "coco",
-        "annotations/instances_train_base.json",
+        "annotations/train.json",
         _novel_box,
         "id 203.*key 'category_id'.*not base is in the training",
     ),
     (
         "lvis",
-        "annotations/lvis_train_base.json",
+        "annotations/train.json",
         lambda c: c["annotations"][3].update(category_id=2) or c["images"][1].update(neg_category_ids=[]),
         "category_id.*not base",
     ),
-    ("coco", "annotations/instances_val_all.json", lambda c: c["categories"].pop(0), "id 1.*lacks a class"),
+    ("coco", "annotations/val.json", lambda c: c["categories"].pop(0), "id 1.*lacks a class"),
     (
         "coco",
-        "annotations/instances_val_all.json",
+        "annotations/val.json",
         lambda c: c["categories"][0].update(name="moon"),
         "id 1.*differ in name",
     ),
-    ("coco", "annotations/instances_train_base.json", lambda c: c["categories"][0].update(id=9), "id 9.*is no class"),
+    ("coco", "annotations/train.json", lambda c: c["categories"][0].update(id=9), "id 9.*is no class"),
     ("coco", "classes.json", _class(1, "split", "base"), "base or novel classes are missing"),
     ("lvis", "classes.json", _class(1, "frequency", "c"), "id 2.*novel must mean rare"),
 ]
@@ -116,7 +116,7 @@ def test_a_base_class_without_boxes_and_one_with_most_of_them_are_warnings(data:
     def unbalance(content: Any) -> None:
         content["annotations"] = [box for box in content["annotations"] if box["category_id"] == 1]
 
-    edit(data / "coco/annotations/instances_train_base.json", unbalance)
+    edit(data / "coco/annotations/train.json", unbalance)
     edit(data / "coco/classes.json", lambda c: c["classes"].append({"id": 4, "name": "moon", "split": "base"}))
     results = gate("splits", _checks(data, "coco", "class balance"), data)
     assert {(result["problem"], result["severity"]) for result in results if not result["success"]} == {

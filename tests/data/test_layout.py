@@ -14,10 +14,10 @@ from regionclip.files import write_json
 
 
 def test_paths_of_the_splits() -> None:
-    assert detection_set("coco", "train").images == Path("data/coco/train")
-    assert detection_set("coco", "train").annotations == Path("data/coco/annotations/instances_train_base.json")
+    assert detection_set("coco", "train").images == Path("data/sets/coco/train")
+    assert detection_set("coco", "train").annotations == Path("data/sets/coco/annotations/train.json")
     assert detection_set("lvis", "val", Path("x")).images == Path("x/lvis")
-    assert detection_set("lvis", "val", Path("x")).annotations == Path("x/lvis/annotations/lvis_val_all.json")
+    assert detection_set("lvis", "val", Path("x")).annotations == Path("x/lvis/annotations/val.json")
 
 
 def test_an_unknown_split_is_refused() -> None:

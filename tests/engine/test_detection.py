@@ -40,7 +40,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
-    root = tmp_path / "data/coco"
+    root = tmp_path / "data/sets/coco"
     (root / "val").mkdir(parents=True)
     (root / "annotations").mkdir()
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             annotations.append(entry | {"area": box[2] * box[3], "iscrowd": 0})
     categories = [{"id": identity, "name": name} for identity, (name, _) in CLASSES.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations/instances_val_all.json").write_text(json.dumps(content))
+    (root / "annotations/val.json").write_text(json.dumps(content))
     classes = [{"id": identity, "name": name, "split": split} for identity, (name, split) in CLASSES.items()]
     (root / "classes.json").write_text(json.dumps({"dataset": "coco", "classes": classes}))
     return root
@@ -137,7 +137,7 @@ def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: C
 
 def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
     """Two exact boxes; the mask of the star is right, that of the ring is of the right box's upper 6 of 10 rows."""
-    file = data / "annotations/instances_val_all.json"
+    file = data / "annotations/val.json"
     truth = json.loads(file.read_text())
     for entry in truth["annotations"]:
         x, y, width, height = entry["bbox"]

@@ -31,7 +31,7 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with params.yaml, data/coco and artifacts/, as the pipeline leaves them."""
+    """A folder with params.yaml, data/sets/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
     (root / "params.yaml").write_text(profile_text("tiny"))
     for name in ("teacher", "pretrain"):
@@ -46,7 +46,7 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             model.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(len(BASE), clip.model_cfg["embed_dim"]))
             torch.nn.init.normal_(model.roi_head.bbox_head.fc_reg.weight, std=0.1)
             publish(model.state_dict(), root / f"artifacts/finetune/coco/{name}.pth", {"classes": list(BASE)})
-    _write_pictures(root / "data/coco")
+    _write_pictures(root / "data/sets/coco")
     return root
 
 
@@ -61,6 +61,6 @@ def _write_pictures(folder: Path) -> None:
         images.append({"id": number, "file_name": f"{number}.png", "width": 160, "height": 120})
     categories = [{"id": number, "name": name} for number, name in enumerate(NAMES, 1)]
     truth = {"images": images, "annotations": [], "categories": categories}
-    write_json(folder / "annotations/instances_val_all.json", truth)
+    write_json(folder / "annotations/val.json", truth)
     classes = [{**entry, "split": "base" if entry["name"] in BASE else "novel"} for entry in categories]
     write_json(folder / "classes.json", {"classes": classes})

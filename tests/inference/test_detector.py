@@ -67,7 +67,7 @@ def test_equals_the_evaluation(workspace: Path, detector: Detector, tmp_path: Pa
     wanted = pipeline_detections(load_params(), tmp_path / "proposals")
     assert sorted(wanted) == [1, 2, 3] and all(len(results) >= 8 for results in wanted.values())
     for image_id, results in wanted.items():
-        found = detector(workspace / f"data/coco/val/{image_id}.png", NAMES)
+        found = detector(workspace / f"data/sets/coco/val/{image_id}.png", NAMES)
         assert [one.name for one in found] == [NAMES[result["category_id"] - 1] for result in results]
         scores = np.array([result["score"] for result in results])
         np.testing.assert_allclose([one.score for one in found], scores, rtol=2e-5, atol=1e-7)
@@ -78,7 +78,7 @@ def test_equals_the_evaluation(workspace: Path, detector: Detector, tmp_path: Pa
 
 def test_every_form_of_a_picture_gives_the_same(workspace: Path, detector: Detector) -> None:
     """Path, text, bytes, Pillow image, RGB array and palette image of the same pixels."""
-    file = workspace / "data/coco/val/1.png"
+    file = workspace / "data/sets/coco/val/1.png"
     image = Image.open(file)
     forms = [str(file), file.read_bytes(), image, np.asarray(image), image.convert("RGBA")]
     wanted = detector(file, NAMES)
@@ -96,7 +96,7 @@ def test_thin_pictures_are_searched_too(detector: Detector, size: tuple[int, int
 
 def test_vocabulary_is_that_of_the_call(workspace: Path, detector: Detector) -> None:
     """Names that no training saw are found under their name; a call leaves nothing behind for the next."""
-    file = workspace / "data/coco/val/1.png"
+    file = workspace / "data/sets/coco/val/1.png"
     first = detector(file, NAMES)
     assert {one.name for one in detector(file, ["blue zeppelin"])} == {"blue zeppelin"}
     assert detector(file, NAMES) == first
@@ -108,7 +108,7 @@ def test_vocabulary_is_that_of_the_call(workspace: Path, detector: Detector) -> 
 def test_bundle_is_the_same_detector(workspace: Path, detector: Detector, tmp_path: Path) -> None:
     """What is exported and opened elsewhere finds the same objects."""
     detector.export(tmp_path / "bundle")
-    file = workspace / "data/coco/val/2.png"
+    file = workspace / "data/sets/coco/val/2.png"
     assert Detector.open(tmp_path / "bundle")(file, NAMES) == detector(file, NAMES)
     with pytest.raises(InputError, match="holds a detector of coco, not of lvis"):
         Detector.open(tmp_path / "bundle", dataset="lvis")
@@ -134,7 +134,7 @@ def test_bundle_is_the_same_detector(workspace: Path, detector: Detector, tmp_pa
 )
 def test_names_that_make_no_sense_are_refused(detector: Detector, workspace: Path, names, problem) -> None:
     with pytest.raises(InputError, match=problem):
-        detector(workspace / "data/coco/val/1.png", names)
+        detector(workspace / "data/sets/coco/val/1.png", names)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ STAGES = {
     "evaluate@coco": {
         "cmd": "none",
         "params": ["seed"],
-        "deps": ["artifacts/finetune/coco", "data/coco"],
+        "deps": ["artifacts/finetune/coco", "data/sets/coco"],
         "metrics": [{"reports/metrics/evaluate_coco.json": {"cache": False}}],
     },
 }
@@ -90,7 +90,7 @@ def test_version_says_what_it_is(repository: Path, version: ModelVersion) -> Non
     """Name, alias, and tags: the protocol's numbers, data, lock, profile, and the runs that made it; no pickle."""
     assert (version.name, version.aliases) == ("regionclip-coco", ["candidate"])
     deps = yaml.safe_load((repository / "dvc.lock").read_text())["stages"]["evaluate@coco"]["deps"]
-    (data,) = [dep["md5"] for dep in deps if dep["path"] == "data/coco"]
+    (data,) = [dep["md5"] for dep in deps if dep["path"] == "data/sets/coco"]
     wanted = {
         "ap50_novel": "0.5", "ap50_base": "0.25", "ap": "0.125", "protocol": MEASURED["protocol"], "split": "val",
         "data.md5": data, "profile": "tiny", "seed": "0", "git.sha": "none",
@@ -111,7 +111,7 @@ def test_registered_model_predicts_from_any_form(repository: Path, version: Mode
     """`models:/...@candidate` finds what the Python API finds: base64, bytes, array, nested lists; two rows."""
     with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
         model = mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")
-    file, other = (repository / f"data/coco/val/{number}.png" for number in (1, 2))
+    file, other = (repository / f"data/sets/coco/val/{number}.png" for number in (1, 2))
     detector, pixels = Detector.open(repository), np.asarray(Image.open(file))
     wanted = [(one.name, one.score, one.box) for one in detector(file, NAMES)]
     assert wanted
@@ -136,9 +136,9 @@ def served(repository: Path) -> RegionCLIPModel:
 
 def test_no_path_is_opened_and_no_answer_tells_of_files(repository: Path, served: RegionCLIPModel) -> None:
     """What is there and what is not are refused in the same words, as text or as a path, relative or absolute."""
-    file = repository / "data/coco/val/1.png"
+    file = repository / "data/sets/coco/val/1.png"
     said = set()
-    for image in (str(file), f"{file}.not", "data/coco/val/1.png", "/etc/passwd", "/proc/kcore", "file:///etc/passwd"):
+    for image in (str(file), f"{file}.not", "data/sets/coco/val/1.png", "/etc/passwd", "/proc/kcore", "file:///etc/passwd"):
         with pytest.raises(InputError, match="not base64|not a picture") as refused:
             served.predict(None, pd.DataFrame({"image": [image], "names": [NAMES]}))
         said.add(str(refused.value))
@@ -185,7 +185,7 @@ def test_scoring_server_answers_json(repository: Path, version: ModelVersion) ->
     """`mlflow models serve` takes base64 and names as JSON and answers with objects; what makes no sense is refused."""
     with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
         client = TestClient(scoring_server.init(mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")))
-    file = repository / "data/coco/val/1.png"
+    file = repository / "data/sets/coco/val/1.png"
     row = {"image": base64.b64encode(file.read_bytes()).decode(), "names": NAMES}
     answer = client.post("/invocations", json={"dataframe_records": [row]})
     assert answer.status_code == 200, answer.text

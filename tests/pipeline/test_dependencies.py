@@ -114,7 +114,7 @@ def test_raw_data_make_the_stages_stale_that_read_them(
     changes: dict[str, tuple[Callable[[], Any], str, set[str]]] = {
         "picture": (
             lambda: Image.new("RGB", (120, 90), (9, 99, 200)).save(own_data / "pictures/3.jpg"),
-            "data/coco/images_train",
+            "sets/coco/images_train",
             {"data", "check_data", "concepts"},
         ),
         "caption": (
@@ -131,7 +131,7 @@ def test_raw_data_make_the_stages_stale_that_read_them(
         ),
         "box": (
             lambda: write_json(own_data / "train.json", boxes | {"annotations": boxes["annotations"][2:]}),
-            "data/coco/instances_train",
+            "sets/coco/instances_train",
             {"data", "check_data"},
         ),
     }
@@ -142,13 +142,13 @@ def test_raw_data_make_the_stages_stale_that_read_them(
         assert done.returncode == 0, done.stdout + done.stderr
         ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")}
         assert readers <= ran and f"raw@{name}" in ran, what
-    assert len(read_json(own_data / "data/coco/annotations/train_base.json")["annotations"]) == 14
+    assert len(read_json(own_data / "data/sets/coco/annotations/train.json")["annotations"]) == 14
 
 
 def test_raw_data_that_params_name_and_the_section_raw_does_not_are_refused(own_data: Path, command: Command) -> None:
     params = own_data / "params.yaml"
     values = yaml.safe_load(params.read_text())
-    del values["raw"]["data/coco/instances_val"]
+    del values["raw"]["sets/coco/instances_val"]
     params.write_text(yaml.safe_dump(values))
     done = command(own_data, "dvc", "repro", "-f", "data")
     assert done.returncode != 0 and "params.yaml, key 'raw'" in done.stderr and "instances_val" in done.stderr

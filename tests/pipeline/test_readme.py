@@ -65,7 +65,7 @@ def project(finished: Path, tmp_path: Path, command: Shell) -> Path:
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
     (folder / ".venv").symlink_to(sys.prefix)
-    picture = next((folder / "data/coco/val").iterdir()).read_bytes()
+    picture = next((folder / "data/sets/coco/val").iterdir()).read_bytes()
     (folder / "picture.jpg").write_bytes(picture)
     rows = [{"image": base64.b64encode(picture).decode(), "names": NAMES}]
     (folder / "rows.json").write_text(json.dumps({"dataframe_records": rows}))

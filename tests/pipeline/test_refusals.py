@@ -20,7 +20,7 @@ from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.files import sha256_tree
 from regionclip.text.text_bank import TextBank
 
-TRAIN_BOXES = Path("data/coco/annotations/instances_train_base.json")
+TRAIN_BOXES = Path("data/sets/coco/annotations/train.json")
 NAMES = {
     "text_bank": "artifacts/text_bank",
     "rpn": "artifacts/rpn",
@@ -100,7 +100,7 @@ def test_truncated_picture_is_named(run: Run) -> None:
 
 
 def test_missing_key_is_named(run: Run) -> None:
-    file = Path("data/coco/annotations/instances_val_all.json")
+    file = Path("data/sets/coco/annotations/val.json")
     _edit_json(file, lambda content: content["annotations"][4].pop("bbox"))
     assert_refused(run, "check_data", code=3, file=str(file), key="bbox")
 

@@ -55,7 +55,7 @@ def test_real_files_replace_the_demo_world(files: DataFiles) -> None:
         "coco": 0,
         "rejected": 0,
     }
-    assert read_json("data/lvis/pictures.json") == {"val": "sets", "train": "sets"}
+    assert read_json("data/sets/lvis/pictures.json") == {"val": "sets", "train": "sets"}
 
 
 def test_the_demo_world_is_built_from_its_own_section(monkeypatch: pytest.MonkeyPatch) -> None:

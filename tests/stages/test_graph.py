@@ -55,7 +55,7 @@ def test_plain_stage(folder: Path) -> None:
 def test_item_of_a_foreach_stage(folder: Path) -> None:
     stage = read_stage("finetune", "lvis", folder)
     assert stage.name == "finetune@lvis" and stage.params == ("finetune.lvis",)
-    assert stage.deps == ("data/lvis", "artifacts/pretrain")
+    assert stage.deps == ("data/sets/lvis", "artifacts/pretrain")
 
 
 def test_items_may_stand_in_the_params(folder: Path) -> None:

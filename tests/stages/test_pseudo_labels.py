@@ -39,7 +39,7 @@ def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     params = profile_text("tiny")
     assert "max_fraction: 0.01" in params
     (folder / "params.yaml").write_text(params.replace("max_fraction: 0.01", "max_fraction: 0.1"))
-    for empty in ("data/scenes/images", "data/scenes_truth", "data/coco"):
+    for empty in ("data/scenes/images", "data/scenes_truth", "data/sets/coco"):
         (folder / empty).mkdir(parents=True)
     rng, images, captions = np.random.default_rng(0), [], []
     for number in range(SCENES):

@@ -14,7 +14,7 @@ from regionclip.stages import report
 
 def _split(novel: dict[int, int]) -> None:
     """Write a COCO split in the current folder; ``novel`` tells how many novel objects each picture has."""
-    root = Path("data/coco")
+    root = Path("data/sets/coco")
     (root / "val").mkdir(parents=True)
     (root / "annotations").mkdir()
     images, annotations = [], []
@@ -26,7 +26,7 @@ def _split(novel: dict[int, int]) -> None:
             annotations.append(entry | {"id": len(annotations) + 1})
     categories = [{"id": 1, "name": "star"}, {"id": 2, "name": "ring"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations/instances_val_all.json").write_text(json.dumps(content))
+    (root / "annotations/val.json").write_text(json.dumps(content))
     classes = [{"id": 1, "name": "star", "split": "base"}, {"id": 2, "name": "ring", "split": "novel"}]
     (root / "classes.json").write_text(json.dumps({"dataset": "coco", "classes": classes}))
     found = [{"image_id": number, "category_id": 1, "bbox": [4, 4, 20, 20], "score": 0.9} for number in novel]

@@ -168,11 +168,11 @@ def test_development_split_has_its_pictures_and_base_boxes_alone(context: Contex
 
 def test_real_data_give_training_pictures_for_it(context: Context, world: Path, tmp_path: Path) -> None:
     """Of 16 pictures a tenth is one, which the training does not see; the validation split is not there to be read."""
-    Path("data/coco").unlink()
-    Path("data/coco/annotations").mkdir(parents=True)
-    shutil.copy(world / "coco/classes.json", "data/coco")
-    shutil.copy(world / "coco/annotations/instances_train_base.json", "data/coco/annotations/train_base.json")
-    Path("data/coco", PICTURES).write_text(json.dumps({"train": str(world / "coco/train"), "val": "nowhere"}))
+    Path("data/sets/coco").unlink()
+    Path("data/sets/coco/annotations").mkdir(parents=True)
+    shutil.copy(world / "coco/classes.json", "data/sets/coco")
+    shutil.copy(world / "coco/annotations/train.json", "data/sets/coco/annotations/train.json")
+    Path("data/sets/coco", PICTURES).write_text(json.dumps({"train": str(world / "coco/train"), "val": "nowhere"}))
     split = write_development("coco", 1000, tmp_path / "d.json", key="k")
     assert split.split == "train" and taken_out("coco", Validation(interval=5, images=7)) == 7
     assert taken_out("coco", None) == 0
@@ -192,10 +192,10 @@ def test_held_out_pictures_do_not_depend_on_order_and_are_a_tenth_at_most() -> N
 
 
 def test_split_without_a_base_box_is_named(context: Context, tmp_path: Path) -> None:
-    Path("data/coco").unlink()
-    Path("data/coco/annotations").mkdir(parents=True)
+    Path("data/sets/coco").unlink()
+    Path("data/sets/coco/annotations").mkdir(parents=True)
     classes = {"classes": [{"id": 1, "name": "cat", "split": "base"}, {"id": 2, "name": "dog", "split": "novel"}]}
-    Path("data/coco/classes.json").write_text(json.dumps(classes))
+    Path("data/sets/coco/classes.json").write_text(json.dumps(classes))
     box = {"id": 1, "image_id": 1, "category_id": 2, "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}
     image = {"id": 1, "file_name": "1.png", "width": 20, "height": 20}
     content = {

@@ -115,6 +115,6 @@ def test_a_wheel_in_a_fresh_environment_makes_one_that_runs(tmp_path: Path) -> N
     program = (
         "from pathlib import Path; from regionclip.inference import Detector\n"
         "detector = Detector.open('.')\n"
-        "print(len(detector(next(Path('data/coco').rglob('*.jpg')), ['red circle', 'crown'])))"
+        "print(len(detector(next(Path('data/sets/coco').rglob('*.jpg')), ['red circle', 'crown'])))"
     )
     assert int(run(python, "-c", program, cwd=folder)) >= 0

@@ -73,7 +73,7 @@ def test_classes_are_in_the_order_of_coco_ids(real: SimpleNamespace) -> None:
 
 def test_supervised_keeps_all_80_classes_and_every_image(real: SimpleNamespace) -> None:
     train, val, counts = _write(real.coco, classes="supervised")
-    assert detection_set("coco", "val").annotations.name == "coco_val_all80.json"
+    assert detection_set("coco", "val").annotations.name == "val.json"
     assert [len(train["images"]), len(train["annotations"]), len(train["categories"])] == [5, 7, 80]
     assert [len(val["images"]), len(val["annotations"]), len(val["categories"])] == [4, 4, 80]
     assert len(load_classes("coco").base_names) == 80 and load_classes("coco").novel_names == ()
@@ -91,7 +91,7 @@ def test_boxes_without_area_are_set_aside_and_counted(real: SimpleNamespace) -> 
     assert [image["id"] for image in train["images"]] == [3, 5]
     assert [a["category_id"] for a in train["annotations"]] == [90, 1]
     assert (counts["train_annotations"], counts["train_annotations_left_out"], counts["rejected"]) == (2, 4, 1)
-    sources = read_json("data/coco/manifest.json")["sources"]
+    sources = read_json("data/sets/coco/manifest.json")["sources"]
     assert [sources[split]["set_aside"] for split in ("train", "val")] == [{"the box is empty": 1}, {}]
 
 
@@ -138,7 +138,7 @@ def test_every_spelling_gives_what_the_original_gives(real: SimpleNamespace, spe
         files[f"instances_{split}"] = f"sets/derived_{split}.json"
         write_json(files[f"instances_{split}"], edit(read_json(getattr(real.coco, f"instances_{split}"))))
     assert _write(real.coco, **files)[:2] == wanted
-    assert assert_no_novel(detection_set("coco", "train").annotations, "data/coco/classes.json") == 3
+    assert assert_no_novel(detection_set("coco", "train").annotations, "data/sets/coco/classes.json") == 3
 
 
 def _renamed(old: str, new: str) -> Edit:
@@ -172,7 +172,7 @@ def test_a_file_of_another_split_is_refused_with_its_names(
     write_json("sets/other.json", edit(read_json(getattr(real.coco, key))))
     with pytest.raises(InputError, match=rf"sets/other\.json.*{message}"):
         _write(real.coco, classes=classes, **{key: "sets/other.json"})
-    assert not Path("data/coco").exists() and not any(Path("data").iterdir())
+    assert not Path("data/sets/coco").exists() and not any(Path("data").iterdir())
 
 
 def test_label_names_in_a_message_are_cut(real: SimpleNamespace) -> None:
@@ -199,9 +199,9 @@ def test_own_classes_are_kept_by_name_and_every_other_one_goes(real: SimpleNames
     assert load_classes("coco").novel_names == ("cat",)
     assert (counts["train_images_left_out"], counts["train_annotations_left_out"]) == (2, 4)
     assert (counts["val_images_left_out"], counts["val_annotations_left_out"]) == (0, 2)
-    assert detection_set("coco", "train").annotations.name == "train_base.json"
-    assert assert_no_novel(detection_set("coco", "train").annotations, "data/coco/classes.json") == 3
-    manifest = read_json("data/coco/manifest.json")
+    assert detection_set("coco", "train").annotations.name == "train"
+    assert assert_no_novel(detection_set("coco", "train").annotations, "data/sets/coco/classes.json") == 3
+    manifest = read_json("data/sets/coco/manifest.json")
     assert manifest["classes"] == {"base": ["toothbrush", "person"], "novel": ["cat"]}
 
 
@@ -256,7 +256,7 @@ def test_own_names_that_do_not_fit_are_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         _own(real.coco, base, novel)
-    assert not Path("data/coco").exists()
+    assert not Path("data/sets/coco").exists()
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def _changed(file: str, edit: Any) -> str:
 def test_open_vocabulary_counts_by_hand(real: SimpleNamespace) -> None:
     """Image 2 has a rare object only and image 4 none; the lists of image 1 lose the rare bow (3) and bat (7)."""
     train, val, counts = _write(real.lvis)
-    assert detection_set("lvis", "train").annotations.name == "lvis_v1_train_base866.json"
+    assert detection_set("lvis", "train").annotations.name == "train.json"
     assert [(image["id"], image["neg_category_ids"]) for image in train["images"]] == [(1, [2]), (3, [])]
     assert [image["not_exhaustive_category_ids"] for image in train["images"]] == [[], [1]]
     assert [(a["image_id"], a["category_id"]) for a in train["annotations"]] == [(1, 5), (3, 1), (3, 1)]
@@ -61,7 +61,7 @@ def test_no_rare_class_is_in_the_training_file(real: SimpleNamespace) -> None:
     lists = ("neg_category_ids", "not_exhaustive_category_ids")
     named += [identity for image in train["images"] for key in lists for identity in image[key]]
     assert not RARE.intersection(named)
-    assert assert_no_novel(detection_set("lvis", "train").annotations, "data/lvis/classes.json") == 3
+    assert assert_no_novel(detection_set("lvis", "train").annotations, "data/sets/lvis/classes.json") == 3
 
 
 def test_supervised_takes_the_rare_classes_as_base(real: SimpleNamespace) -> None:

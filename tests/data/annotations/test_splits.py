@@ -1,4 +1,4 @@
-"""data/coco and data/lvis of real files: whole or absent, the same bytes each time, pictures left where they are."""
+"""data/sets/coco and data/sets/lvis of real files: whole or absent, the same bytes each time, pictures left where they are."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_every_picture_of_every_split_is_found_where_it_was(real: SimpleNamespac
         write_detection_set(Path("data"), name, getattr(real, name))
     assert data_sets() == ("coco", "lvis") and splits("coco") == splits("lvis") == ("train", "val")
     assert detection_set("coco", "train") == DetectionSet(
-        Path("sets/train2017"), Path("data/coco/annotations/ov_coco_train_base48.json")
+        Path("sets/train2017"), Path("data/sets/coco/annotations/train.json")
     )
     assert detection_set("coco", "val").images == Path("sets/val2017")
     assert detection_set("lvis", "val") == DetectionSet(
-        Path("sets"), Path("data/lvis/annotations/lvis_v1_val_all1203.json")
+        Path("sets"), Path("data/sets/lvis/annotations/val.json")
     )
     assert not list(Path("data").rglob("*.jpg"))
     with pytest.raises(InputError, match="no set 'coco/dev'.*train, val"):
@@ -80,16 +80,16 @@ def test_bad_records_and_pictures_are_set_aside_up_to_a_limit(real: SimpleNamesp
     if not limit:
         with pytest.raises(InputError, match="more than the limit"), Rejects("coco_rejected.jsonl", limit) as rejects:
             write_detection_set(Path("data"), "coco", real.coco, rejects)
-        assert not Path("data/coco").exists() and Path("coco_rejected.jsonl").exists()
+        assert not Path("data/sets/coco").exists() and Path("coco_rejected.jsonl").exists()
         return
     with Rejects("coco_rejected.jsonl", limit) as rejects:
         counts = write_detection_set(Path("data"), "coco", real.coco, rejects)
     records = [json.loads(line) for line in Path("coco_rejected.jsonl").read_text().splitlines()]
     assert {record["key"] for record in records} >= {"bbox", "file_name"} and counts["rejected"] == len(records)
     assert counts["val_images"] == whole["val_images"] - 1
-    kept = read_json("data/coco/annotations/ov_coco_train_base48.json")["annotations"]
+    kept = read_json("data/sets/coco/annotations/train.json")["annotations"]
     assert content["annotations"][0]["id"] not in {annotation["id"] for annotation in kept}
-    listed = read_json("data/coco/manifest.json")["sources"]["train"]["annotations"]
+    listed = read_json("data/sets/coco/manifest.json")["sources"]["train"]["annotations"]
     assert listed == len(content["annotations"]), "the source is counted as it is"
 
 
@@ -123,9 +123,9 @@ def test_pictures_are_decoded_once(real: SimpleNamespace, monkeypatch: pytest.Mo
 def test_another_choice_of_classes_replaces_the_whole_set(real: SimpleNamespace) -> None:
     write_detection_set(Path("data"), "coco", real.coco)
     write_detection_set(Path("data"), "coco", real.coco.model_copy(update={"classes": "supervised"}))
-    assert sorted(path.name for path in Path("data/coco/annotations").iterdir()) == [
-        "coco_train_all80.json",
-        "coco_val_all80.json",
+    assert sorted(path.name for path in Path("data/sets/coco/annotations").iterdir()) == [
+        "train.json",
+        "val.json",
     ]
     assert len(load_classes("coco").names) == 80
 
