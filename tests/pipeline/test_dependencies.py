@@ -92,11 +92,14 @@ def own_data(tmp_path: Path, clip_path: Path, command: Command) -> Path:
     shutil.copytree(clip_path, tmp_path / "clip")
     values = compose_profile("tiny")
     coco = {"instances_train": "train.json", "instances_val": "val.json", "images_train": "pictures"}
-    coco |= {"images_val": "pictures", "classes": {"base": list(names), "novel": []}}
-    files = {"coco": coco, "lvis": None, "captions": {"file": "captions.jsonl", "images": "pictures"}}
-    values["data"] = {"source": "files", "sets": ["coco"], "demo": None, "files": files}
+    classes = {"base": list(names), "novel": []}
+    own = {"format": "coco", "classes": classes, "protocol": "closed_set", "files": coco | {"images_val": "pictures"}}
+    captions = {"file": "captions.jsonl", "images": "pictures"}
+    values["data"] = {"source": "files", "sets": {"coco": own}, "captions": captions}
     values["teacher"] = {"source": "folder", "weights": "clip"}
-    values["finetune"] |= {"initialisations": ["regionclip"], "lvis": None}
+    values["finetune"]["initialisations"] = ["regionclip"]
+    for of_set in (values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):
+        del of_set["lvis"]
     values["concepts"]["minimum_count"] = 1
     values["raw"] = check_params(values, "params.yaml").raw_paths()
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))

@@ -59,9 +59,7 @@ def test_every_picture_of_every_split_is_found_where_it_was(real: SimpleNamespac
         Path("sets/train2017"), Path("data/sets/coco/annotations/train.json")
     )
     assert detection_set("coco", "val").images == Path("sets/val2017")
-    assert detection_set("lvis", "val") == DetectionSet(
-        Path("sets"), Path("data/sets/lvis/annotations/val.json")
-    )
+    assert detection_set("lvis", "val") == DetectionSet(Path("sets"), Path("data/sets/lvis/annotations/val.json"))
     assert not list(Path("data").rglob("*.jpg"))
     with pytest.raises(InputError, match="no set 'coco/dev'.*train, val"):
         detection_set("coco", "dev")
