@@ -48,6 +48,8 @@ TINY = {
 }
 
 
+DEMO_SETS = {"coco": "coco", "lvis": "lvis"}  # name -> format, below ``sets/``
+
 PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny"})
 
 
@@ -103,11 +105,11 @@ def tiny_spec() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: SimpleNamespace) -> Path:
-    """The folder ``data`` of a tiny world, seed 0; tests must not change it."""
+    """The folder ``data`` of a tiny world, seed 0, its detection sets in ``sets/``; tests must not change it."""
     from regionclip.demo_world import build_demo_world
 
     root = tmp_path_factory.mktemp("world") / "data"
-    build_demo_world(root, tiny_spec, seed=0, workers=1)
+    build_demo_world(root, tiny_spec, seed=0, workers=1, sets=DEMO_SETS)
     return root
 
 
