@@ -60,10 +60,11 @@ def _annotations(ids: range, names: tuple[str, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture
-def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with COCO-format files and a CLIP folder, no captions; params are the tiny ones, changed."""
-    rng, coco = np.random.default_rng(0), tmp_path / "datasets/coco"
+@pytest.fixture(scope="module")
+def untouched(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with COCO-format files, no captions, and an empty MLflow store; no stage has run."""
+    folder = tmp_path_factory.mktemp("untouched")
+    rng, coco = np.random.default_rng(0), folder / "datasets/coco"
     names = ("person", "cat", "car", "traffic light")  # base, novel, base, and in neither split
     for part, ids in (("train2017", range(1, 5)), ("val2017", range(5, 9))):
         (coco / part).mkdir(parents=True)
@@ -71,17 +72,46 @@ def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
             Image.fromarray(pixels).save(coco / part / f"{i:012d}.jpg")
         write_json(coco / f"annotations/instances_{part}.json", _annotations(ids, names))
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    shutil.copytree(ROOT / "regionclip", tmp_path / "regionclip", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "regionclip", folder / "regionclip", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "mlruns").mkdir()
+    shutil.copy(template, folder / "mlruns")
+    return folder
+
+
+def _enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    patch.chdir(folder)
     for key, value in {"REGIONCLIP_WORKERS": "0", "REGIONCLIP_DEVICE": "cpu"}.items():
-        monkeypatch.setenv(key, value)
-    return tmp_path
+        patch.setenv(key, value)
+    return folder
 
 
 @pytest.fixture
-def write_params(project: Path, clip_path: Path) -> Callable[..., None]:
-    """A function that writes params.yaml for these files, with changes to its sections."""
+def project(untouched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, which is the current one."""
+    return _enter(Path(shutil.copytree(untouched, tmp_path / "project")), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def whole(untouched: Path, write_params: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which all stages have run, with an imported student."""
+    folder = Path(shutil.copytree(untouched, tmp_path_factory.mktemp("whole") / "project"))
+    with pytest.MonkeyPatch.context() as patch:
+        _enter(folder, patch)
+        write_params()
+        _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", "report")
+    return folder
+
+
+@pytest.fixture
+def transferred(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that one, which is the current folder."""
+    return _enter(Path(shutil.copytree(whole, tmp_path / "transferred")), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def write_params(clip_path: Path) -> Callable[..., None]:
+    """A function that writes params.yaml of these files into the current folder: the tiny ones, with changes."""
 
     def write(
         classes: str = "open_vocabulary", protocol: str = "constrained", **changes: dict[str, Any]
@@ -102,7 +132,7 @@ def write_params(project: Path, clip_path: Path) -> Callable[..., None]:
             del of_set["lvis"]
         for section, change in changes.items():
             values[section] |= change
-        (project / "params.yaml").write_text(yaml.safe_dump(values))
+        Path("params.yaml").write_text(yaml.safe_dump(values))
 
     return write
 
@@ -116,9 +146,7 @@ def test_supervised_classes_are_all_base(project: Path, write_params: Callable[.
     assert summary["open_vocabulary"]["coco"]["regionclip"]["ap50"] is not None
 
 
-def test_imported_student_is_transferred_and_evaluated(project: Path, write_params: Callable[..., None]) -> None:
-    write_params()
-    _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", "report")
+def test_imported_student_is_transferred_and_evaluated(transferred: Path) -> None:
     summary = read_json("reports/summary.json")
     assert list(summary["zero_shot"]) == list(summary["open_vocabulary"]) == ["coco"]
     assert list(summary["open_vocabulary"]["coco"]) == ["regionclip"] and "| – |" in Path(
@@ -132,15 +160,11 @@ def test_imported_student_is_transferred_and_evaluated(project: Path, write_para
     )
 
 
-def test_imported_rpn_and_detector_are_measured_without_training(
-    project: Path, write_params: Callable[..., None]
-) -> None:
-    """First train both; then a second run that imports the first one's files gives the same numbers."""
-    write_params()
-    _run(*BEFORE, "proposals", *LABELS, "finetune", "evaluate")
+def test_imported_rpn_and_detector_are_measured_without_training(transferred: Path) -> None:
+    """Both were trained; a second run that imports the first one's files gives the same numbers."""
     first = read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/proposals_coco.json")
     for file in ("artifacts/rpn/rpn.pth", "artifacts/finetune/coco/regionclip.pth"):
-        shutil.copy(file, project)
+        shutil.copy(file, transferred)
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["rpn"]["weights"] = "rpn.pth"
     values["finetune"]["sets"]["coco"]["weights"] = "regionclip.pth"
@@ -151,7 +175,7 @@ def test_imported_rpn_and_detector_are_measured_without_training(
 
 
 def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
-    project: Path, write_params: Callable[..., None], clip_path: Path
+    transferred: Path, clip_path: Path
 ) -> None:
     from regionclip.checkpoints.mmengine_files import publish
     from regionclip.errors import InputError
@@ -160,9 +184,8 @@ def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
     wider = params.rpn.model_copy(update={"anchor_scales": [1.0, 2.0, 4.0, 8.0]})
     model = build_rpn(ClipFolder.open(clip_path), wider, nms_iou=0.7, proposals=5)
     publish(model.state_dict(), "rpn.pth", {"classes": ["person"]})
-    write_params()
-    for stage in BEFORE[:5]:
-        run_stage(stage)
+    for made in ("rpn", "proposals"):
+        shutil.rmtree(Path("artifacts", made))
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["rpn"]["weights"] = "rpn.pth"
     Path("params.yaml").write_text(yaml.safe_dump(values))
