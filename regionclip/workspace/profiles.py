@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,21 @@ def composed(name: str, workspace: Path = Path()) -> dict[str, Any]:
     try:
         with initialize_config_dir(str(file.parent.resolve()), version_base="1.3"):
             values = OmegaConf.to_container(compose(name, [search]), resolve=True)
-            # What only other keys name.
-            return {key: value for key, value in values.items() if not key.startswith("_")} | {"profile": name}
     except (HydraException, OmegaConfBaseException, PyYAMLError) as error:
         problem = f"no profile can be made of it ({' '.join(str(error).split())[:300]})"
         raise InputError(problem, file=file, mend="mend the file, or what it names under defaults") from None
+    return _with_each_set(values) | {"profile": name}
+
+
+def _with_each_set(values: dict[str, Any]) -> dict[str, Any]:
+    """Give each data set what ``each_set`` says and the profile does not."""
+    each = values.pop("each_set", None)
+    if each is not None:
+        for name, of in values["data"]["sets"].items():
+            values["data"]["sets"][name] = each["data"] | of
+            values["zero_shot"].setdefault("score_threshold", {}).setdefault(name, deepcopy(each["zero_shot"]))
+            values["finetune"].setdefault("sets", {}).setdefault(name, deepcopy(each["finetune"]))
+    return values
 
 
 def complete(values: dict[str, Any], file: str | Path) -> dict[str, Any]:

@@ -40,8 +40,6 @@ def _run(*stages: str, dataset: str = "coco") -> None:
         run_stage(stage, dataset if stage in BY_DATASET else None)
 
 
-
-
 def _annotations(ids: range, names: tuple[str, ...]) -> dict[str, Any]:
     """Two boxes a picture, of classes in turn; ids of the categories have gaps, as COCO's."""
     categories = [{"id": 2 * number + 1, "name": name} for number, name in enumerate(COCO_80)]
@@ -113,9 +111,7 @@ def transferred(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def write_params(clip_path: Path) -> Callable[..., None]:
     """A function that writes params.yaml of these files into the current folder: the tiny ones, with changes."""
 
-    def write(
-        classes: str = "open_vocabulary", protocol: str = "constrained", **changes: dict[str, Any]
-    ) -> None:
+    def write(classes: str = "open_vocabulary", protocol: str = "constrained", **changes: dict[str, Any]) -> None:
         values = compose_profile("tiny")
         coco = {
             "instances_train": "datasets/coco/annotations/instances_train2017.json",

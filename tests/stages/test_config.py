@@ -51,7 +51,9 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
     for dataset in ("coco", "lvis"):
         _bank(root / f"artifacts/text_bank/{dataset}.safetensors", load_classes(dataset, world / "sets").names, clip)
         for split in ("train", "val"):
-            truth = boxes_by_image(load_truth(detection_set(dataset, split, world / "sets").annotations, lvis=dataset == "lvis"))
+            truth = boxes_by_image(
+                load_truth(detection_set(dataset, split, world / "sets").annotations, lvis=dataset == "lvis")
+            )
             with RegionStoreWriter(root / f"artifacts/proposals/{dataset}/{split}", {"made_by": "test"}) as writer:
                 for image_id, (boxes, _) in truth.items():
                     found = np.concatenate([_boxes(rng), boxes]).astype(np.float32)

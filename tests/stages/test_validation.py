@@ -22,6 +22,7 @@ from regionclip.data.datasets.development import taken_out, write_development
 from regionclip.data.datasets.named_boxes_dataset import held_out
 from regionclip.data.layout import PICTURES, detection_set, load_classes
 from regionclip.errors import InputError
+from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.models.assembly import build_pretrainer
 from regionclip.params import Validation, check_params
 from regionclip.regions.store_writer import RegionStoreWriter
@@ -122,7 +123,10 @@ def test_finetuning_validates_and_ends_as_without(context: Context, dataset: str
     lines = _validations(f"finetune_{dataset}/clip.jsonl")
     assert [line["step"] for line in lines] == [2, 4] and len(validated.tracker.files) == 2
     assert all(set(line) == {"step", "validation_ap_base", "validation_ap50_base"} for line in lines)
-    assert set(read(f"artifacts/finetune/{dataset}/best/clip.pth")[1]) > {"step", PROTOCOLS[validated.params.data.sets[dataset].protocol].chooses}
+    assert set(read(f"artifacts/finetune/{dataset}/best/clip.pth")[1]) > {
+        "step",
+        PROTOCOLS[validated.params.data.sets[dataset].protocol].chooses,
+    }
 
 
 def _propose(dataset: str, split: str) -> None:
