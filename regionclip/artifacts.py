@@ -20,6 +20,7 @@ CONCEPT_BANK = TEXT_BANKS / "concepts.safetensors"
 RPN = Path("artifacts/rpn/rpn.pth")
 PROPOSALS = Path("artifacts/proposals")
 PSEUDO_LABELS = Path("artifacts/pseudo_labels")
+GATES = Path("artifacts/gates")
 PRETRAINED = Path("artifacts/pretrain")
 FINETUNED = Path("artifacts/finetune")
 DETECTIONS = Path("artifacts/evaluate")
@@ -76,7 +77,7 @@ def recall(dataset: str) -> Path:
 
 def verdict(stage: str) -> Path:
     """Return what a gate writes when it passes, always the same: later stages depend on that it passed."""
-    return Path("artifacts/gates") / f"{stage}.json"
+    return GATES / f"{stage}.json"
 
 
 def rejected(stage: str) -> Path:

@@ -98,7 +98,7 @@ def _raw(chosen: argparse.Namespace) -> None:
     from regionclip.stages.graph import read_stage
 
     if chosen.name is None:
-        folders = read_stage("set_folders", chosen.set) if chosen.set else read_stage("raw_folders")
+        folders = read_stage("raw_sets", chosen.set) if chosen.set else read_stage("raw_folders")
         for out in map(Path, folders.outs):
             out.parent.mkdir(parents=True, exist_ok=True)
             out.touch()

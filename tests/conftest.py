@@ -59,6 +59,15 @@ def profile_params(name: str) -> Params:
     return check_params(compose_profile(name), name)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a fixture of their module in one process, where several run, so that it is made once."""
+    for item in items:
+        fixtures = (made for found in item._fixtureinfo.name2fixturedefs.values() for made in found)
+        if not item.get_closest_marker("xdist_group") and any(made.scope == "module" for made in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def interrupts_reach_programs() -> Iterator[None]:
     """pytest-xdist and a shell's background ignore SIGINT, and programs that tests start would inherit that."""

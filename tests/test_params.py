@@ -41,7 +41,9 @@ def test_every_profile_is_complete(name: str) -> None:
     assert params.profile == name and Params.model_validate(params.model_dump()) == params
 
 
-@pytest.mark.parametrize("key", ["colour", "pretrain.colour", "rpn.schedule.colour", "finetune.coco.colour"])
+@pytest.mark.parametrize(
+    "key", ["colour", "pretrain.colour", "rpn.schedule.colour", "finetune.sets.coco.colour", "data.sets.coco.colour"]
+)
 def test_unknown_key_is_named(values: dict[str, Any], key: str) -> None:
     *path, last = key.split(".")
     section = values
@@ -74,6 +76,27 @@ def test_params_of_an_earlier_version_say_what_to_add_key_by_key(tmp_path: Path)
     for line in ("detection.group_by_aspect: true", 'pretrain.whole_image_box: "canvas"'):
         assert f"\n  {line}" in caught.value.mend
     assert caught.value.mend.count("schedule.warmup_factor: 0.001") == 5
+
+
+def test_params_with_lists_of_sets_say_what_became_of_each_key(values: dict[str, Any]) -> None:
+    """As they were before a data set had a name of its own."""
+    values["finetune"] |= values["finetune"].pop("sets")
+    values["evaluation"] |= {"constrained": True, "lvis_images": "all"}
+    values["data"] |= {"sets": ["coco", "lvis"], "files": None}
+    del values["data"]["captions"]
+    mend = _refused(values).mend
+    for line in (
+        "data.sets is a mapping now: under each name format, classes, protocol and files",
+        "data.files goes: its files stand under data.sets.NAME.files, its captions under data.captions",
+        "finetune.coco is finetune.sets.coco now",
+        "finetune.lvis is finetune.sets.lvis now",
+        "evaluation.constrained goes: choose data.sets.NAME.protocol: constrained for true, generalised for false",
+        "evaluation.lvis_images goes: choose data.sets.NAME.protocol: federated (all) or federated_labelled",
+        "add data.captions",
+        "add finetune.sets",
+    ):
+        assert f"\n  {line}\n" in f"{mend}\n", line
+    assert mend.count("\n") == 8
 
 
 def test_keys_of_another_version_are_listed(values: dict[str, Any]) -> None:
@@ -163,7 +186,7 @@ def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
     assert "names coco2017, which the data leave out" in _refused(values).problem
     profile = compose_profile("pretrain_coco_rn50")
     profile["check_data"]["official"] += ["cc3m"]
-    assert "names coco_captions and cc3m, and data.files.captions is one set" in _refused(profile).problem
+    assert "names coco_captions and cc3m, and data.captions is one set" in _refused(profile).problem
     profile["check_data"]["official"] = ["flickr30k"]
     assert check_params(profile, "params.yaml").check_data.official == ["flickr30k"]
     profile["check_data"]["official"] = ["flickr"]
@@ -173,8 +196,8 @@ def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", PAPER_PROFILES)
 def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(name: str) -> None:
     params = profile_params(name)
-    sets = [{"coco": "coco2017", "lvis": "lvis_v1"}[name] for name in params.data.sets]
-    captions = params.data.files.captions
+    sets = [of.public for of in params.data.sets.values() if of.public]
+    captions = params.data.captions
     sets += [] if captions is None else ["cc3m" if captions.file == "datasets/cc3m" else "coco_captions"]
     assert params.check_data.official == sets
 
@@ -197,10 +220,18 @@ def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(name: str) -> 
         ("data.demo.object_size", [24, 129]),
         ("data.demo.objects_per_scene", [5, 2]),
         ("data.demo.lvis_dev", 19),
-        ("data.sets", ["coco", "coco"]),
+        ("data.sets", {}),
+        ("data.sets.coco.classes", "all"),
+        ("data.sets.coco.protocol", "closed_set"),
+        ("data.sets.lvis.protocol", "generalised"),
+        ("data.sets.lvis.classes", {"base": ["star"], "novel": []}),
+        ("data.sets.scenes", {"format": "coco", "classes": "all", "protocol": "closed_set", "files": None}),
+        ("data.sets.Fork lifts", {"format": "coco", "classes": "all", "protocol": "closed_set", "files": None}),
+        ("rpn.dataset", "forklifts"),
+        ("zero_shot.score_threshold.forklifts", {"gt": 0.1, "rpn": 0.1}),
         ("finetune.initialisations", ["clip", "clip"]),
-        ("finetune.coco", None),
-        ("finetune.coco.weights", "a.pth"),
+        ("finetune.sets.coco", None),
+        ("finetune.sets.coco.weights", "a.pth"),
         ("rpn.anchor_scales", [1.0, 1.0]),
         ("rpn.schedule.milestones", [3, 2]),
         ("rpn.schedule.warmup_iterations", 5),
@@ -216,13 +247,24 @@ def test_values_that_no_stage_can_work_with_are_refused_by_their_key(
     for part in path:
         section = section[part]
     section[last] = value
-    named = {"finetune.coco.weights": "finetune.initialisations", "teacher.source": "teacher.weights"}.get(key, key)
+    named = {
+        "finetune.sets.coco.weights": "finetune.initialisations",
+        "teacher.source": "teacher.weights",
+        "data.sets.coco.classes": "data.sets.coco.protocol",
+        "data.sets.Fork lifts": "data.sets.Fork lifts.[key]",
+    }.get(key, key)
     assert _refused(values).key == named
 
 
 def test_what_the_sources_lack_is_refused(values: dict[str, Any]) -> None:
-    values["data"]["sets"] = ["lvis"]
+    for named in (values["data"]["sets"], values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):
+        del named["coco"]
     assert _refused(values).key == "rpn.dataset"
+    values["finetune"]["sets"]["coco"] = values["finetune"]["sets"]["lvis"]
+    assert _refused(values).key == "finetune.sets.coco"
+    values = compose_profile("transfer_coco48_rn50")
+    values["data"]["sets"]["coco"]["files"] = None
+    assert _refused(values).key == "data.sets.coco.files"
     values = compose_profile("pretrain_coco_rn50")
     values["teacher"] = compose_profile("demo")["teacher"]
     assert _refused(values).key == "teacher.source"
@@ -253,7 +295,7 @@ def test_numbers_are_what_dvc_takes_them_for(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (TEXT.replace("seed: 0", "seed: 0\nseed: 1"), r'duplicate key "seed".*line 4'),
-        (TEXT.replace("  max_fraction", "\tmax_fraction"), r"not YAML \(.*line 2\d"),
+        (TEXT.replace("  max_fraction", "\tmax_fraction"), r"not YAML \(.*line \d\d"),
         (TEXT.replace("profile: tiny", "profile: caf\xe9").encode("latin-1"), r"not UTF-8 text \(byte \d+\)"),
         (TEXT.encode("utf-16"), "not UTF-8 text"),
         ("a: &a [*a]\n", "alias that holds itself"),

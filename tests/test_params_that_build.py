@@ -167,7 +167,7 @@ def _detectors(params: Params, clip: ClipFolder, changed_sections: set[str]) -> 
     if "pretrain" in changed_sections:
         build_pretrainer(clip, params.pretrain)
     if changed_sections & {"finetune", "zero_shot"}:
-        target: DatasetFinetune = params.finetune.lvis or params.finetune.coco
+        target: DatasetFinetune = [*params.finetune.sets.values()][-1]
         finetune = finetune_settings(params.finetune, target, 3)
         build_detector(clip, finetune, params.finetune.frozen_stages, masks=target.masks)
         build_detector(clip, zero_shot_settings(params.zero_shot, 3, 9, 0.1, use_objectness=True))
@@ -210,7 +210,7 @@ def _build(params: Params, clip: ClipFolder, sections: set[str], folder: Path, t
     if "teacher" in sections and params.teacher.architecture:
         _teacher(params.teacher.architecture.model_dump(mode="json"))
     schedules = [params.rpn.schedule, params.pretrain.schedule, params.teacher.schedule]
-    schedules += [target.schedule for target in (params.finetune.coco, params.finetune.lvis) if target]
+    schedules += [target.schedule for target in params.finetune.sets.values()]
     for schedule in schedules:
         if schedule and sections & TRAINED and schedule not in trained:
             _train(schedule, params.seed, folder)

@@ -127,8 +127,8 @@ def test_pretraining_takes_a_step(name: str, clip: Callable) -> None:
 def test_transfer_takes_a_step_and_detects_other_classes(name: str, clip: Callable) -> None:
     """A step on some classes, then boxes (and masks, on LVIS) of a larger vocabulary."""
     params = profile_params(name)
-    dataset = params.data.sets[0]
-    finetune, target = params.finetune.model_copy(update={"regions_per_image": 8}), getattr(params.finetune, dataset)
+    dataset = next(iter(params.data.sets))
+    finetune, target = params.finetune.model_copy(update={"regions_per_image": 8}), params.finetune.sets[dataset]
     settings = finetune_settings(finetune, target, CLASSES[dataset])
     model = build_detector(clip(params), settings, finetune.frozen_stages, masks=target.masks)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(_banks(model, CLASSES[dataset]))
@@ -150,7 +150,7 @@ def test_transfer_takes_a_step_and_detects_other_classes(name: str, clip: Callab
 def test_zero_shot_leaves_boxes_where_they_are(name: str, dataset: str, boxes: str, clip: Callable) -> None:
     """Detections are given boxes as they are, with the score threshold of the set and of the kind of boxes."""
     params = profile_params(name)
-    least = getattr(getattr(params.zero_shot.score_threshold, dataset), boxes)
+    least = getattr(params.zero_shot.score_threshold[dataset], boxes)
     settings = zero_shot_settings(params.zero_shot, 4, 50, least, use_objectness=boxes == "rpn")
     model = build_detector(clip(params), settings)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(_banks(model, 4))

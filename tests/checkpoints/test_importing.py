@@ -38,7 +38,7 @@ def test_rpn_of_the_stage_says_its_classes(clip_path: Path, params: Params, tmp_
 
 
 def test_detector_of_the_stage_takes_the_given_embeddings(clip_path: Path, params: Params, tmp_path: Path) -> None:
-    model = build_detector(ClipFolder.open(clip_path), finetune_settings(params.finetune, params.finetune.coco, 3))
+    model = build_detector(ClipFolder.open(clip_path), finetune_settings(params.finetune, params.finetune.sets["coco"], 3))
     publish(model.state_dict(), tmp_path / "detector.pth", {"classes": ["a", "b", "c"]})
     wanted = torch.randn(3, 32)
     load_strictly(model, detector_weights(tmp_path / "detector.pth", wanted), tmp_path / "detector.pth")
@@ -46,7 +46,7 @@ def test_detector_of_the_stage_takes_the_given_embeddings(clip_path: Path, param
 
 
 def test_a_detector_is_no_rpn(clip_path: Path, params: Params, tmp_path: Path) -> None:
-    model = build_detector(ClipFolder.open(clip_path), finetune_settings(params.finetune, params.finetune.coco, 3))
+    model = build_detector(ClipFolder.open(clip_path), finetune_settings(params.finetune, params.finetune.sets["coco"], 3))
     publish(model.state_dict(), tmp_path / "detector.pth", {"classes": ["a", "b", "c"]})
     with pytest.raises(InputError, match="this is a detector in MMDetection's names") as caught:
         rpn_weights(tmp_path / "detector.pth")

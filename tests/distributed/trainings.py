@@ -114,7 +114,7 @@ def measure(model: Any) -> tuple[dict[str, float | None], list[DetDataSample]]:
 def run(clip_folder: Path, out: Path) -> None:
     """Train the three models; the first process writes KIND.jsonl and KIND.pt into ``out``."""
     clip, params = ClipFolder.open(clip_folder), check_params(compose_profile("tiny"), "tiny")
-    settings = finetune_settings(params.finetune, params.finetune.lvis, CLASSES)
+    settings = finetune_settings(params.finetune, params.finetune.sets["lvis"], CLASSES)
     changes = {"temperature": TEMPERATURE, "threshold": 0.35, "frozen_stages": 2}
     changes["losses"] = LossWeights(contrastive=1.0, distillation=1.0, image_text=1.0)
     dice = torch.Generator().manual_seed(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.annotations.masks import encode_masks
-from regionclip.data.annotations.truth import load_truth
-from regionclip.data.layout import detection_set
+from regionclip.data.annotations.truth import BoxArrays, load_truth
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.detection import detect, true_box_top1
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import coco_results, read_detections
@@ -87,6 +88,11 @@ def bank(data: Path, clip: ClipFolder) -> Callable[[tuple[str, ...]], TextBank]:
     return build
 
 
+def _measure(protocol: str, found: BoxArrays, group: str = "all") -> dict[str, Any]:
+    truth = load_truth(detection_set("coco", "val").annotations)
+    return measure(protocol, truth, found, load_classes("coco"), group)
+
+
 def test_true_boxes_are_named_by_their_own_features(clip: ClipFolder, bank: Callable) -> None:
     """With the right rows all are right; with boat and star exchanged, only the novel ring is."""
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 100, 0.0, use_objectness=False))
@@ -109,7 +115,7 @@ def test_detections_on_true_boxes_are_the_true_objects(clip: ClipFolder, bank: C
     for entry in sorted(coco_results(found), key=lambda entry: entry["score"]):
         best[entry["image_id"], tuple(entry["bbox"])] = entry["category_id"]
     assert best == {(number, tuple(box)): kind for number, objects in OBJECTS.items() for kind, box in objects}
-    numbers = measure("coco", load_truth(detection_set("coco", "val").annotations), found)
+    numbers = _measure("constrained", found)
     assert numbers["ap50_base"] == numbers["ap50_novel"] == numbers["ap"] == pytest.approx(1.0)
 
 
@@ -117,7 +123,7 @@ def test_exchanged_rows_lose_the_classes_that_were_exchanged(clip: ClipFolder, b
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
     found = detect(detector, "coco", "val", SIZES, "truth", bank(("star", "ring", "boat")), "test")
     assert len(found) == 2, "one detection a picture"
-    assert measure("coco", load_truth(detection_set("coco", "val").annotations), found)["ap50_base"] == 0.0
+    assert _measure("constrained", found)["ap50_base"] == 0.0
 
 
 def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: Callable) -> None:
@@ -126,13 +132,13 @@ def test_a_constrained_vocabulary_knows_its_group_only(clip: ClipFolder, bank: C
     detector = build_detector(clip, zero_shot_settings(ZERO_SHOT, 3, 1, 0.0, use_objectness=False))
     exchanged = bank(("ring", "boat", "star"))
     found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test")
-    assert measure("coco", load_truth(detection_set("coco", "val").annotations), found)["ap50_novel"] == 0.0
+    assert _measure("constrained", found)["ap50_novel"] == 0.0
     found = detect(detector, "coco", "val", SIZES, "truth", exchanged, "test", group="novel")
     assert set(found.category_ids.tolist()) == {5}
-    numbers = measure("coco", load_truth(detection_set("coco", "val").annotations), found, group="novel")
+    numbers = _measure("constrained", found, "novel")
     assert (numbers["ap50"], numbers["images_dropped"]) == (pytest.approx(1.0), 1)
-    with pytest.raises(InputError, match="no constrained protocol"):
-        measure("lvis", load_truth(detection_set("coco", "val").annotations), found, group="novel")
+    with pytest.raises(InputError, match="does not measure the novel classes alone"):
+        _measure("generalised", found, "novel")
 
 
 def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
@@ -151,14 +157,13 @@ def test_masks_are_measured_when_every_detection_has_one(data: Path) -> None:
         keys = {key: entry[key] for key in ("image_id", "category_id", "bbox")}
         found.append(keys | {"score": 0.9, "segmentation": encode_masks(pixels)[0]})
     truth = load_truth(file, masks=True)
-    numbers = measure("coco", truth, read_detections(found, truth))
+    numbers = measure("generalised", truth, read_detections(found, truth), load_classes("coco"))
     assert numbers["ap50_novel"] == numbers["segm"]["ap50_novel"] == pytest.approx(1.0)
     assert numbers["per_class"] == pytest.approx({"boat": 0.0, "ring": 1.0, "star": 1.0})
     assert (numbers["ap"], numbers["segm"]["ap"]) == (pytest.approx(2 / 3), pytest.approx(1.3 / 3))
     assert numbers["segm"]["protocol"].startswith("COCO mask AP, generalised")
-    assert "segm" not in measure(
-        "coco", truth, read_detections([found[0], {k: found[1][k] for k in keys} | {"score": 0.9}], truth)
-    )
+    found = read_detections([found[0], {k: found[1][k] for k in keys} | {"score": 0.9}], truth)
+    assert "segm" not in measure("generalised", truth, found, load_classes("coco"))
 
 
 def test_bank_of_other_classes_is_refused(clip: ClipFolder, bank: Callable) -> None:

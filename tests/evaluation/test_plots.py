@@ -34,6 +34,7 @@ BINS = [
 ]
 SUMMARY = {
     "profile": "demo",
+    "protocols": {"coco": "generalised", "lvis": "federated"},
     "zero_shot": {"coco": {"gt": {"clip": {"top1_novel": 0.4}, "regionclip": {"top1_novel": 0.7}}}},
     "open_vocabulary": {"lvis": {"clip": {"apr": 0.1}, "regionclip": {"apr": None}}},
 }
@@ -70,7 +71,7 @@ def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
         lambda path: learning_curves({}, path),
         lambda path: learning_curves({"rpn": []}, path),
         lambda path: pseudo_label_quality([BINS[0] | {"regions": 0, "on_object": None}], path),
-        lambda path: summary_picture({}, path),
+        lambda path: summary_picture({"protocols": {}}, path),
     ],
 )
 def test_nothing_to_draw_is_drawn_as_nothing(draw: Callable[[Path], None], tmp_path: Path) -> None:

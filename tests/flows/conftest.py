@@ -46,9 +46,14 @@ def prefect_server() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
             patch.setenv(name, value)
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
         from prefect.testing.utilities import prefect_test_harness
 
-        with prefect_test_harness(server_startup_timeout=180):
+        # A flow that ends waits up to a second for the thread of its heartbeats, which only tests/ops looks at.
+        with (
+            temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+            prefect_test_harness(server_startup_timeout=180),
+        ):
             yield
 
 

@@ -42,7 +42,7 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         rpn = build_rpn(clip, params.rpn, nms_iou=params.rpn.nms_iou, proposals=params.rpn.proposals)
         publish(rpn.state_dict(), root / "artifacts/rpn/rpn.pth", {"classes": list(BASE)})
         for name in ("clip", "regionclip"):
-            model = build_detector(clip, finetune_settings(params.finetune, params.finetune.coco, len(BASE)))
+            model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], len(BASE)))
             model.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(len(BASE), clip.model_cfg["embed_dim"]))
             torch.nn.init.normal_(model.roi_head.bbox_head.fc_reg.weight, std=0.1)
             publish(model.state_dict(), root / f"artifacts/finetune/coco/{name}.pth", {"classes": list(BASE)})

@@ -50,7 +50,7 @@ def pipeline_detections(params: Params, proposals: Path) -> dict[int, list[dict]
         detection_set("coco", "val"), load_classes("coco").names, pictures, training=False
     )
     store_proposals(rpn, dataset, proposals, {}, params.detection.test_batch)
-    model = build_detector(clip, finetune_settings(params.finetune, params.finetune.coco, 2))
+    model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], 2))
     load_strictly(model, read("artifacts/finetune/coco/regionclip.pth")[0], "regionclip.pth")
     templates = TEMPLATE_SETS[params.text_bank.templates]
     embeddings = embed_names(clip.model(), clip.tokenizer(), NAMES, templates)

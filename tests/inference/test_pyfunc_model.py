@@ -138,7 +138,14 @@ def test_no_path_is_opened_and_no_answer_tells_of_files(repository: Path, served
     """What is there and what is not are refused in the same words, as text or as a path, relative or absolute."""
     file = repository / "data/sets/coco/val/1.png"
     said = set()
-    for image in (str(file), f"{file}.not", "data/sets/coco/val/1.png", "/etc/passwd", "/proc/kcore", "file:///etc/passwd"):
+    for image in (
+        str(file),
+        f"{file}.not",
+        "data/sets/coco/val/1.png",
+        "/etc/passwd",
+        "/proc/kcore",
+        "file:///etc/passwd",
+    ):
         with pytest.raises(InputError, match="not base64|not a picture") as refused:
             served.predict(None, pd.DataFrame({"image": [image], "names": [NAMES]}))
         said.add(str(refused.value))

@@ -39,7 +39,7 @@ def test_zero_shot_moves_no_box_and_weighs_by_objectness_where_there_is_one(
 
 
 def test_finetuning_of_coco_is_focal(clip_path: Path, params: Params) -> None:
-    model = _build(clip_path, finetune_settings(params.finetune, params.finetune.coco, 8))
+    model = _build(clip_path, finetune_settings(params.finetune, params.finetune.sets["coco"], 8))
     head = model.roi_head.bbox_head
     assert head.with_reg and head.reg_class_agnostic and head.num_classes == 8
     assert (head.loss_cls.gamma, head.loss_cls.background_weight, head.loss_cls.average) == (0.5, 0.2, "regions")
@@ -48,7 +48,7 @@ def test_finetuning_of_coco_is_focal(clip_path: Path, params: Params) -> None:
 
 
 def test_finetuning_of_lvis_is_plain_and_weighted(clip_path: Path, params: Params) -> None:
-    model = _build(clip_path, finetune_settings(params.finetune, params.finetune.lvis, 66))
+    model = _build(clip_path, finetune_settings(params.finetune, params.finetune.sets["lvis"], 66))
     loss = model.roi_head.bbox_head.loss_cls
     assert (loss.gamma, loss.background_weight, loss.average) == (0.0, 0.8, "weights")
     assert isinstance(model.roi_head, ProposalScoreRoIHead) and model.roi_head.score_mode == "sigmoid"

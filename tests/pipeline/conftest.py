@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from benchmarks.kills import COPIED
 from regionclip.workspace.profiles import profile_text
+from tests.pipeline import warm
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -44,12 +47,31 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def command(environment: dict[str, str]) -> Command:
+def warm_path(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PATH whose first ``regionclip`` is that of warm.py."""
+    folder = tmp_path_factory.mktemp("warm")
+    address = folder / "socket"
+    warm.write_program(folder, address)
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, warm.__file__, str(address)], env=environment, stderr=log, start_new_session=True
+        )
+    while not address.exists():
+        assert server.poll() is None, (folder / "log").read_text()[-3000:]
+        time.sleep(0.05)
+    yield os.pathsep.join([str(folder), environment["PATH"]])
+    os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@pytest.fixture(scope="session")
+def command(environment: dict[str, str], warm_path: str) -> Command:
     """A function that runs a program in a folder to its end and returns its exit code and output."""
 
     def run(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        used = environment | {"PATH": warm_path} | settings
         return subprocess.run(
-            arguments, cwd=folder, env=environment | settings, capture_output=True, text=True, timeout=1200, check=False
+            arguments, cwd=folder, env=used, capture_output=True, text=True, timeout=1200, check=False
         )
 
     return run
@@ -85,9 +107,11 @@ def finished(repository: Path, first_run: subprocess.CompletedProcess[str]) -> P
 
 
 @pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the finished repository to plant faults in; MLflow's state is left behind."""
+def copy(finished: Path, template: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the finished repository to plant faults in; its MLflow store is empty."""
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns"), symlinks=True)
+    (folder / "mlruns").mkdir()
+    shutil.copy(template, folder / "mlruns")
     yield folder
     shutil.rmtree(folder)

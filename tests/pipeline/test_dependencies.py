@@ -65,17 +65,19 @@ def _body(stage: dict[str, Any]) -> dict[str, Any]:
     return stage.get("do", stage)
 
 
-@pytest.fixture
-def own_data(tmp_path: Path, clip_path: Path, command: Command) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, clip_path: Path, command: Command) -> Path:
     """A repository with COCO files, captions and a CLIP of the user's own, whose first stages have run."""
+    folder = tmp_path_factory.mktemp("own") / "data"
+    folder.mkdir()
     for name in COPIED:
         source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
     rng, names = np.random.default_rng(0), ("star", "heart")
-    (tmp_path / "pictures").mkdir()
+    (folder / "pictures").mkdir()
     for split, ids in (("train", range(1, 9)), ("val", range(9, 13))):
         for i in ids:
-            Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(tmp_path / f"pictures/{i}.jpg")
+            Image.fromarray(rng.integers(0, 256, (90, 120, 3), np.uint8)).save(folder / f"pictures/{i}.jpg")
         boxes = [(i, k) for i in ids for k in (0, 1)]
         content = {
             "images": [{"id": i, "file_name": f"{i}.jpg", "width": 120, "height": 90} for i in ids],
@@ -86,24 +88,33 @@ def own_data(tmp_path: Path, clip_path: Path, command: Command) -> Path:
             ],
             "categories": [{"id": k, "name": name} for k, name in enumerate(names)],
         }
-        write_json(tmp_path / f"{split}.json", content)
+        write_json(folder / f"{split}.json", content)
     lines = [json.dumps({"image": f"{i}.jpg", "caption": "a red star and a heart"}) for i in range(1, 9)]
-    (tmp_path / "captions.jsonl").write_text("\n".join(lines))
-    shutil.copytree(clip_path, tmp_path / "clip")
+    (folder / "captions.jsonl").write_text("\n".join(lines))
+    shutil.copytree(clip_path, folder / "clip")
     values = compose_profile("tiny")
     coco = {"instances_train": "train.json", "instances_val": "val.json", "images_train": "pictures"}
-    coco |= {"images_val": "pictures", "classes": {"base": list(names), "novel": []}}
-    files = {"coco": coco, "lvis": None, "captions": {"file": "captions.jsonl", "images": "pictures"}}
-    values["data"] = {"source": "files", "sets": ["coco"], "demo": None, "files": files}
+    classes = {"base": list(names), "novel": []}
+    own = {"format": "coco", "classes": classes, "protocol": "closed_set", "files": coco | {"images_val": "pictures"}}
+    captions = {"file": "captions.jsonl", "images": "pictures"}
+    values["data"] = {"source": "files", "sets": {"coco": own}, "captions": captions}
     values["teacher"] = {"source": "folder", "weights": "clip"}
-    values["finetune"] |= {"initialisations": ["regionclip"], "lvis": None}
+    values["finetune"]["initialisations"] = ["regionclip"]
+    for of_set in (values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):
+        del of_set["lvis"]
     values["concepts"]["minimum_count"] = 1
     values["raw"] = check_params(values, "params.yaml").raw_paths()
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
     for words in (("git", "init", "-q"), ("dvc", "init", "-q"), ("dvc", "repro", "-q", "concepts", "teacher")):
-        done = command(tmp_path, *words)
+        done = command(folder, *words)
         assert done.returncode == 0, done.stdout + done.stderr
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def own_data(made: Path, tmp_path: Path) -> Path:
+    """A copy of that repository for one test."""
+    return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
 def test_raw_data_make_the_stages_stale_that_read_them(

@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.cli import BY_DATASET
 from regionclip.files import read_json, write_json
 from regionclip.models.assembly import build_rpn
 from regionclip.regions.store import RegionStore
@@ -30,7 +31,15 @@ from tests.conftest import profile_params
 
 ROOT = Path(__file__).parents[2]
 SIZE = (128, 96)
-BEFORE = ("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "pseudo_labels", "check_pseudo_labels")
+BEFORE = ("data", "check_data", "concepts", "teacher", "text_bank", "rpn")
+LABELS = ("pseudo_labels", "check_pseudo_labels", "pretrain")
+
+
+def _run(*stages: str, dataset: str = "coco") -> None:
+    for stage in stages:
+        run_stage(stage, dataset if stage in BY_DATASET else None)
+
+
 
 
 def _annotations(ids: range, names: tuple[str, ...]) -> dict[str, Any]:
@@ -51,10 +60,11 @@ def _annotations(ids: range, names: tuple[str, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.fixture
-def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project folder with COCO-format files and a CLIP folder, no captions; params are the tiny ones, changed."""
-    rng, coco = np.random.default_rng(0), tmp_path / "datasets/coco"
+@pytest.fixture(scope="module")
+def untouched(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with COCO-format files, no captions, and an empty MLflow store; no stage has run."""
+    folder = tmp_path_factory.mktemp("untouched")
+    rng, coco = np.random.default_rng(0), folder / "datasets/coco"
     names = ("person", "cat", "car", "traffic light")  # base, novel, base, and in neither split
     for part, ids in (("train2017", range(1, 5)), ("val2017", range(5, 9))):
         (coco / part).mkdir(parents=True)
@@ -62,61 +72,81 @@ def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
             Image.fromarray(pixels).save(coco / part / f"{i:012d}.jpg")
         write_json(coco / f"annotations/instances_{part}.json", _annotations(ids, names))
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    shutil.copytree(ROOT / "regionclip", tmp_path / "regionclip", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    shutil.copytree(ROOT / "regionclip", folder / "regionclip", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "mlruns").mkdir()
+    shutil.copy(template, folder / "mlruns")
+    return folder
+
+
+def _enter(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    patch.chdir(folder)
     for key, value in {"REGIONCLIP_WORKERS": "0", "REGIONCLIP_DEVICE": "cpu"}.items():
-        monkeypatch.setenv(key, value)
-    return tmp_path
+        patch.setenv(key, value)
+    return folder
 
 
 @pytest.fixture
-def write_params(project: Path, clip_path: Path) -> Callable[..., None]:
-    """A function that writes params.yaml for these files, with changes to its sections."""
+def project(untouched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, which is the current one."""
+    return _enter(Path(shutil.copytree(untouched, tmp_path / "project")), monkeypatch)
 
-    def write(classes: str = "open_vocabulary", **changes: dict[str, Any]) -> None:
+
+@pytest.fixture(scope="module")
+def whole(untouched: Path, write_params: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy in which all stages have run, with an imported student."""
+    folder = Path(shutil.copytree(untouched, tmp_path_factory.mktemp("whole") / "project"))
+    with pytest.MonkeyPatch.context() as patch:
+        _enter(folder, patch)
+        write_params()
+        _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", "report")
+    return folder
+
+
+@pytest.fixture
+def transferred(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that one, which is the current folder."""
+    return _enter(Path(shutil.copytree(whole, tmp_path / "transferred")), monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def write_params(clip_path: Path) -> Callable[..., None]:
+    """A function that writes params.yaml of these files into the current folder: the tiny ones, with changes."""
+
+    def write(
+        classes: str = "open_vocabulary", protocol: str = "constrained", **changes: dict[str, Any]
+    ) -> None:
         values = compose_profile("tiny")
         coco = {
             "instances_train": "datasets/coco/annotations/instances_train2017.json",
             "instances_val": "datasets/coco/annotations/instances_val2017.json",
             "images_train": "datasets/coco/train2017",
             "images_val": "datasets/coco/val2017",
-            "classes": classes,
         }
-        values["data"] = {
-            "source": "files", "sets": ["coco"], "demo": None, "files": {"coco": coco, "lvis": None, "captions": None}
-        }  # fmt: skip
+        about = {"format": "coco", "classes": classes, "protocol": protocol, "files": coco}
+        values["data"] = {"source": "files", "sets": {"coco": about}, "captions": None}
         values["teacher"] = {"source": "folder", "weights": str(clip_path)}
         values["pretrain"]["weights"] = str(clip_path)
-        values["finetune"] |= {"initialisations": ["regionclip"], "lvis": None}
-        values["evaluation"]["constrained"] = True
+        values["finetune"]["initialisations"] = ["regionclip"]
+        for of_set in (values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):
+            del of_set["lvis"]
         for section, change in changes.items():
             values[section] |= change
-        (project / "params.yaml").write_text(yaml.safe_dump(values))
+        Path("params.yaml").write_text(yaml.safe_dump(values))
 
     return write
 
 
 def test_supervised_classes_are_all_base(project: Path, write_params: Callable[..., None]) -> None:
     """All 80 classes train and none is novel, so what there is to say of novel classes is nothing."""
-    write_params(evaluation={"constrained": False}, classes="supervised")
-    for stage in (*BEFORE, "pretrain", "zero_shot"):
-        run_stage(stage)
-    for stage in ("finetune", "evaluate"):
-        run_stage(stage, "coco")
-    run_stage("report")
+    write_params(classes="supervised", protocol="closed_set")
+    _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", "report")
     summary = read_json("reports/summary.json")
-    assert summary["open_vocabulary"]["coco"]["regionclip"]["ap50_novel"] is None
-    assert summary["open_vocabulary"]["coco"]["regionclip"]["ap50_base"] is not None
+    assert list(summary["open_vocabulary"]["coco"]["regionclip"]) == ["ap", "ap50"]
+    assert summary["open_vocabulary"]["coco"]["regionclip"]["ap50"] is not None
 
 
-def test_imported_student_is_transferred_and_evaluated(project: Path, write_params: Callable[..., None]) -> None:
-    write_params()
-    for stage in (*BEFORE, "pretrain", "zero_shot"):
-        run_stage(stage)
-    for stage in ("finetune", "evaluate"):
-        run_stage(stage, "coco")
-    run_stage("report")
+def test_imported_student_is_transferred_and_evaluated(transferred: Path) -> None:
     summary = read_json("reports/summary.json")
     assert list(summary["zero_shot"]) == list(summary["open_vocabulary"]) == ["coco"]
     assert list(summary["open_vocabulary"]["coco"]) == ["regionclip"] and "| – |" in Path(
@@ -130,32 +160,22 @@ def test_imported_student_is_transferred_and_evaluated(project: Path, write_para
     )
 
 
-def test_imported_rpn_and_detector_are_measured_without_training(
-    project: Path, write_params: Callable[..., None]
-) -> None:
-    """First train both; then a second run that imports the first one's files gives the same numbers."""
-    write_params()
-    for stage in (*BEFORE, "pretrain"):
-        run_stage(stage)
-    for stage in ("finetune", "evaluate"):
-        run_stage(stage, "coco")
-    first = read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/rpn.json")
+def test_imported_rpn_and_detector_are_measured_without_training(transferred: Path) -> None:
+    """Both were trained; a second run that imports the first one's files gives the same numbers."""
+    first = read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/proposals_coco.json")
     for file in ("artifacts/rpn/rpn.pth", "artifacts/finetune/coco/regionclip.pth"):
-        shutil.copy(file, project)
+        shutil.copy(file, transferred)
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["rpn"]["weights"] = "rpn.pth"
-    values["finetune"]["coco"]["weights"] = "regionclip.pth"
+    values["finetune"]["sets"]["coco"]["weights"] = "regionclip.pth"
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    for stage in ("text_bank", "rpn"):
-        run_stage(stage)
-    for stage in ("finetune", "evaluate"):
-        run_stage(stage, "coco")
-    assert (read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/rpn.json")) == first
+    _run("text_bank", "rpn", "proposals", "finetune", "evaluate")
+    assert (read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/proposals_coco.json")) == first
     assert Path("artifacts/history/finetune_coco/regionclip.jsonl").read_text() == ""
 
 
 def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
-    project: Path, write_params: Callable[..., None], clip_path: Path
+    transferred: Path, clip_path: Path
 ) -> None:
     from regionclip.checkpoints.mmengine_files import publish
     from regionclip.errors import InputError
@@ -164,15 +184,14 @@ def test_an_rpn_of_another_architecture_is_refused_before_anything_is_written(
     wider = params.rpn.model_copy(update={"anchor_scales": [1.0, 2.0, 4.0, 8.0]})
     model = build_rpn(ClipFolder.open(clip_path), wider, nms_iou=0.7, proposals=5)
     publish(model.state_dict(), "rpn.pth", {"classes": ["person"]})
-    write_params()
-    for stage in BEFORE[:5]:
-        run_stage(stage)
+    for made in ("rpn", "proposals"):
+        shutil.rmtree(Path("artifacts", made))
     values = yaml.safe_load(Path("params.yaml").read_text())
     values["rpn"]["weights"] = "rpn.pth"
     Path("params.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(InputError, match=r"rpn\.pth, key '.*rpn_(cls|reg).*another shape"):
         run_stage("rpn")
-    assert not Path("artifacts/rpn").exists() and not Path("artifacts/proposals").exists()
+    assert not Path("artifacts/rpn").exists()
 
 
 SENTENCES = (
@@ -185,7 +204,7 @@ SENTENCES = (
 
 
 def _write_captioned(form: str) -> dict[str, str | None]:
-    """Write eight captioned pictures in a form; return ``data.files.captions``.
+    """Write eight captioned pictures in a form; return ``data.captions``.
 
     ``cc3m``: tar shards as img2dataset writes them; ``tsv``: the official code's; ``flickr30k``: a Karpathy JSON.
     """
@@ -237,11 +256,11 @@ def test_captioned_pictures_are_read_in_their_own_form_by_every_stage(
     captions = _write_captioned(form)
     write_params(pretrain={"weights": None})
     values = yaml.safe_load(Path("params.yaml").read_text())
-    values["data"]["files"]["captions"] = captions
+    values["data"]["captions"] = captions
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    for stage in (*BEFORE, "pretrain"):
-        run_stage(stage)
-    shown = {stage: read_json(f"reports/metrics/{stage}.json") for stage in BEFORE if stage not in ("teacher", "rpn")}
+    _run(*BEFORE, "proposals", *LABELS)
+    measured = ("data", "check_data", "pseudo_labels", "check_pseudo_labels")
+    shown = {stage: read_json(f"reports/metrics/{stage}.json") for stage in measured}
     counted = {"shards": 2} if form in {"cc3m", "tsv"} else {"images": 8, "captions": 8, "rejected": 0}
     assert shown["data"]["scenes"].items() >= counted.items()
     assert shown["check_data"]["images"] == 8 + 4 + 4, "captioned ones, and those of both splits"
@@ -257,8 +276,8 @@ def test_captioned_pictures_are_read_in_their_own_form_by_every_stage(
     assert index.exists() == (form in {"cc3m", "tsv"}), "shards are indexed once, beside them"
 
 
-def _write_lvis() -> dict[str, str]:
-    """Write six pictures in LVIS's own form, told by their addresses only; return ``data.files.lvis``."""
+def _write_lvis() -> dict[str, Any]:
+    """Write six pictures in LVIS's own form, told by their addresses only; return the set."""
     rng = np.random.default_rng(2)
     classes = (("cup", "f"), ("bow_(weapon)", "c"), ("car_(automobile)", "f"), ("flower_arrangement", "r"))
     categories = [{"id": 3 * n + 1, "name": name, "frequency": f} for n, (name, f) in enumerate(classes)]
@@ -284,22 +303,22 @@ def _write_lvis() -> dict[str, str]:
                 )  # fmt: skip
         write_json(f"datasets/lvis_v1_{split}.json", {"images": images, "annotations": boxes, "categories": categories})
     files = {f"instances_{split}": f"datasets/lvis_v1_{split}.json" for split in ("train", "val")}
-    return files | {"images": "datasets/coco", "classes": "open_vocabulary"}
+    files |= {f"images_{split}": "datasets/coco" for split in ("train", "val")}
+    return {"format": "lvis", "classes": "open_vocabulary", "protocol": "federated", "files": files}
 
 
 @pytest.mark.slow
 def test_lvis_files_go_to_an_evaluated_detector(project: Path, write_params: Callable[..., None]) -> None:
     """Two classes of the frequent ones and a common one are trained on, masks too; the rare one is novel."""
-    write_params(evaluation={"constrained": False})
+    write_params()
     values, lvis = yaml.safe_load(Path("params.yaml").read_text()), _write_lvis()
-    values["data"] |= {"sets": ["lvis"], "files": {"coco": None, "lvis": lvis, "captions": None}}
+    values["data"]["sets"] = {"lvis": lvis}
     values["rpn"]["dataset"] = "lvis"
-    values["finetune"]["lvis"] = values["finetune"]["coco"] | {"masks": True, "score_mode": "sigmoid"}
+    target = values["finetune"]["sets"]["coco"] | {"masks": True, "score_mode": "sigmoid"}
+    values["finetune"]["sets"] = {"lvis": target}
+    values["zero_shot"]["score_threshold"] = {"lvis": values["zero_shot"]["score_threshold"]["coco"]}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    for stage in (*BEFORE, "pretrain", "zero_shot"):
-        run_stage(stage)
-    for stage in ("finetune", "evaluate"):
-        run_stage(stage, "lvis")
+    _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", dataset="lvis")
     counts = read_json("reports/metrics/data.json")["lvis"]
     assert (counts["train_annotations"], counts["train_categories"], counts["val_categories"]) == (12, 3, 4)
     assert read_json("reports/metrics/evaluate_lvis.json")["regionclip"]["apr"] is not None

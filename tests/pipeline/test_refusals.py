@@ -26,7 +26,7 @@ NAMES = {
     "rpn": "artifacts/rpn",
     "pseudo_labels": "artifacts/pseudo_labels",
     "pretrain": "artifacts/pretrain",
-    "zero_shot": "reports/metrics/zero_shot.json",
+    "zero_shot": "reports/metrics/zero_shot_coco.json",
     "finetune": "artifacts/finetune/coco",
     "evaluate": "artifacts/evaluate/coco",
 }

@@ -16,11 +16,13 @@ from mlflow.entities import Run
 
 from regionclip.files import read_json, sha256_tree
 
-STAGES = {
-    *("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "pseudo_labels", "check_pseudo_labels"),
-    *("pretrain", "zero_shot", "finetune@coco", "finetune@lvis", "evaluate@coco", "evaluate@lvis", "report"),
+SETS = ("coco", "lvis")
+AFTER_PRETRAIN = {f"{stage}@{name}" for stage in ("zero_shot", "finetune", "evaluate") for name in SETS} | {"report"}
+STAGES = AFTER_PRETRAIN | {
+    *("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "proposals@coco", "proposals@lvis"),
+    *("pseudo_labels", "check_pseudo_labels", "pretrain"),
 }
-AFTER_PRETRAIN = {"zero_shot", "finetune@coco", "finetune@lvis", "evaluate@coco", "evaluate@lvis", "report"}
+FOLDERS = {"raw_folders", *(f"raw_sets@{name}" for name in SETS)}
 
 
 def _ran(output: str) -> set[str]:
@@ -30,9 +32,9 @@ def _ran(output: str) -> set[str]:
 
 
 def test_first_run_makes_every_output(first_run: subprocess.CompletedProcess[str], finished: Path) -> None:
-    assert _ran(first_run.stdout) == STAGES | {"raw_folders"}
+    assert _ran(first_run.stdout) == STAGES | FOLDERS
     locked = yaml.safe_load((finished / "dvc.lock").read_text())["stages"]
-    assert set(locked) == STAGES | {"raw_folders"}
+    assert set(locked) == STAGES | FOLDERS
     outputs = [out["path"] for stage in locked.values() for out in stage["outs"]]
     assert len(outputs) > 40 and [path for path in outputs if not (finished / path).exists()] == []
 
@@ -68,7 +70,7 @@ def test_summary_has_what_is_promised(finished: Path) -> None:
 
 def test_table_and_pictures_are_there(finished: Path) -> None:
     table = (finished / "reports/summary.md").read_text()
-    assert "profile tiny" in table and table.count("\n| COCO |") == table.count("\n| LVIS |") == 9 + 3  # splits
+    assert "profile tiny" in table and table.count("\n| coco |") == table.count("\n| lvis |") == 9 + 3  # splits
     pictures = sorted((finished / "reports/plots").glob("*.png"))
     assert len(pictures) >= 5 and all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
 
@@ -99,9 +101,9 @@ def test_nothing_runs_again_even_with_other_runtime_settings(finished: Path, com
     ("key", "value", "stale"),
     [
         (("pretrain", "losses", "image_text"), 0.2, {"pretrain"}),
-        (("zero_shot", "temperature"), 0.02, {"zero_shot"}),
+        (("zero_shot", "temperature"), 0.02, {"zero_shot@coco", "zero_shot@lvis"}),
         # The gate asks whether masks are trained on, which this section says.
-        (("finetune", "lvis", "focal_gamma"), 0.5, {"check_data", "finetune@lvis", "evaluate@lvis"}),
+        (("finetune", "sets", "lvis", "focal_gamma"), 0.5, {"check_data", "finetune@lvis", "evaluate@lvis"}),
     ],
 )
 def test_changed_param_makes_exactly_its_readers_stale(

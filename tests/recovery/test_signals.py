@@ -76,6 +76,8 @@ def test_signal_to_one_of_two_processes_stops_both_at_the_same_step(
     assert_whole(tmp_path / "run", rel=1e-5)
 
 
+# test_elastic.py kills one of two as well: there too the other is ended, and two go on from the regular resume point.
+@pytest.mark.slow
 def test_killed_process_ends_the_other_and_a_rerun_resumes(
     start: Callable,
     resume_points: Callable,

@@ -13,7 +13,7 @@ from regionclip.stages.graph import read_graph
 
 ROOT = Path(__file__).parents[2]
 GRAPH = read_graph(ROOT)
-STAGES = list(dict.fromkeys(name.partition("@")[0] for name in GRAPH if not name.startswith(("raw", "set_folders"))))
+STAGES = list(dict.fromkeys(name.partition("@")[0] for name in GRAPH if not name.startswith("raw")))
 
 # Left out on purpose: what these hold cannot change a result, and changes often.
 LEFT_OUT = {

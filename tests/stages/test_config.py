@@ -38,9 +38,9 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
     """A folder with all that trainings read: the tiny world, random proposals, labels and banks, untrained CLIPs."""
     root, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
     values = compose_profile("tiny")
-    for section in (values["rpn"], values["pretrain"], values["finetune"]["coco"], values["finetune"]["lvis"]):
+    for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
         section["schedule"] |= {"iterations": STEPS, "milestones": [8], "batch_size": 2, "warmup_iterations": 3}
-    values["finetune"]["lvis"] |= {"score_threshold": 0.0, "max_detections": 300}
+    values["finetune"]["sets"]["lvis"] |= {"score_threshold": 0.0, "max_detections": 300}
     values["detection"] |= {"group_by_aspect": True, "test_proposals": 100}
     values["pretrain"]["whole_image_box"] = "canvas"
     (root / "params.yaml").write_text(yaml.safe_dump(values))
@@ -49,10 +49,10 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
         shutil.copytree(clip_path, root / "artifacts" / name)
     clip = ClipFolder.open(clip_path)
     for dataset in ("coco", "lvis"):
-        _bank(root / f"artifacts/text_bank/{dataset}.safetensors", load_classes(dataset, world).names, clip)
+        _bank(root / f"artifacts/text_bank/{dataset}.safetensors", load_classes(dataset, world / "sets").names, clip)
         for split in ("train", "val"):
-            truth = boxes_by_image(load_truth(detection_set(dataset, split, world).annotations, lvis=dataset == "lvis"))
-            with RegionStoreWriter(root / f"artifacts/proposals/{dataset}_{split}", {"made_by": "test"}) as writer:
+            truth = boxes_by_image(load_truth(detection_set(dataset, split, world / "sets").annotations, lvis=dataset == "lvis"))
+            with RegionStoreWriter(root / f"artifacts/proposals/{dataset}/{split}", {"made_by": "test"}) as writer:
                 for image_id, (boxes, _) in truth.items():
                     found = np.concatenate([_boxes(rng), boxes]).astype(np.float32)
                     writer.add(image_id, found, rng.normal(size=len(found)).astype(np.float32))
@@ -149,9 +149,9 @@ def test_mmdetections_tool_measures_as_the_stage(project: Params, monkeypatch: p
     model = _build(Config.fromfile("config.py").model)
     model.load_state_dict(torch.load("config.pth", weights_only=True)["state_dict"])
     bank = TextBank.load(artifacts.TEXT_BANKS / "lvis.safetensors")
-    found = detect(model, "lvis", "val", project.detection, artifacts.PROPOSALS / "lvis_val", bank, "stage")
+    found = detect(model, "lvis", "val", project.detection, artifacts.proposals("lvis", "val"), bank, "stage")
     truth = load_truth(detection_set("lvis", "val").annotations, lvis=True, masks=stage == "finetune")
-    wanted = measure("lvis", truth, found, lvis_images=project.evaluation.lvis_images)
+    wanted = measure("federated", truth, found, load_classes("lvis"))
     assert len(found) > 100 and numbers["lvis/ap"] == wanted["ap"] > 0 and numbers["lvis/apr"] == wanted["apr"]
     for name, value in wanted["per_class"].items():
         assert numbers[f"lvis/per_class.{name}"] == value

@@ -12,12 +12,12 @@ from PIL import Image
 from regionclip.data.layout import data_sets
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CaptionFiles, DataFiles, LvisFiles
+from regionclip.params import CaptionFiles, DataSet, SetFiles
 from regionclip.stages import data
 
 
 @pytest.fixture
-def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataFiles:
+def lvis(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     """An LVIS of three classes and one picture, no COCO, no captions."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sets/val2017").mkdir(parents=True)
@@ -30,19 +30,18 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataFiles:
         "categories": [{"id": i, "name": f"class_{f}", "frequency": f} for i, f in enumerate("fcr", 1)],
     }
     write_json("sets/lvis.json", content)
-    lvis = LvisFiles(
-        instances_train="sets/lvis.json", instances_val="sets/lvis.json", images="sets", classes="open_vocabulary"
-    )
-    return DataFiles(coco=None, lvis=lvis, captions=None)
+    places = {f"instances_{split}": "sets/lvis.json" for split in ("train", "val")}
+    files = SetFiles(**places, images_train="sets", images_val="sets")
+    return DataSet(format="lvis", classes="open_vocabulary", protocol="federated", files=files)
 
 
-def test_real_files_replace_the_demo_world(files: DataFiles) -> None:
+def test_real_files_replace_the_demo_world(lvis: DataSet) -> None:
     """Folders of what the profile lacks, and of what only the demo has, are there for the graph, and empty."""
-    for old in ("pairs/train/0.tar", "scenes/captions.json", "scenes_truth/instances.json", "coco/classes.json"):
+    for old in ("pairs/train/0.tar", "scenes/captions.json", "scenes_truth/instances.json", "sets/coco/classes.json"):
         Path("data", old).parent.mkdir(parents=True, exist_ok=True)
         Path("data", old).write_text("{}")
     assert data_sets() == ("coco",)
-    counts = data.run(_params(files, ["lvis"]))
+    counts = data.run(_params(lvis))
     assert (
         counts["scenes"] == {} and counts["lvis"]["train_annotations"] == 2 and counts["lvis"]["val_annotations"] == 3
     )
@@ -51,59 +50,70 @@ def test_real_files_replace_the_demo_world(files: DataFiles) -> None:
         "pairs": 0,
         "scenes": 0,
         "scenes_truth": 0,
-        "lvis": 5,
-        "coco": 0,
+        "sets": 1,
         "rejected": 0,
     }
     assert read_json("data/sets/lvis/pictures.json") == {"val": "sets", "train": "sets"}
 
 
-def test_the_demo_world_is_built_from_its_own_section(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_world_is_built_from_its_own_section_and_beside_it_a_set_of_files(
+    lvis: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
-    monkeypatch.setattr(data, "build_demo_world", lambda *arguments: asked.append(arguments) or {"pairs": {"train": 1}})
-    section = SimpleNamespace(source="demo", sets=["coco", "lvis"], demo="sizes", files=None)
-    counts = data.run(SimpleNamespace(params=SimpleNamespace(data=section, seed=5)))
-    assert counts == {"pairs": {"train": 1}} and asked[0][:3] == (Path("data"), "sizes", 5)
+
+    def build(root: Path, *arguments: object) -> dict[str, dict[str, int]]:
+        asked.append(arguments[:2] + arguments[3:])
+        write_json(root / "sets/shapes/classes.json", {})
+        return {"pairs": {"train": 1}}
+
+    monkeypatch.setattr(data, "build_demo_world", build)
+    shapes = DataSet(format="coco", classes="open_vocabulary", protocol="generalised", files=None)
+    context = _params(lvis)
+    context.params.data.source, context.params.data.demo = "demo", "sizes"
+    context.params.data.sets = {"shapes": shapes, "own": lvis}
+    counts = data.run(context)
+    assert asked == [("sizes", 0, {"shapes": "coco"})] and list(counts) == ["pairs", "own"]
+    assert data_sets() == ("own", "shapes")
 
 
-def _params(files: DataFiles, sets: list[str], limit: float = 0.0) -> SimpleNamespace:
-    section = SimpleNamespace(source="files", sets=sets, demo=None, files=files)
+def _params(lvis: DataSet, limit: float = 0.0, captions: CaptionFiles | None = None) -> SimpleNamespace:
+    section = SimpleNamespace(source="files", sets={"lvis": lvis}, demo=None, captions=captions)
     return SimpleNamespace(params=SimpleNamespace(data=section, seed=0, quarantine=SimpleNamespace(max_fraction=limit)))
 
 
-def test_a_failure_leaves_every_folder_as_it_was(files: DataFiles) -> None:
+def test_a_failure_leaves_every_folder_as_it_was(lvis: DataSet) -> None:
     """No folder is emptied, nothing half-written stays; only the list of what was set aside is new."""
-    for old in ("pairs/train/0.tar", "scenes/captions.json", "scenes_truth/instances.json", "coco/classes.json"):
+    for old in ("pairs/train/0.tar", "scenes/captions.json", "scenes_truth/instances.json", "sets/coco/classes.json"):
         Path("data", old).parent.mkdir(parents=True, exist_ok=True)
         Path("data", old).write_text("{}")
     before = {path: path.read_text() for path in Path("data").rglob("*") if path.is_file()}
     Path("sets/val2017/1.jpg").write_bytes(b"cut")
     with pytest.raises(InputError, match="1 of 1 records were set aside"):
-        data.run(_params(files, ["lvis"]))
+        data.run(_params(lvis))
     after = {path: path.read_text() for path in Path("data").rglob("*") if path.is_file()}
     rejected = Path("data/rejected/lvis_rejected.jsonl")
     assert "the image does not decode" in after.pop(rejected) and after == before
     assert sorted(path.name for path in Path("data").iterdir()) == [
-        "coco",
         "pairs",
         "rejected",
         "scenes",
         "scenes_truth",
+        "sets",
     ]
 
 
-def test_bad_captions_are_set_aside_up_to_the_limit(files: DataFiles) -> None:
+def test_bad_captions_are_set_aside_up_to_the_limit(lvis: DataSet) -> None:
     """Not an error of the first bad line: the gate behind, and every stage that reads captions, does the same."""
     lines = ['{"image": "1.jpg", "caption": "a cup"}', "not JSON", '{"image": "2.jpg", "caption": "a cat"}']
     Path("sets/c.jsonl").write_text("\n".join([*lines, lines[0].replace("1.", "3.")]))
     for number in (1, 2):
         Path(f"sets/{number}.jpg").write_bytes(b"jpeg")
-    captioned = files.model_copy(update={"captions": CaptionFiles(file="sets/c.jsonl", images=None)})
-    counts = data.run(_params(captioned, ["lvis"], limit=0.5))
+    captions = CaptionFiles(file="sets/c.jsonl", images=None)
+    counts = data.run(_params(lvis, limit=0.5, captions=captions))
     assert counts["scenes"]["images"] == counts["scenes"]["rejected"] == 2
     reasons = [
         json.loads(line)["reason"] for line in Path("reports/rejected/data_rejected.jsonl").read_text().splitlines()
     ]
     assert reasons[0].startswith("not JSON (") and reasons[1] == "the image does not exist"
     with pytest.raises(InputError, match="2 of 4 records were set aside, more than the limit of 40.00%"):
-        data.run(_params(captioned, ["lvis"], limit=0.4))
+        data.run(_params(lvis, limit=0.4, captions=captions))

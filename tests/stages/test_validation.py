@@ -59,8 +59,7 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
     Path("data").mkdir()
-    for name in ("coco", "lvis"):
-        Path("data", name).symlink_to(world / name)
+    Path("data/sets").symlink_to(world / "sets")
     Path("artifacts").mkdir()
     Path("artifacts/teacher").symlink_to(clip_path)
     dice = torch.Generator().manual_seed(0)
@@ -73,7 +72,7 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     def make(validation: dict[str, Any] | None, dataset: str | None = None) -> SimpleNamespace:
         values = compose_profile("tiny")
         values["finetune"]["initialisations"] = ["clip"]
-        for section in (values["rpn"], values["pretrain"], values["finetune"]["coco"], values["finetune"]["lvis"]):
+        for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
             section["schedule"] = section["schedule"] | {"validation": validation}
         run = Run()
 
@@ -94,9 +93,8 @@ def _validations(file: str) -> list[dict[str, float]]:
     return [line for line in lines if any(name.startswith("validation_") for name in line)]
 
 
-def test_rpn_validates_and_ends_as_without(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rpn_validates_and_ends_as_without(context: Context) -> None:
     """Four steps, validated after two and four; what later stages read is equal bit by bit."""
-    monkeypatch.setattr(rpn, "data_sets", tuple)
     validated, plain = context(VALIDATION), context(None)
     rpn.run(plain)
     weights = Path("artifacts/rpn/rpn.pth").read_bytes()
@@ -124,7 +122,7 @@ def test_finetuning_validates_and_ends_as_without(context: Context, dataset: str
     lines = _validations(f"finetune_{dataset}/clip.jsonl")
     assert [line["step"] for line in lines] == [2, 4] and len(validated.tracker.files) == 2
     assert all(set(line) == {"step", "validation_ap_base", "validation_ap50_base"} for line in lines)
-    assert set(read(f"artifacts/finetune/{dataset}/best/clip.pth")[1]) > {"step", finetune.MONITOR[dataset]}
+    assert set(read(f"artifacts/finetune/{dataset}/best/clip.pth")[1]) > {"step", PROTOCOLS[validated.params.data.sets[dataset].protocol].chooses}
 
 
 def _propose(dataset: str, split: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from regionclip.artifacts import SETS
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import load_classes
 from regionclip.errors import InputError
@@ -17,7 +18,7 @@ PROFILE = Path("params.yaml")
 
 
 def _options(toys: Path, **more: Any) -> InitOptions:
-    return InitOptions(f"{toys}/train.json", f"{toys}/val.json", f"{toys}/pictures", **more)
+    return InitOptions(f"{toys}/train.json", f"{toys}/val.json", f"{toys}/pictures", **{"name": "toys"} | more)
 
 
 def _params(toys: Path, **more: Any) -> tuple[Any, list[str]]:
@@ -28,12 +29,18 @@ def _params(toys: Path, **more: Any) -> tuple[Any, list[str]]:
 def test_the_stage_data_takes_what_the_profile_names(toys: Path, clip_path: Path) -> None:
     params, _ = _params(toys, novel=f"{toys}/novel.txt", clip=str(clip_path), captions=f"{toys}/captions.json",
                         captions_images=f"{toys}/pictures")  # fmt: skip
-    counts = write_detection_set(Path("data"), "coco", params.data.files.coco)
-    assert load_classes("coco").names == ("star", "heart", "ring") and load_classes("coco").novel_names == ("ring",)
+    counts = write_detection_set(SETS, "toys", params.data.sets["toys"])
+    assert load_classes("toys").names == ("star", "heart", "ring") and load_classes("toys").novel_names == ("ring",)
     assert counts["val_images"] == 6 and 0 < counts["train_images"] <= 12
     assert (params.teacher.source, params.teacher.weights) == ("folder", str(clip_path))
     assert params.detection.test_short_side == 192 and params.concepts.minimum_count == 2
     assert params.zero_shot.temperature == 0.07  # of fresh weights, as CLIP's paper has it
+
+
+def test_a_name_that_no_data_set_can_have_is_refused(toys: Path) -> None:
+    with pytest.raises(InputError, match="data.sets.Fork lifts"):
+        _params(toys, name="Fork lifts")
+    assert not PROFILE.exists()
 
 
 def test_captions_are_read_before_anything_is_written(toys: Path, clip_path: Path) -> None:
