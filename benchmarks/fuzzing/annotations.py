@@ -22,11 +22,12 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json
-from regionclip.params import CocoFiles, OwnClasses
+from regionclip.params import DataSet, OwnClasses, SetFiles
 from regionclip.stages.check_data import account_boxes
 from regionclip.workspace.own_set import OwnSet, read_own_set
 
 WIDTH, HEIGHT = 24, 16
+NAME = "shapes"
 SPLITS = {"train": 6, "val": 3}  # pictures
 BASE, NOVEL = ["star", "heart"], ["ring"]
 
@@ -91,22 +92,24 @@ def _feed(folder: Path, files: dict[str, Path]) -> str:
     classes = own.classes if own else OwnClasses(base=BASE, novel=NOVEL)
     places = {f"instances_{split}": str(file) for split, file in files.items()}
     places |= {f"images_{split}": str(folder) for split in files}
+    protocol = "generalised" if classes.novel else "closed_set"
+    about = DataSet(format="coco", classes=classes, protocol=protocol, files=SetFiles(**places))
     try:
-        with Rejects(folder / "coco_rejected.jsonl", 1.0) as rejects:
-            write_detection_set(folder / "data", "coco", CocoFiles(**places, classes=classes), rejects)
+        with Rejects(folder / f"{NAME}_rejected.jsonl", 1.0) as rejects:
+            write_detection_set(folder / "sets", NAME, about, rejects)
     except InputError:
         assert own is None, "what data init takes, stage data refuses"
         return "refused"
-    _account(folder / "data", files, len(rejects), own)
+    _account(folder / "sets", files, len(rejects), own)
     return "set aside" if len(rejects) else "ok"
 
 
 def _account(root: Path, files: dict[str, Path], rejected: int, own: OwnSet | None) -> None:
     """Compare what the files hold with what is written, set aside and trained on."""
-    sets = {split: detection_set("coco", split, root) for split in files}
+    sets = {split: detection_set(NAME, split, root) for split in files}
     tables = {split: box_tables(read_boxes(sets[split].annotations)) for split in files}
-    accounts = account_boxes("coco", sets["train"], tables, root)
-    manifest, aside = read_json(root / "coco/manifest.json"), 0
+    accounts = account_boxes(NAME, sets["train"], tables, root)
+    manifest, aside = read_json(root / NAME / "manifest.json"), 0
     counts = manifest["counts"]
     for split, file in files.items():
         listed = read_json(file)
@@ -120,7 +123,7 @@ def _account(root: Path, files: dict[str, Path], rejected: int, own: OwnSet | No
     kept = {split: counts[f"{split}_images"] + counts[f"{split}_images_left_out"] for split in files}
     if own is not None and own.images == kept:
         small = accounts["train"]["not_used"].get("below one pixel", 0)
-        counted = sum(own.boxes["train"][name] for name in load_classes("coco", root).base_names)
+        counted = sum(own.boxes["train"][name] for name in load_classes(NAME, root).base_names)
         assert counted == accounts["train"]["used"] + small, "data init counts other boxes than are trained on"
 
 

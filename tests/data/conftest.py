@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from regionclip.files import write_json
-from regionclip.params import CocoFiles, LvisFiles
+from regionclip.params import DataSet, OwnClasses, SetFiles
 from regionclip.text.class_names import COCO_80
 
 # Ids of COCO's 80 categories run to 90; these ten are not in use.
@@ -84,9 +84,20 @@ def lvis_content(boxes: dict[tuple[int, str], list[int]], negative: dict[int, li
     }
 
 
+def changed(about: DataSet, classes: str | OwnClasses | None = None, **files: str) -> DataSet:
+    """Return a data set with other classes, and the protocol that fits them, or with other files."""
+    update: dict[str, Any] = {"files": about.files.model_copy(update=files)}
+    if classes is not None:
+        update["classes"] = classes
+        if about.format == "coco":
+            novel = about.model_copy(update=update).has_novel
+            update["protocol"] = "generalised" if novel else "closed_set"
+    return DataSet.model_validate(about.model_copy(update=update).model_dump())
+
+
 @pytest.fixture
 def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """COCO and LVIS as their communities give them, below a working folder; what the section data.files says of them.
+    """COCO and LVIS as their communities give them, below a working folder; what the params say of them.
 
     COCO's ids: person 1, bus 6 (novel), stop sign 13 (in neither split), cat 17 (novel), toothbrush 90.
     """
@@ -106,8 +117,19 @@ def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         _picture(Path("sets/val2017") / image["file_name"])
     for number, folder in names.items():
         _picture(Path("sets") / folder / f"{number:012d}.jpg")
-    classes = {"classes": "open_vocabulary"}
-    coco = {f"instances_{split}": f"sets/instances_{split}2017.json" for split in ("train", "val")}
-    pictures = {f"images_{split}": f"sets/{split}2017" for split in ("train", "val")}
-    lvis = {"instances_train": "sets/lvis_v1_train.json", "instances_val": "sets/lvis_v1_val.json", "images": "sets"}
-    return SimpleNamespace(coco=CocoFiles(**coco, **pictures, **classes), lvis=LvisFiles(**lvis, **classes))
+    coco = SetFiles(
+        instances_train="sets/instances_train2017.json",
+        instances_val="sets/instances_val2017.json",
+        images_train="sets/train2017",
+        images_val="sets/val2017",
+    )
+    lvis = SetFiles(
+        instances_train="sets/lvis_v1_train.json",
+        instances_val="sets/lvis_v1_val.json",
+        images_train="sets",
+        images_val="sets",
+    )
+    return SimpleNamespace(
+        coco=DataSet(format="coco", classes="open_vocabulary", protocol="generalised", files=coco),
+        lvis=DataSet(format="lvis", classes="open_vocabulary", protocol="federated", files=lvis),
+    )

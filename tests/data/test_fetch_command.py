@@ -30,13 +30,12 @@ def test_a_place_of_a_public_set_has_its_command(path: str, command: str | None)
 
 @pytest.mark.parametrize("profile", PAPER_PROFILES)
 def test_what_a_profile_of_the_paper_reads_has_a_command(profile: str) -> None:
-    """All but CC3M, which has no official archive."""
-    files = profile_params(profile).data.files
-    for part in (files.coco, files.lvis):
-        paths = [value for key, value in part.model_dump().items() if key.startswith("inst")] if part else []
-        for path in paths:
+    """All public sets but CC3M, which has no official archive."""
+    data = profile_params(profile).data
+    for about in filter(lambda of: of.public, data.sets.values()):
+        for path in (about.files.instances_train, about.files.instances_val):
             with pytest.raises(InputError, match="the file does not exist.*To mend: run `regionclip data fetch "):
                 read_boxes(path)
-    if files.captions and files.captions.file != "datasets/cc3m":
+    if data.captions and data.captions.file != "datasets/cc3m":
         with pytest.raises(InputError, match="no captions.*regionclip data fetch .* --root datasets`"):
-            open_captioned_images(files.captions.file, files.captions.images)
+            open_captioned_images(data.captions.file, data.captions.images)

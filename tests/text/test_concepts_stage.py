@@ -28,7 +28,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / "data/scenes/images" / image["file_name"]).write_bytes(b"looked at by nothing here")
     for dataset, names in {"coco": ("star", "ring"), "lvis": ("red star", "blue boat")}.items():
         classes = [{"id": i, "name": name, "split": ("base", "novel")[i]} for i, name in enumerate(names)]
-        _write(tmp_path / f"data/{dataset}/classes.json", {"dataset": dataset, "classes": classes})
+        _write(tmp_path / f"data/sets/{dataset}/classes.json", {"dataset": dataset, "classes": classes})
     return tmp_path
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from regionclip.artifacts import SETS
 from regionclip.data.annotations.annotation_files import keep_categories
 from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.annotations.splits import write_detection_set
@@ -17,8 +18,9 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import OwnClasses, check_params
+from regionclip.params import DataSet, OwnClasses, check_params
 from regionclip.workspace.profiles import compose_profile
+from tests.data.conftest import changed
 
 Content = dict[str, Any]
 Edit = Callable[[Content], Content]
@@ -28,8 +30,8 @@ NEITHER = {10, 11, 13, 14, 37, 39, 40, 43, 46, 58, 64, 67, 77, 88, 89}  # traffi
 BASE = set(range(1, 91)) - NOVEL - NEITHER - {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
-def _write(files: Any, **changes: str) -> tuple[Content, Content, dict[str, int]]:
-    counts = write_detection_set(Path("data"), "coco", files.model_copy(update=changes))
+def _write(about: DataSet, **changes: Any) -> tuple[Content, Content, dict[str, int]]:
+    counts = write_detection_set(SETS, "coco", changed(about, **changes))
     train, val = (read_json(detection_set("coco", split).annotations) for split in ("train", "val"))
     return train, val, counts
 
@@ -82,11 +84,11 @@ def test_supervised_keeps_all_80_classes_and_every_image(real: SimpleNamespace) 
 
 def test_boxes_without_area_are_set_aside_and_counted(real: SimpleNamespace) -> None:
     """As annotation 2206849 of COCO's train2017; the image of no other box goes with it."""
-    content = read_json(real.coco.instances_train)
+    content = read_json(real.coco.files.instances_train)
     next(a for a in content["annotations"] if a["category_id"] == 1)["bbox"][3] = 0.0
-    write_json(real.coco.instances_train, content)
+    write_json(real.coco.files.instances_train, content)
     with Rejects("coco_rejected.jsonl", 0.5) as rejects:
-        counts = write_detection_set(Path("data"), "coco", real.coco, rejects)
+        counts = write_detection_set(SETS, "coco", real.coco, rejects)
     train = read_json(detection_set("coco", "train").annotations)
     assert [image["id"] for image in train["images"]] == [3, 5]
     assert [a["category_id"] for a in train["annotations"]] == [90, 1]
@@ -136,7 +138,7 @@ def test_every_spelling_gives_what_the_original_gives(real: SimpleNamespace, spe
     files = {}
     for split, edit in zip(("train", "val"), SPELLINGS[spelling], strict=True):
         files[f"instances_{split}"] = f"sets/derived_{split}.json"
-        write_json(files[f"instances_{split}"], edit(read_json(getattr(real.coco, f"instances_{split}"))))
+        write_json(files[f"instances_{split}"], edit(read_json(getattr(real.coco.files, f"instances_{split}"))))
     assert _write(real.coco, **files)[:2] == wanted
     assert assert_no_novel(detection_set("coco", "train").annotations, "data/sets/coco/classes.json") == 3
 
@@ -169,22 +171,22 @@ def test_a_file_of_another_split_is_refused_with_its_names(
     real: SimpleNamespace, split: str, classes: str, edit: Edit, message: str
 ) -> None:
     key = f"instances_{split}"
-    write_json("sets/other.json", edit(read_json(getattr(real.coco, key))))
+    write_json("sets/other.json", edit(read_json(getattr(real.coco.files, key))))
     with pytest.raises(InputError, match=rf"sets/other\.json.*{message}"):
         _write(real.coco, classes=classes, **{key: "sets/other.json"})
-    assert not Path("data/sets/coco").exists() and not any(Path("data").iterdir())
+    assert not Path("data/sets/coco").exists() and not any(SETS.iterdir())
 
 
 def test_label_names_in_a_message_are_cut(real: SimpleNamespace) -> None:
     """A long list of names stays readable: twelve of them and a count."""
-    write_json("sets/other.json", _only(NOVEL)(read_json(real.coco.instances_train)))
+    write_json("sets/other.json", _only(NOVEL)(read_json(real.coco.files.instances_train)))
     with pytest.raises(InputError) as caught:
         _write(real.coco, instances_train="sets/other.json")
     assert len(re.findall(r"'[^']+'", caught.value.problem)) == 12
 
 
-def _own(files: Any, base: list[str], novel: list[str]) -> tuple[Content, Content, dict[str, int]]:
-    return _write(files, classes=OwnClasses(base=base, novel=novel))
+def _own(about: DataSet, base: list[str], novel: list[str]) -> tuple[Content, Content, dict[str, int]]:
+    return _write(about, classes=OwnClasses(base=base, novel=novel))
 
 
 def test_own_classes_are_kept_by_name_and_every_other_one_goes(real: SimpleNamespace) -> None:
@@ -199,7 +201,7 @@ def test_own_classes_are_kept_by_name_and_every_other_one_goes(real: SimpleNames
     assert load_classes("coco").novel_names == ("cat",)
     assert (counts["train_images_left_out"], counts["train_annotations_left_out"]) == (2, 4)
     assert (counts["val_images_left_out"], counts["val_annotations_left_out"]) == (0, 2)
-    assert detection_set("coco", "train").annotations.name == "train"
+    assert detection_set("coco", "train").annotations.name == "train.json"
     assert assert_no_novel(detection_set("coco", "train").annotations, "data/sets/coco/classes.json") == 3
     manifest = read_json("data/sets/coco/manifest.json")
     assert manifest["classes"] == {"base": ["toothbrush", "person"], "novel": ["cat"]}
@@ -214,13 +216,13 @@ def test_without_novel_classes_pictures_without_objects_train_too(real: SimpleNa
 def test_own_files_may_number_and_order_their_categories_each_in_its_way(real: SimpleNamespace) -> None:
     """The ids of the validation file stand in both, so that results can be handed in against it."""
     wanted = _own(real.coco, ["person", "toothbrush"], ["cat"])[:2]
-    content = _renumbered(read_json(real.coco.instances_train))
-    write_json(real.coco.instances_train, content | {"categories": content["categories"][::-1]})
+    content = _renumbered(read_json(real.coco.files.instances_train))
+    write_json(real.coco.files.instances_train, content | {"categories": content["categories"][::-1]})
     assert _own(real.coco, ["person", "toothbrush"], ["cat"])[:2] == wanted
 
 
 def test_area_and_crowd_follow_from_the_box_where_a_tool_leaves_them_out(real: SimpleNamespace) -> None:
-    for file in (real.coco.instances_train, real.coco.instances_val):
+    for file in (real.coco.files.instances_train, real.coco.files.instances_val):
         content = read_json(file)
         for annotation in content["annotations"]:
             del annotation["area"], annotation["iscrowd"]
@@ -231,9 +233,9 @@ def test_area_and_crowd_follow_from_the_box_where_a_tool_leaves_them_out(real: S
 
 @pytest.mark.parametrize("box", [["1", "2", "3", "4"], [1, 2, 3], {"x": 1}, None])
 def test_a_box_that_is_none_is_named(real: SimpleNamespace, box: Any) -> None:
-    content = read_json(real.coco.instances_train)
+    content = read_json(real.coco.files.instances_train)
     content["annotations"][1]["bbox"] = box
-    write_json(real.coco.instances_train, content)
+    write_json(real.coco.files.instances_train, content)
     with pytest.raises(
         InputError, match=r"train2017\.json, record annotation 101, key 'bbox': the box is not a list of four numbers"
     ):
@@ -262,7 +264,7 @@ def test_own_names_that_do_not_fit_are_named(
 @pytest.mark.parametrize(
     ("classes", "key", "message"),
     [
-        ("open", "coco", "'open_vocabulary' or 'supervised'; got 'open'"),
+        ("open", "choice", "'open_vocabulary', 'supervised' or 'all'; got 'open'"),
         ({"base": []}, "own.base", "at least 1 item"),
         ({"base": ["a"]}, "own.novel", "missing"),
         ({"base": ["a"], "novel": [1]}, "own.novel.0", "valid string; got 1"),
@@ -272,7 +274,51 @@ def test_own_names_that_do_not_fit_are_named(
 )
 def test_params_that_name_classes_badly_are_refused(classes: Any, key: str, message: str) -> None:
     values = compose_profile("transfer_coco48_rn50")
-    values["data"]["files"]["coco"]["classes"] = classes
+    values["data"]["sets"]["coco"]["classes"] = classes
     with pytest.raises(InputError, match=message) as caught:
         check_params(values, "params.yaml")
-    assert caught.value.key == f"data.files.coco.classes.{key}"
+    assert caught.value.key == f"data.sets.coco.classes.{key}"
+
+
+def test_all_classes_are_those_of_which_the_validation_file_has_a_box(real: SimpleNamespace) -> None:
+    """Cat, person and stop sign have one; a crowd of buses is none, and the toothbrush has a box in training only."""
+    train, val, counts = _write(real.coco, classes="all")
+    classes = load_classes("coco")
+    assert classes.names == classes.base_names == ("person", "stop sign", "cat") and classes.novel_names == ()
+    assert sorted((a["image_id"], a["category_id"]) for a in val["annotations"]) == [(11, 1), (11, 17), (12, 13)]
+    boxes = [(1, 1), (1, 13), (1, 17), (2, 17), (3, 1), (5, 13)]
+    assert sorted((a["image_id"], a["category_id"]) for a in train["annotations"]) == boxes
+    assert [[c["id"] for c in of["categories"]] for of in (train, val)] == [[1, 13, 17]] * 2
+    assert (counts["val_annotations_left_out"], counts["train_annotations_left_out"]) == (1, 1)
+    assert read_json("data/sets/coco/manifest.json")["classes"] == "all"
+
+
+def test_all_classes_have_the_ids_of_the_validation_file(real: SimpleNamespace) -> None:
+    wanted = _write(real.coco, classes="all")[:2]
+    content = _renumbered(read_json(real.coco.files.instances_train))
+    write_json("sets/other.json", content | {"categories": content["categories"][::-1]})
+    assert _write(real.coco, classes="all", instances_train="sets/other.json")[:2] == wanted
+
+
+def test_a_closed_set_keeps_pictures_without_objects(real: SimpleNamespace) -> None:
+    """Image 4 of training has no box at all; nothing unlabelled can be learned as background."""
+    train, val, counts = _write(real.coco, classes="all")
+    assert [image["id"] for image in train["images"]] == [1, 2, 3, 4, 5]
+    assert [image["id"] for image in val["images"]] == [11, 12, 13, 14]
+    assert counts["train_images_left_out"] == counts["val_images_left_out"] == 0
+
+
+@pytest.mark.parametrize("crowds", [True, False])
+def test_all_classes_of_a_validation_file_without_boxes_are_refused(real: SimpleNamespace, crowds: bool) -> None:
+    content = read_json(real.coco.files.instances_val)
+    content["annotations"] = [a for a in content["annotations"] if crowds and a["iscrowd"]]
+    write_json("sets/other.json", content)
+    with pytest.raises(InputError, match=r"sets/other\.json, key 'annotations': there is no box of any class"):
+        _write(real.coco, classes="all", instances_val="sets/other.json")
+    assert not any(SETS.iterdir())
+
+
+def test_a_class_of_all_that_the_training_file_lacks_is_named(real: SimpleNamespace) -> None:
+    write_json("sets/other.json", _only({1, 13})(read_json(real.coco.files.instances_train)))
+    with pytest.raises(InputError, match=r"sets/other\.json, key 'categories': the file lists no class 'cat'"):
+        _write(real.coco, classes="all", instances_train="sets/other.json")

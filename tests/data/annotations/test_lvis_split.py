@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from regionclip.artifacts import SETS
 from regionclip.data.annotations.leakage import assert_no_novel
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
+from regionclip.params import DataSet
+from tests.data.conftest import changed
 
 Content = dict[str, Any]
 RARE = {3, 7}
 
 
-def _write(files: Any, **changes: str) -> tuple[Content, Content, dict[str, int]]:
-    counts = write_detection_set(Path("data"), "lvis", files.model_copy(update=changes))
+def _write(about: DataSet, **changes: Any) -> tuple[Content, Content, dict[str, int]]:
+    counts = write_detection_set(SETS, "lvis", changed(about, **changes))
     train, val = (read_json(detection_set("lvis", split).annotations) for split in ("train", "val"))
     return train, val, counts
 
 
-def _changed(file: str, edit: Any) -> str:
+def _edited(file: str, edit: Any) -> str:
     content = read_json(file)
     edit(content)
     write_json("sets/changed.json", content)
@@ -40,7 +42,7 @@ def test_open_vocabulary_counts_by_hand(real: SimpleNamespace) -> None:
     assert [(a["image_id"], a["category_id"]) for a in train["annotations"]] == [(1, 5), (3, 1), (3, 1)]
     assert [c["id"] for c in train["categories"]] == [1, 2, 5]
     assert {"synset", "image_count", "frequency"} <= train["categories"][0].keys()
-    assert val == read_json(real.lvis.instances_val)
+    assert val == read_json(real.lvis.files.instances_val)
     assert (counts["train_images_left_out"], counts["train_annotations_left_out"]) == (2, 2)
     assert (counts["val_images"], counts["val_annotations"], counts["val_categories"]) == (2, 3, 5)
 
@@ -80,7 +82,7 @@ def test_a_training_file_without_rare_boxes_gives_the_same(real: SimpleNamespace
         for image in content["images"]:
             image["file_name"] = f"{image['id']:012d}.jpg"
 
-    assert _write(real.lvis, instances_train=_changed(real.lvis.instances_train, drop))[:2] == wanted
+    assert _write(real.lvis, instances_train=_edited(real.lvis.files.instances_train, drop))[:2] == wanted
 
 
 def _no_rare(content: Content) -> None:
@@ -127,7 +129,7 @@ def test_a_file_that_does_not_fit_is_refused(
     real: SimpleNamespace, split: str, classes: str, edit: Any, message: str
 ) -> None:
     key = f"instances_{split}"
-    changed = _changed(getattr(real.lvis, key), edit)
+    edited = _edited(getattr(real.lvis.files, key), edit)
     with pytest.raises(InputError, match=rf"sets/changed\.json.*{message}"):
-        _write(real.lvis, classes=classes, **{key: changed})
-    assert not any(Path("data").iterdir())
+        _write(real.lvis, classes=classes, **{key: edited})
+    assert not any(SETS.iterdir())

@@ -28,7 +28,7 @@ def _record(*kinds: Kind) -> SceneRecord:
 
 @pytest.mark.parametrize(("name", "split"), FILES)
 def test_annotations_lie_in_their_images_and_masks_agree_with_boxes(world: Path, name: str, split: str) -> None:
-    paths = detection_set(name, split, world)
+    paths = detection_set(name, split, world / "sets")
     content = read_json(paths.annotations)
     images = {image["id"]: image for image in content["images"]}
     for image in images.values():
@@ -47,7 +47,7 @@ def test_annotations_lie_in_their_images_and_masks_agree_with_boxes(world: Path,
 
 
 def test_coco_training_file_holds_base_boxes_only(world: Path) -> None:
-    content = read_json(world / "coco/annotations/train.json")
+    content = read_json(world / "sets/coco/annotations/train.json")
     splits = {entry["id"]: SHAPE_SPLITS[entry["name"]] for entry in content["categories"]}
     assert set(splits.values()) == {"base"}
     assert len(splits) == 8
@@ -65,7 +65,7 @@ def test_coco_base_only_keeps_ids_and_drops_images_without_base_box() -> None:
 
 
 def test_coco_evaluation_files_hold_all_classes(world: Path) -> None:
-    content = read_json(world / "coco/annotations/val.json")
+    content = read_json(world / "sets/coco/annotations/val.json")
     assert len(content["categories"]) == 12
     assert {entry["iscrowd"] for entry in content["annotations"]} == {0}
     assert any(SHAPE_SPLITS[coco_files.SHAPES[entry["category_id"] - 1]] == "novel" for entry in content["annotations"])
@@ -111,7 +111,7 @@ def test_the_flat_plan_shows_every_class_often_enough_to_measure() -> None:
 
 
 def test_no_rare_object_reaches_the_lvis_training_file(world: Path) -> None:
-    content = read_json(world / "lvis/annotations/train.json")
+    content = read_json(world / "sets/lvis/annotations/train.json")
     rare = {entry["id"] for entry in content["categories"] if entry["frequency"] == "r"}
     assert rare
     assert len(content["categories"]) == 96
@@ -121,7 +121,7 @@ def test_no_rare_object_reaches_the_lvis_training_file(world: Path) -> None:
 
 
 def test_base_classes_are_counted_right_in_the_lvis_training_file(world: Path) -> None:
-    content = read_json(world / "lvis/annotations/train.json")
+    content = read_json(world / "sets/lvis/annotations/train.json")
     seen = defaultdict(set)
     for entry in content["annotations"]:
         seen[entry["category_id"]].add(entry["image_id"])
@@ -154,7 +154,7 @@ def test_lvis_is_federated() -> None:
 
 
 def test_lvis_images_are_addressed_by_coco_url(world: Path) -> None:
-    image = read_json(world / "lvis/annotations/val.json")["images"][0]
+    image = read_json(world / "sets/lvis/annotations/val.json")["images"][0]
     assert image["coco_url"] == "http://images.cocodataset.org/val/000000500001.jpg"
     assert set(image) == {
         "id", "width", "height", "license", "date_captured", "flickr_url", "coco_url",
@@ -164,7 +164,7 @@ def test_lvis_images_are_addressed_by_coco_url(world: Path) -> None:
 
 def test_class_lists_agree_with_the_annotations(world: Path) -> None:
     for name in ("coco", "lvis"):
-        classes = load_classes(name, world)
-        categories = read_json(detection_set(name, "val", world).annotations)["categories"]
+        classes = load_classes(name, world / "sets")
+        categories = read_json(detection_set(name, "val", world / "sets").annotations)["categories"]
         assert classes.ids == tuple(entry["id"] for entry in categories)
         assert classes.names == tuple(entry["name"].replace("_", " ") for entry in categories)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from regionclip.artifacts import SETS
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.datasets import detection
 from regionclip.data.datasets.detection import boxes_config, boxes_dataset, build_dataset, train_pipeline
@@ -209,7 +210,7 @@ def test_pictures_without_annotations_go_through_the_same_test(scenes: Detection
 
 def _training(name: str, real: SimpleNamespace, **options: Any) -> Any:
     """The training set of a real set, as the stage finetune builds it."""
-    write_detection_set(Path("data"), name, getattr(real, name))
+    write_detection_set(SETS, name, getattr(real, name))
     pipeline = train_pipeline(SIZES, None, masks=options.pop("masks", False))
     names = load_classes(name).base_names
     return build_dataset(boxes_config(detection_set(name, "train"), names, pipeline, training=True, **options))
@@ -240,10 +241,10 @@ def test_real_lvis_pictures_come_from_both_folders(real: SimpleNamespace) -> Non
 
 def test_masks_follow_boxes_from_polygons_and_from_run_lengths(real: SimpleNamespace) -> None:
     """Pixels are doubled. Picture 1: a polygon of 10 x 8; beside it a crowd, whose run lengths are the left column."""
-    content = read_json(real.coco.instances_train)
+    content = read_json(real.coco.files.instances_train)
     crowd = next(a for a in content["annotations"] if a["iscrowd"]) | {"id": 7, "image_id": 1}
     content["annotations"] += [crowd, crowd | {"id": 8, "iscrowd": 0}]
-    write_json(real.coco.instances_train, content)
+    write_json(real.coco.files.instances_train, content)
     sample = _training("coco", real, masks=True)[0]["data_samples"]
     masks, flipped = sample.gt_instances.masks, sample.flip
     assert masks.masks.shape == (2, 48, 64)
@@ -260,14 +261,14 @@ def test_without_masks_none_are_loaded(real: SimpleNamespace) -> None:
 
 def test_pictures_of_rare_classes_are_repeated(real: SimpleNamespace) -> None:
     """Four pictures of a chair, one of a can, threshold 0.8: the can sqrt(0.8 / 0.2) = 2 times, the chairs once."""
-    content = read_json(real.lvis.instances_train)
+    content = read_json(real.lvis.files.instances_train)
     image, chair = content["images"][0], content["annotations"][0]
     for number in (31, 32, 33):
         name = f"train2017/{number:012d}.jpg"
         shutil.copy("sets/train2017/000000000001.jpg", f"sets/{name}")
         content["images"].append(image | {"id": number, "coco_url": f"http://images.cocodataset.org/{name}"})
         content["annotations"].append(chair | {"id": number, "image_id": number})
-    write_json(real.lvis.instances_train, content)
+    write_json(real.lvis.files.instances_train, content)
     pictures = _training("lvis", real, repeat_threshold=0.8)
     assert [pictures[i]["data_samples"].img_id for i in range(len(pictures))] == [1, 3, 3, 31, 32, 33]
     assert pictures.metainfo["classes"] == ("aerosol can", "air conditioner", "chair")
