@@ -1,4 +1,4 @@
-"""Where a run works: the worker's own checkout or a fresh clone, and in it a Git worktree of one commit.
+"""Where a run works: the worker's own checkout or a fresh clone, and in it a Git worktree of one commit and its params.
 
 What changes in the checkout while a run goes on, params.yaml or code, is not the run's; and a run leaves no change
 behind that the next one would take for the user's.
@@ -12,18 +12,22 @@ import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import yaml
 from dvc.config import Config
 from dvc.repo import Repo
 from prefect.deployments.steps.pull import git_clone, set_working_directory
 
 from flows.dvc_lock import LOCK, REPORTS, git, read_lock
 from regionclip.errors import InputError
+from regionclip.files import atomic_path
 from regionclip.stages.graph import Stage
 from regionclip.tracking.store import STATE
+from regionclip.workspace.profiles import OWN, profile_text, profile_titles
 
 WORKSPACE, REPOSITORY, SCRATCH = "REGIONCLIP_WORKSPACE", "REGIONCLIP_REPOSITORY", "REGIONCLIP_SCRATCH"
 # DVC does not look into its own folder for stages, Git ignores it, and it lies on the disk of the checkout.
 WORKTREE = Path(".dvc/tmp/flow")
+PARAMS = "params.yaml"
 _OWN = {".git", ".dvc", LOCK, REPORTS}
 
 
@@ -97,6 +101,36 @@ def worktree(home: Path) -> Path:
     with Config(str(tree / ".dvc")).edit("local") as edited:
         edited.update(settings)
     return tree
+
+
+def use_profile(tree: Path, name: str | None) -> str:
+    """Write a profile of the commit over the worktree's params.yaml; None writes the committed params.yaml.
+
+    Args:
+        tree: The worktree; changes in its params.yaml and profiles are lost.
+        name: Of the profile, as `regionclip profile` lists it.
+
+    Returns:
+        The key ``profile`` of params.yaml; ``none`` where there is neither.
+
+    Raises:
+        InputError: The commit holds no such profile, or it makes no params.
+    """
+    if name is None:
+        params = git(tree, "show", f"HEAD:./{PARAMS}").stdout
+    else:
+        # What an earlier run has linked here is not of the commit.
+        git(tree, "clean", "-ffdqx", "--", OWN)
+        known = profile_titles(tree)
+        if name not in known:
+            file, mend = tree / OWN / f"{name}.yaml", f"commit it; there: {', '.join(known)}"
+            raise InputError("the commit holds no such profile", file=file, key="profile", mend=mend)
+        params = profile_text(name, tree)
+    if not params:
+        return "none"
+    with atomic_path(tree / PARAMS) as beside:
+        beside.write_text(params, encoding="utf-8")
+    return str((yaml.safe_load(params) or {}).get("profile", "none"))
 
 
 def share(home: Path, tree: Path, graph: Mapping[str, Stage]) -> None:

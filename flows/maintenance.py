@@ -24,13 +24,7 @@ from regionclip.files import sweep
 from regionclip.inference.promotion import all_versions
 from regionclip.tracking.liveness import all_runs, close_left_open, is_gone
 from regionclip.tracking.sidecar import read_sidecars
-from regionclip.tracking.store import (
-    connect,
-    delivery_errors,
-    experiment_id,
-    require_answer,
-    tracking_uri,
-)
+from regionclip.tracking.store import connect, delivery_errors, experiment_id, require_answer, tracking_uri
 from regionclip.tracking.undelivered import sync
 
 if TYPE_CHECKING:
@@ -71,7 +65,9 @@ def maintenance(keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30, dry_run:
     Raises:
         DiskAlmostFull: A disk has less than a tenth free; all else was done before.
     """
-    rows = [] if dry_run else [_row("temporary", path, "its writer is gone", "removed") for path in _swept()]
+    # What writers that were killed left beside their files.
+    left = [] if dry_run else [path for folder in WRITTEN for path in sweep(folder, below=True)]
+    rows = [_row("temporary", path, "its writer is gone", "removed") for path in left]
     with get_client(sync_client=True) as prefect:
         rows += _of_mlflow(prefect, keep_days, dry_run)
     disks = list(_disks())
@@ -86,11 +82,6 @@ def maintenance(keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30, dry_run:
 
 def _row(subject: str, item: object, found: str, done: str) -> Row:
     return {"subject": subject, "item": str(item), "found": found, "done": done}
-
-
-def _swept() -> list[Path]:
-    """Remove what writers that were killed left beside their files."""
-    return [left for folder in WRITTEN for left in sweep(folder, below=True)]
 
 
 def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> list[Row]:

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
 from flows import commands
-from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, slot, worth_a_retry
+from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, repro, slot, worth_a_retry
 from regionclip.errors import InputError
 from regionclip.stages.graph import Stage, read_graph
 
@@ -67,22 +67,11 @@ def submit_shards(stage: Stage, options: RunOptions, shards: int, wait_for: list
 @task(task_run_name="{stage.name} shards", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=RETRY_DELAYS)
 def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     """Say whether DVC would run the stage; if so, fetch what it reads and is not there."""
-    log = get_run_logger().info
-    command = ["dvc", "--wait-for-lock", "repro", "--dry", "--single-item", stage.name]
-    command += ["--force"] if options.force else []
-    command += ["--allow-missing"] if options.pull else []
-    code, tail = commands.run(command, root=options.root, lock=stage.name, settings={}, log=log)
-    if code:
-        raise StageFailed(stage.name, None, 0.0, tail[-1] if tail else "")
-    if not any(line.startswith("Running stage") for line in tail):
-        return False
+    needed = any(line.startswith("Running stage") for line in repro(stage, options, "--dry"))
     missing = [dep for dep in stage.deps if not (options.root / dep).exists()]
-    if options.pull and missing:
-        fetch = ["dvc", "--wait-for-lock", "pull", *missing]
-        code, tail = commands.run(fetch, root=options.root, lock="pull", settings={}, log=log)
-        if code:
-            raise StageFailed(stage.name, None, 0.0, tail[-1])
-    return True
+    if needed and options.pull and missing:
+        commands.dvc(options.root, "pull", *missing)
+    return needed
 
 
 @task(

@@ -115,19 +115,27 @@ def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     Raises:
         StageFailed: It did not end well.
     """
-    log = get_run_logger()
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
-    command += ["--force"] if options.force else []
-    command += ["--pull", "--allow-missing"] if options.pull else []
     with slot(stage):
         started = time.monotonic()
-        code, tail = commands.run(
-            command, root=options.root, lock=stage.name, settings=options.settings(), log=log.info
-        )
-        seconds = time.monotonic() - started
+        tail = repro(stage, options, *(["--pull"] if options.pull else []))
+        return StageRun(time.monotonic() - started, any(_RESTORED in line for line in tail))
+
+
+def repro(stage: Stage, options: RunOptions, *flags: str) -> list[str]:
+    """Call ``dvc repro`` for one stage alone; return its last lines.
+
+    Raises:
+        StageFailed: It did not end well.
+    """
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name, *flags]
+    command += ["--force"] if options.force else []
+    command += ["--allow-missing"] if options.pull else []
+    settings, log = options.settings(), get_run_logger().info
+    started = time.monotonic()
+    code, tail = commands.run(command, root=options.root, lock=stage.name, settings=settings, log=log)
     if code:
-        raise StageFailed(stage.name, exit_code(tail), seconds, tail[-1] if tail else "")
-    return StageRun(seconds, any(_RESTORED in line for line in tail))
+        raise StageFailed(stage.name, exit_code(tail), time.monotonic() - started, tail[-1] if tail else "")
+    return tail
 
 
 def slot(stage: Stage) -> contextlib.AbstractContextManager[None]:
