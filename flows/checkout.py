@@ -64,13 +64,10 @@ def checkout(branch: str | None = None) -> dict[str, str]:
 
 
 def worktree(home: Path) -> Path:
-    """Bring the checkout's worktree to its commit, with its dvc.lock and its settings of DVC; return the folder.
+    """Bring the worktree of the checkout ``home`` to its commit, with its dvc.lock and its settings of DVC; return it.
 
     It is kept from run to run, so that DVC does not hash and link everything anew; call it while no run is in it.
     dvc.lock is taken as it lies in the checkout, since DVC checks all that it says.
-
-    Args:
-        home: The checkout, the root of its repository.
 
     Raises:
         InputError: There is no commit, or dvc.lock is broken.
@@ -105,10 +102,6 @@ def worktree(home: Path) -> Path:
 
 def use_profile(tree: Path, name: str | None) -> str:
     """Write a profile of the commit over the worktree's params.yaml; None writes the committed params.yaml.
-
-    Args:
-        tree: The worktree; changes in its params.yaml and profiles are lost.
-        name: Of the profile, as `regionclip profile` lists it.
 
     Returns:
         The key ``profile`` of params.yaml; ``none`` where there is neither.

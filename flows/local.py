@@ -82,14 +82,7 @@ def services(root: Path, mlflow_port: int, prefect_port: int) -> tuple[list[Serv
 def serve(
     root: Path, mlflow_port: int, prefect_port: int, stop: threading.Event, only: Collection[str] | None = None
 ) -> None:
-    """Start the services, and stop them when ``stop`` is set or one of them ends.
-
-    Args:
-        root: Folder of their state.
-        mlflow_port: Of MLflow.
-        prefect_port: Of Prefect.
-        stop: Set from outside.
-        only: Names of those to start; None starts all.
+    """Start the services, or only those of some names, and stop them when ``stop`` is set or one of them ends.
 
     Raises:
         InputError: A port is taken, or a service does not come up or ends by itself.

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -124,14 +125,7 @@ def _named_runs() -> set[str]:
 
 @dataclass(frozen=True)
 class _Cleaning:
-    """What is cleared away by policy, with what MLflow knows of it.
-
-    Attributes:
-        client: MLflow's client.
-        experiment: Id of the experiment.
-        keep_days: Age up to which things are kept.
-        dry_run: Change nothing, say what would be done.
-    """
+    """What is cleared away by policy, with what MLflow knows of it; a dry run says what would be done."""
 
     client: MlflowClient
     experiment: str
@@ -144,14 +138,8 @@ class _Cleaning:
         A run of this host is judged by its process. One of another host is closed when it gave no sign of life for a
         day: it was not started, logged no metric, and its Prefect flow run, where it has one, is over.
         """
-        dead = close_left_open(
-            self.client,
-            self.experiment,
-            {},
-            "maintenance",
-            lambda run: self._is_dead(run, prefect),
-            dry_run=self.dry_run,
-        )
+        gone = partial(self._is_dead, prefect)
+        dead = close_left_open(self.client, self.experiment, {}, "maintenance", gone, dry_run=self.dry_run)
         done = self._done("closed as KILLED")
         names = [f"{run.info.run_name} {run.info.run_id}" for run in dead]
         return [_row("MLflow run", name, "no sign of life of its process", done) for name in names]
@@ -196,7 +184,7 @@ class _Cleaning:
     def _done(self, action: str) -> str:
         return f"would be {action}" if self.dry_run else action
 
-    def _is_dead(self, run: Run, prefect: SyncPrefectClient) -> bool:
+    def _is_dead(self, prefect: SyncPrefectClient, run: Run) -> bool:
         tags = run.data.tags
         if is_gone(tags):
             return True

@@ -75,10 +75,7 @@ def pipeline(
 def select(graph: dict[str, Stage], targets: Sequence[str] | None, file: str | Path = "dvc.yaml") -> dict[str, Stage]:
     """Return the stages that ``dvc repro TARGETS`` would look at: the targets and all they need; None gives all.
 
-    Args:
-        graph: Of `read_graph`.
-        targets: Names of stages; one without its item (``finetune``) means all items.
-        file: Named in errors.
+    A name without its item (``finetune``) means all items.
 
     Raises:
         InputError: There is no such stage.

@@ -53,12 +53,7 @@ def push_outputs(root: Path) -> None:
 
 
 class Home:
-    """The checkout that a run in its worktree came from.
-
-    Args:
-        root: Its folder.
-        profile: Whether the run is of a profile, and not of the checkout's params.
-    """
+    """The checkout ``root`` that a run in its worktree came from; ``profile``: the run is not of its params."""
 
     def __init__(self, root: Path, profile: bool) -> None:
         self.root, self.profile = root, profile
@@ -75,10 +70,7 @@ class Home:
 def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
     """Give the checkout what a run made, as `dvc repro` would have left it: dvc.lock, reports, outputs.
 
-    Args:
-        tree: The worktree.
-        home: The checkout; nothing is done where its dvc.lock was changed while the run went on.
-        graph: The stages of the run.
+    Nothing is done where its dvc.lock was changed while the run went on.
 
     Returns:
         Why something is not there, in words.

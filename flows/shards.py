@@ -38,9 +38,8 @@ def label_shard(workspace: str, shard: int, shards: int, stage: str = "pseudo_la
     """
     root = Path(workspace)
     if not (root / "dvc.yaml").is_file():
-        raise InputError(
-            "this worker does not see it", file=root / "dvc.yaml", mend="put the checkout on a shared disk"
-        )
+        mend = "put the checkout on a shared disk"
+        raise InputError("this worker does not see it", file=root / "dvc.yaml", mend=mend)
     described = read_graph(root).get(stage)
     if described is None or not described.shards or not 1 <= shard <= shards:
         raise InputError(f"there is no part {shard} of {shards} of '{stage}'", file=root / "dvc.yaml", key="shards")
@@ -49,17 +48,7 @@ def label_shard(workspace: str, shard: int, shards: int, stage: str = "pseudo_la
 
 
 def submit_shards(stage: Stage, options: RunOptions, shards: int, wait_for: list[Any]) -> list[Any]:
-    """Submit the parts of a stage as task runs; they do nothing where DVC would not run the stage.
-
-    Args:
-        stage: One with ``meta: {shards: true}``.
-        options: Of the pipeline run.
-        shards: How many parts.
-        wait_for: Futures of what the stage needs.
-
-    Returns:
-        Their futures.
-    """
+    """Submit the parts of a stage as task runs, which do nothing where DVC would not run the stage; return futures."""
     needed = prepare_shards.submit(stage, options, wait_for=wait_for)
     return [run_shard.submit(stage, number, shards, options, needed) for number in range(1, shards + 1)]
 
@@ -92,7 +81,7 @@ def run_shard(stage: Stage, number: int, shards: int, options: RunOptions, neede
 
 
 def make_part(stage: Stage, number: int, shards: int, options: RunOptions) -> None:
-    """Make a part of a stage in this process's place.
+    """Make a part of a stage here.
 
     Raises:
         StageFailed: It did not end well.

@@ -50,26 +50,14 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage that ended well.
-
-    Attributes:
-        seconds: From the start of DVC to its end.
-        restored: Whether DVC took the outputs from its run cache.
-    """
+    """A stage that ended well: how long DVC took, and whether it ``restored`` the outputs from its run cache."""
 
     seconds: float
     restored: bool = False
 
 
 class StageFailed(Exception):
-    """A stage did not end well.
-
-    Args:
-        name: Of the stage.
-        exit_code: Of its command; None when DVC itself failed or was stopped.
-        seconds: How long it took.
-        last: The last line of output.
-    """
+    """A stage did not end well; without the exit code of its command, DVC itself failed or was stopped."""
 
     def __init__(self, name: str, exit_code: int | None, seconds: float, last: str = "") -> None:
         self.name, self.exit_code, self.seconds = name, exit_code, seconds
