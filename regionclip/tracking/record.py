@@ -18,7 +18,7 @@ from regionclip.artifacts import file_name
 from regionclip.errors import InputError, logger
 from regionclip.files import atomic_path
 from regionclip.tracking.liveness import close_left_open, process_tags
-from regionclip.tracking.logged_models import send_model
+from regionclip.tracking.logged_models import Model, send_model
 from regionclip.tracking.store import STATE, experiment_id, one_line, require_active
 
 if TYPE_CHECKING:
@@ -54,13 +54,6 @@ class Metrics(_Values):
     time: Time
     step: Time
     values: dict[str, float]
-
-
-class Model(_Values):
-    """A weight file as `logged_models.checkpoints` describes it."""
-
-    name: str
-    tags: dict[str, str]
 
 
 class End(_Values):
@@ -156,7 +149,7 @@ class Record(_Values):
         parts = (
             ("metrics", _log_metrics, self.metrics),
             ("artifact", _log_artifact, self.artifacts),
-            ("model", _log_model, self.models),
+            ("model", send_model, self.models),
         )
         for kind, log, waiting in parts:
             while waiting:
@@ -250,10 +243,6 @@ def _log_artifact(client: MlflowClient, run_id: str, path: str) -> None:
         client.log_artifacts(run_id, path, Path(path).name)
     else:
         client.log_artifact(run_id, path)
-
-
-def _log_model(client: MlflowClient, run_id: str, part: Model) -> None:
-    send_model(client, run_id, part.name, part.tags)
 
 
 def _finish(client: MlflowClient, run_id: str, part: End) -> None:
