@@ -77,19 +77,9 @@ class OfficialCheckpoint:
 
     @classmethod
     def from_state(
-        cls,
-        state: Mapping[str, Tensor],
-        path: str | Path,
-        kind: str | None = None,
-        sha256: str | None = None,
+        cls, state: Mapping[str, Tensor], path: str | Path, kind: str | None = None, sha256: str | None = None
     ) -> OfficialCheckpoint:
-        """Sort the tensors of a state dict into parts.
-
-        Args:
-            state: Tensors by official names.
-            path: Where they come from, for messages.
-            kind: What is wanted; None takes whatever it is.
-            sha256: Of the file.
+        """Sort the tensors of a state dict into parts; without a wanted kind, of whatever it is.
 
         Raises:
             InputError: It is something else than wanted, its architecture is unknown, or a tensor is missing, left
@@ -108,22 +98,12 @@ class OfficialCheckpoint:
         towers = {part: require_architecture(parts[part], path) for part in ("student", "teacher") if part in parts}
         shapes = {part: _shapes(part, parts.get(part, {}), towers) for part in {*KINDS[found].required, *parts}}
         named = {f"{part}.{name}": value for part in shapes for name, value in shapes[part].items()}
-        require_fit(
-            table.inverse().apply(named),
-            used,
-            path,
-            _BATCH_COUNTS,
-            mend=f"fetch {KINDS[found].example} or its like again",
-        )
+        mend = f"fetch {KINDS[found].example} or its like again"
+        require_fit(table.inverse().apply(named), used, path, _BATCH_COUNTS, mend)
         return cls(Path(path), found, towers.get("student"), sha256, dict(state), parts, unused)
 
-    @property
-    def model_cfg(self) -> dict[str, Any]:
-        """open_clip's configuration of the student: embed_dim, quick_gelu, vision_cfg, text_cfg."""
-        return self.clip_config()
-
     def clip_config(self, teacher: bool = False) -> dict[str, Any]:
-        """Return open_clip's configuration of the student or of the teacher.
+        """Return open_clip's configuration (embed_dim, quick_gelu, vision_cfg, text_cfg) of the student or the teacher.
 
         Raises:
             InputError: The file has no such part.
@@ -211,11 +191,8 @@ class OfficialCheckpoint:
     def _part(self, part: str) -> Mapping[str, Tensor]:
         if part not in self.parts:
             words, kind = _WORDS[part]
-            raise InputError(
-                f"this is {KINDS[self.kind].words}; wanted one with a {words}",
-                file=self.path,
-                mend=f"give a file such as {KINDS[kind].example}",
-            )
+            problem = f"this is {KINDS[self.kind].words}; wanted one with a {words}"
+            raise InputError(problem, file=self.path, mend=f"give a file such as {KINDS[kind].example}")
         return self.parts[part]
 
 
@@ -231,12 +208,10 @@ def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoi
     """
     container = read_container(path)
     if isinstance(container, Tensor):
-        raise InputError(
-            f"this is one tensor of shape {tuple(container.shape)}, such as text embeddings; wanted "
-            f"{KINDS[kind].words if kind else 'a checkpoint'}",
-            file=path,
-            mend="turn text embeddings into a text bank: regionclip convert FILE --to text-bank",
-        )
+        wanted = KINDS[kind].words if kind else "a checkpoint"
+        problem = f"this is one tensor of shape {tuple(container.shape)}, such as text embeddings; wanted {wanted}"
+        mend = "turn text embeddings into a text bank: regionclip convert FILE --to text-bank"
+        raise InputError(problem, file=path, mend=mend)
     return OfficialCheckpoint.from_state(container.tensors, path, kind, sha256_file(path))
 
 
@@ -253,7 +228,7 @@ def clip_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         folder = ClipFolder.open(path)
         return folder.model_cfg, folder.state_dict()
     official = read_official(path)
-    return official.model_cfg, official.clip()
+    return official.clip_config(), official.clip()
 
 
 def rpn_weights(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -310,13 +285,7 @@ def _unused(state: Iterable[str], unused: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the tensors (on the meta device) that a part must have, by its names.
-
-    Args:
-        part: Its name.
-        found: What the file has of it.
-        architectures: Of the student and, where there is one, the teacher.
-    """
+    """Return the tensors (on the meta device) that a part must have, by its names; ``found`` is what the file has."""
     if part == "rpn":
         return rpn_shapes(_rpn_architecture(found))
     clip = clip_shapes(architectures["teacher" if part.startswith("teacher") else "student"])

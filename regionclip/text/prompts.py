@@ -34,14 +34,10 @@ def same_to_clip(
 
     They differ in what is dropped: capital letters, what `fill` deletes, and all that is beyond the context length.
 
-    Args:
-        names: Names of classes.
-        templates: The prompt templates; the one that leaves a name the most room is asked.
-        tokenizer: A CLIP's tokenizer.
-
     Returns:
         Name -> the earlier one.
     """
+    # The one that leaves a name the most room.
     template = min(templates, key=lambda template: template.index("{}"))
     first: dict[tuple[int, ...], str] = {}
     twins = {}
