@@ -19,7 +19,7 @@ from prefect.deployments.steps.pull import git_clone, set_working_directory
 
 from flows.dvc_lock import LOCK, REPORTS, git, read_lock
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import write_text
 from regionclip.stages.graph import Stage
 from regionclip.tracking.store import STATE
 from regionclip.workspace.profiles import OWN, profile_text, profile_titles
@@ -31,15 +31,12 @@ PARAMS = "params.yaml"
 _OWN = {".git", ".dvc", LOCK, REPORTS}
 
 
-def checkout(branch: str | None = None) -> dict[str, str]:
+def checkout() -> dict[str, str]:
     """Enter the folder ``$REGIONCLIP_WORKSPACE``, or clone ``$REGIONCLIP_REPOSITORY`` into the run's own folder.
 
     They come from the worker's environment, so that prefect.yaml names no machine. A clone is deleted after the run;
     with ``$REGIONCLIP_SCRATCH``, a folder that stays, a training that was killed is resumed by the next run all the
     same.
-
-    Args:
-        branch: To clone; None for the repository's default.
 
     Returns:
         The key ``directory``: where the run will work.
@@ -56,7 +53,7 @@ def checkout(branch: str | None = None) -> dict[str, str]:
             key=REPOSITORY,
             mend="set it in the worker's environment to the address of the repository",
         )
-    entered = set_working_directory(git_clone(repository, branch=branch)["directory"])
+    entered = set_working_directory(git_clone(repository)["directory"])
     if scratch := os.environ.get(SCRATCH):
         Path(scratch).mkdir(parents=True, exist_ok=True)
         Path(".scratch").symlink_to(Path(scratch).resolve(), target_is_directory=True)
@@ -121,8 +118,7 @@ def use_profile(tree: Path, name: str | None) -> str:
         params = profile_text(name, tree)
     if not params:
         return "none"
-    with atomic_path(tree / PARAMS) as beside:
-        beside.write_text(params, encoding="utf-8")
+    write_text(tree / PARAMS, params)
     return str((yaml.safe_load(params) or {}).get("profile", "none"))
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from flows.deploy import POOLS
 from flows.doors import MLFLOW_HOSTS, PREFECT_HOSTS
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import write_text
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -150,8 +150,7 @@ def _login(root: Path) -> str:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.parent.chmod(0o700)
     if not file.exists():
-        with atomic_path(file) as beside:
-            beside.write_text(f"{USER}:{secrets.token_urlsafe(32)}\n", encoding="utf-8")
+        write_text(file, f"{USER}:{secrets.token_urlsafe(32)}\n")
     file.chmod(0o600)
     user, _, password = file.read_text(encoding="utf-8").strip().partition(":")
     if user != USER or not password:

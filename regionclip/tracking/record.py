@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from regionclip.artifacts import file_name
 from regionclip.errors import InputError, logger
-from regionclip.files import atomic_path
+from regionclip.files import write_text
 from regionclip.tracking.liveness import close_left_open, process_tags
 from regionclip.tracking.logged_models import Model, send_model
 from regionclip.tracking.store import STATE, experiment_id, one_line, require_active
@@ -121,8 +121,7 @@ class Record(_Values):
             self.artifacts = [
                 path if Path(path).is_relative_to(copies) else _copy(Path(path), copies) for path in self.artifacts
             ]
-            with atomic_path(self.file) as beside:
-                beside.write_text(self.model_dump_json(), encoding="utf-8")
+            write_text(self.file, self.model_dump_json())
         except (OSError, ValueError) as error:
             # ValueError: a text that is none.
             _log.warning("The record of %s cannot be kept in %s. %s", self.stage, self.file, error)
