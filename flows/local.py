@@ -18,6 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,18 +88,20 @@ def serve(
     Raises:
         InputError: A port is taken, or a service does not come up or ends by itself.
     """
-    for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
-        if only is None or name in only:
-            _refuse_taken(port)
-    wanted, environment = services(root, mlflow_port, prefect_port)
-    wanted = [service for service in wanted if only is None or service.name in only]
+    every, environment = services(root, mlflow_port, prefect_port)
+    wanted = [service for service in every if only is None or service.name in only]
     names = [service.name for service in wanted]
+    for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
+        if name in names:
+            _refuse_taken(port)
     logs = root / ".prefect/logs"
     logs.mkdir(exist_ok=True)
     running: dict[Service, subprocess.Popen[bytes]] = {}
-    if "prefect" in names:
-        _tell_clients(root, environment)
-    try:
+    with ExitStack() as at_the_end:
+        if "prefect" in names:
+            _tell_clients(root, environment)
+            at_the_end.callback((root / CLIENT).unlink, missing_ok=True)
+        # The last started stops first, so that workers can still report what becomes of their runs.
         for service in wanted:
             with (logs / f"{service.name}.log").open("wb") as log:
                 running[service] = subprocess.Popen(
@@ -110,6 +113,7 @@ def serve(
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+            at_the_end.callback(_stop, running[service])
             _wait_until_up(service, running, logs, stop)
         if not stop.is_set():
             addresses = {"mlflow": environment["MLFLOW_TRACKING_URI"], "prefect": environment["PREFECT_API_URL"][:-4]}
@@ -120,10 +124,6 @@ def serve(
             )
         while not stop.wait(1):
             _refuse_ended(running, logs)
-    finally:
-        _stop(list(running.values()))
-        if "prefect" in names:
-            (root / CLIENT).unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -199,15 +199,13 @@ def _refuse_ended(running: dict[Service, subprocess.Popen[bytes]], logs: Path) -
             raise InputError(f"{service.name} ended with exit code {process.returncode}", file=log, mend="see its log")
 
 
-def _stop(running: list[subprocess.Popen[bytes]]) -> None:
-    """Stop the last started first, so that workers can still report what becomes of their runs."""
-    for process in reversed(running):
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import DeploymentStatus, FlowRun
 from prefect.deployments import run_deployment
@@ -17,7 +16,7 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
 from flows import commands
-from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, repro, slot, worth_a_retry
+from flows.stage_runs import RunOptions, StageFailed, patient_task, repro, slot
 from regionclip.errors import InputError
 from regionclip.stages.graph import Stage, read_graph
 
@@ -53,7 +52,7 @@ def submit_shards(stage: Stage, options: RunOptions, shards: int, wait_for: list
     return [run_shard.submit(stage, number, shards, options, needed) for number in range(1, shards + 1)]
 
 
-@task(task_run_name="{stage.name} shards", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=RETRY_DELAYS)
+@patient_task(task_run_name="{stage.name} shards")
 def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     """Say whether DVC would run the stage; if so, fetch what it reads and is not there."""
     needed = any(line.startswith("Running stage") for line in repro(stage, options, "--dry"))
@@ -63,13 +62,7 @@ def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     return needed
 
 
-@task(
-    task_run_name="{stage.name} {number} of {shards}",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=worth_a_retry,
-)
+@patient_task(task_run_name="{stage.name} {number} of {shards}")
 def run_shard(stage: Stage, number: int, shards: int, options: RunOptions, needed: bool) -> None:
     """Have a part made: by a worker of the pool where one starts it in time and finishes it, else here.
 

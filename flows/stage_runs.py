@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from regionclip.errors import FAULT, DataCheckFailed, InputError
 from regionclip.stages.graph import Stage
 
 # Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
-RETRY_DELAYS = [30.0, 120.0, 360.0]
-RETRIES = len(RETRY_DELAYS)
+_RETRY_DELAYS = [30.0, 120.0, 360.0]
 FINAL = {InputError.exit_code, DataCheckFailed.exit_code, FAULT}  # the same input gives the same failure
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _RESTORED = "is cached - skipping run"
@@ -90,13 +90,16 @@ def worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
-@task(
-    task_run_name="{stage.name}",
+patient_task = partial(
+    task,
     cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
+    retries=len(_RETRY_DELAYS),
+    retry_delay_seconds=_RETRY_DELAYS,
     retry_condition_fn=worth_a_retry,
 )
+
+
+@patient_task(task_run_name="{stage.name}")
 def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     """Bring one stage up to date; DVC decides whether it has to run.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,8 @@ def checkpoints(stage: str, outs: Sequence[str | Path], digest: str) -> list[Mod
     """Describe the weight files among the outputs of a stage; ``digest`` is that of its params and inputs."""
     if stage.split("@")[0] not in _STAGES:
         return []
-    return [_describe(file, stage, digest) for file in _weight_files(map(Path, outs))]
-
-
-def _weight_files(outs: Iterable[Path]) -> Iterator[Path]:
-    for out in outs:
-        files = [out] if out.is_file() else sorted(out.rglob("*"))
-        yield from (file for file in files if file.suffix in _WEIGHTS)
+    files = [file for out in map(Path, outs) for file in ([out] if out.is_file() else sorted(out.rglob("*")))]
+    return [_describe(file, stage, digest) for file in files if file.suffix in _WEIGHTS]
 
 
 def _describe(file: Path, stage: str, digest: str) -> Model:
