@@ -17,6 +17,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
+from rich.filesize import decimal
 
 from flows.dvc_lock import committed_runs
 from regionclip.artifacts import SIDECARS
@@ -155,7 +156,7 @@ class _Cleaning:
                 continue
             if not self.dry_run:
                 shutil.rmtree(state)
-            found = f"{_size(sum(file.st_size for file in files))}, untouched for {age:.0f} days"
+            found = f"{decimal(sum(file.st_size for file in files))}, untouched for {age:.0f} days"
             yield _row("scratch", f"{state.parent.name}/{state.name}", found, self._done("removed"))
 
     def artifacts(self, named: Iterable[str]) -> Iterator[Row]:
@@ -178,7 +179,7 @@ class _Cleaning:
                 files.delete_artifacts()
                 self.client.set_tag(run_id, REMOVED, "maintenance")
             if size:
-                found = f"{_size(size)}, ended {age:.0f} days ago"
+                found = f"{decimal(size)}, ended {age:.0f} days ago"
                 yield _row("MLflow artifacts", f"{run.info.run_name} {run_id}", found, self._done("removed"))
 
     def _done(self, action: str) -> str:
@@ -227,7 +228,7 @@ def _disks() -> Iterator[Row]:
     for folder in disks.values():
         usage = shutil.disk_usage(folder)
         verdict = "nothing" if usage.free >= LEAST_FREE * usage.total else f"alarm: below {LEAST_FREE:.0%}"
-        yield _row("disk", folder.resolve(), f"{_size(usage.free)} of {_size(usage.total)} free", verdict)
+        yield _row("disk", folder.resolve(), f"{decimal(usage.free)} of {decimal(usage.total)} free", verdict)
 
 
 def _sizes(files: ArtifactRepository, path: str | None = None) -> list[int]:
@@ -239,7 +240,3 @@ def _sizes(files: ArtifactRepository, path: str | None = None) -> list[int]:
 
 def _days_since(seconds: float) -> float:
     return (time.time() - seconds) / 86_400
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -57,6 +57,8 @@ _RPN_MAPS: dict[str, KeyMap] = {"c4": RPN_C4, "fpn": RPN_FPN, "fpn_lsj": RPN_FPN
 class OfficialCheckpoint:
     """A checkpoint whose every tensor is accounted for; made by `read_official` or `from_state`.
 
+    Asked for a part that the file has not, each method raises an InputError that says what it is.
+
     Attributes:
         path: The file.
         kind: A key of `kinds.KINDS`.
@@ -103,37 +105,22 @@ class OfficialCheckpoint:
         return cls(Path(path), found, towers.get("student"), sha256, dict(state), parts, unused)
 
     def clip_config(self, teacher: bool = False) -> dict[str, Any]:
-        """Return open_clip's configuration (embed_dim, quick_gelu, vision_cfg, text_cfg) of the student or the teacher.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return open_clip's configuration of the student or the teacher (embed_dim, vision_cfg and so on)."""
         part = "teacher" if teacher else "student"
         return copy.deepcopy(clip_config(require_architecture(self._part(part), self.path)))
 
     def visual(self, teacher: bool = False) -> dict[str, Tensor]:
-        """Return the image tower by the names of open_clip's ``ModifiedResNet``.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return the image tower by the names of open_clip's ``ModifiedResNet``."""
         return _with_batch_counts(self._part("teacher" if teacher else "student"))
 
     def text(self, teacher: bool = False) -> dict[str, Tensor]:
-        """Return the text encoder by open_clip's names; a teacher without one of its own shares the student's.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return the text encoder by open_clip's names; a teacher without one of its own shares the student's."""
         return dict(self._part("teacher_text" if teacher and "teacher_text" in self.parts else "text"))
 
     def clip(self, teacher: bool = False) -> dict[str, Tensor]:
         """Return a whole CLIP by open_clip's names.
 
         The logit scale is the file's, or log(100), CLIP's and RegionCLIP's, where it has none.
-
-        Raises:
-            InputError: The file has no such part.
         """
         visual = {f"visual.{name}": value for name, value in self.visual(teacher).items()}
         scale = self.parts.get("scale", {"logit_scale": torch.tensor(math.log(100.0))})
@@ -144,9 +131,6 @@ class OfficialCheckpoint:
         """The proposal network's: ``c4`` (stride 16, 15 anchors), ``fpn`` (five levels, 3 anchors) or ``fpn_lsj``.
 
         The last one has norms in the pyramid and two convolutions in the head.
-
-        Raises:
-            InputError: The file has none.
         """
         return _rpn_architecture(self._part("rpn"))
 
@@ -154,9 +138,6 @@ class OfficialCheckpoint:
         """Return the proposal network as MMDetection's ``RPN`` names it: ``backbone``, ``neck`` (FPN), ``rpn_head``.
 
         Anchors are in Detectron2's order: MMDetection needs ``scale_major=False``.
-
-        Raises:
-            InputError: The file has none.
         """
         return _with_batch_counts(_RPN_MAPS[self.rpn_architecture].apply(self._part("rpn")))
 
@@ -166,7 +147,7 @@ class OfficialCheckpoint:
         The classifier holds the training embeddings; the mask head is there where the file has one.
 
         Raises:
-            InputError: The file has no box predictor, or its background is no row of zeros.
+            InputError: Its background is no row of zeros.
         """
         heads = self._part("heads")
         if heads[f"{_BOX}.cls_bg_score.weight"].any():
