@@ -1,17 +1,16 @@
 """Automations of the Prefect server: tell of failures, free what a dead worker left behind; made idempotently.
 
-They act in the server, so that they work while no worker does. `python -m flows.automations` makes them.
+They act in the server, so that they work while no worker does.
 """
 
 from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from prefect.automations import Automation
 from prefect.blocks.webhook import Webhook
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import CallWebhook, ChangeFlowRunState, DoNothing
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -29,8 +28,6 @@ WEBHOOK_SETTING = "REGIONCLIP_ALERT_WEBHOOK"
 WEBHOOK_BLOCK = "regionclip-alerts"
 FLOWS = ("pipeline", "label-shard", "promote", "maintenance")
 PENDING_MINUTES = 30
-_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
-_OF_OUR_FLOWS = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
 # A run that no longer sends heartbeats is no zombie when it has ended or was put to sleep.
 _ENDS = ("Completed", "Failed", "TimedOut", "Cancelled", "Crashed", "Paused", "Suspended")
 # Slack, Mattermost and Google Chat show `text`; other receivers find the rest beside it.
@@ -41,22 +38,16 @@ _MESSAGE = (
 )
 
 
-def ensure_automations(client: SyncPrefectClient | None = None) -> dict[str, Change]:
+def ensure_automations(client: SyncPrefectClient) -> dict[str, Change]:
     """Make or update the automations; a second call changes nothing.
 
     The address in ``REGIONCLIP_ALERT_WEBHOOK`` is kept on the server as the block ``webhook/regionclip-alerts``;
     without it a block of that name that is there already is used. Without either, failures are only marked in the
     server's event feed and nobody is told.
 
-    Args:
-        client: Client of the server; None opens one as ``PREFECT_API_URL`` says.
-
     Returns:
         Name of each automation to what was done.
     """
-    if client is None:
-        with get_client(sync_client=True) as opened:
-            return ensure_automations(opened)
     wanted = [_failure_notice(_webhook(client)), _zombies(), _stuck_pending()]
     return {automation.name: _ensure(client, automation) for automation in wanted}
 
@@ -66,13 +57,9 @@ def _failure_notice(webhook: UUID | None) -> AutomationCore:
     return AutomationCore(
         name="regionclip: a flow run failed",
         description=f"A run of {', '.join(FLOWS)} failed, crashed or timed out; {told}.",
-        trigger=EventTrigger(
+        trigger=_of_each_run(
             expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
-            match=_RUN,
-            match_related=_OF_OUR_FLOWS,
-            for_each={"prefect.resource.id"},
             posture=Posture.Reactive,
-            threshold=1,
             within=timedelta(0),
         ),
         actions=[CallWebhook(block_document_id=webhook, payload=_MESSAGE) if webhook else DoNothing()],
@@ -80,18 +67,14 @@ def _failure_notice(webhook: UUID | None) -> AutomationCore:
 
 
 def _zombies() -> AutomationCore:
-    frequency = get_current_settings().flows.heartbeat_frequency or 180
+    heartbeat, frequency = "prefect.flow-run.heartbeat", get_current_settings().flows.heartbeat_frequency or 180
     return AutomationCore(
         name="regionclip: a running flow run went silent",
         description=f"No heartbeat for {3 * frequency} s: its process is gone. The run is marked Crashed.",
-        trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in _ENDS)},
-            match=_RUN,
-            match_related=_OF_OUR_FLOWS,
-            for_each={"prefect.resource.id"},
+        trigger=_of_each_run(
+            after={heartbeat},
+            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in _ENDS)},
             posture=Posture.Proactive,
-            threshold=1,
             within=timedelta(seconds=3 * frequency),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process is gone.")],
@@ -103,18 +86,21 @@ def _stuck_pending() -> AutomationCore:
     return AutomationCore(
         name="regionclip: a flow run stays pending",
         description=f"Pending for {PENDING_MINUTES} minutes: its worker died. The run is marked Crashed.",
-        trigger=EventTrigger(
+        trigger=_of_each_run(
             after={"prefect.flow-run.Pending"},
             expect={"prefect.flow-run.*"},
-            match=_RUN,
-            match_related=_OF_OUR_FLOWS,
-            for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
-            threshold=1,
             within=timedelta(minutes=PENDING_MINUTES),
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="Pending too long: its worker is gone.")],
     )
+
+
+def _of_each_run(**wanted: Any) -> EventTrigger:
+    """Return a trigger that watches each run of `FLOWS` for itself."""
+    ours = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
+    run = {"prefect.resource.id": "prefect.flow-run.*"}
+    return EventTrigger(match=run, match_related=ours, for_each={"prefect.resource.id"}, threshold=1, **wanted)
 
 
 def _webhook(client: SyncPrefectClient) -> UUID | None:
@@ -149,8 +135,3 @@ def _content(automation: AutomationCore | Automation) -> dict[str, object]:
     for key in ("after", "expect", "for_each"):
         content["trigger"][key] = sorted(content["trigger"][key])
     return content
-
-
-if __name__ == "__main__":
-    for name, change in ensure_automations().items():
-        print(f"{change:9} {name}")

@@ -1,4 +1,4 @@
-"""Where a run works: the worker's own checkout or a fresh clone, and in it a Git worktree of one commit.
+"""Where a run works: the worker's own checkout or a fresh clone, and in it a Git worktree of one commit and its params.
 
 What changes in the checkout while a run goes on, params.yaml or code, is not the run's; and a run leaves no change
 behind that the next one would take for the user's.
@@ -12,30 +12,31 @@ import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import yaml
 from dvc.config import Config
 from dvc.repo import Repo
 from prefect.deployments.steps.pull import git_clone, set_working_directory
 
 from flows.dvc_lock import LOCK, REPORTS, git, read_lock
 from regionclip.errors import InputError
+from regionclip.files import write_text
 from regionclip.stages.graph import Stage
 from regionclip.tracking.store import STATE
+from regionclip.workspace.profiles import OWN, profile_text, profile_titles
 
 WORKSPACE, REPOSITORY, SCRATCH = "REGIONCLIP_WORKSPACE", "REGIONCLIP_REPOSITORY", "REGIONCLIP_SCRATCH"
 # DVC does not look into its own folder for stages, Git ignores it, and it lies on the disk of the checkout.
 WORKTREE = Path(".dvc/tmp/flow")
+PARAMS = "params.yaml"
 _OWN = {".git", ".dvc", LOCK, REPORTS}
 
 
-def checkout(branch: str | None = None) -> dict[str, str]:
+def checkout() -> dict[str, str]:
     """Enter the folder ``$REGIONCLIP_WORKSPACE``, or clone ``$REGIONCLIP_REPOSITORY`` into the run's own folder.
 
     They come from the worker's environment, so that prefect.yaml names no machine. A clone is deleted after the run;
     with ``$REGIONCLIP_SCRATCH``, a folder that stays, a training that was killed is resumed by the next run all the
     same.
-
-    Args:
-        branch: To clone; None for the repository's default.
 
     Returns:
         The key ``directory``: where the run will work.
@@ -52,7 +53,7 @@ def checkout(branch: str | None = None) -> dict[str, str]:
             key=REPOSITORY,
             mend="set it in the worker's environment to the address of the repository",
         )
-    entered = set_working_directory(git_clone(repository, branch=branch)["directory"])
+    entered = set_working_directory(git_clone(repository)["directory"])
     if scratch := os.environ.get(SCRATCH):
         Path(scratch).mkdir(parents=True, exist_ok=True)
         Path(".scratch").symlink_to(Path(scratch).resolve(), target_is_directory=True)
@@ -60,13 +61,10 @@ def checkout(branch: str | None = None) -> dict[str, str]:
 
 
 def worktree(home: Path) -> Path:
-    """Bring the checkout's worktree to its commit, with its dvc.lock and its settings of DVC; return the folder.
+    """Bring the worktree of the checkout ``home`` to its commit, with its dvc.lock and its settings of DVC; return it.
 
     It is kept from run to run, so that DVC does not hash and link everything anew; call it while no run is in it.
     dvc.lock is taken as it lies in the checkout, since DVC checks all that it says.
-
-    Args:
-        home: The checkout, the root of its repository.
 
     Raises:
         InputError: There is no commit, or dvc.lock is broken.
@@ -97,6 +95,31 @@ def worktree(home: Path) -> Path:
     with Config(str(tree / ".dvc")).edit("local") as edited:
         edited.update(settings)
     return tree
+
+
+def use_profile(tree: Path, name: str | None) -> str:
+    """Write a profile of the commit over the worktree's params.yaml; None writes the committed params.yaml.
+
+    Returns:
+        The key ``profile`` of params.yaml; ``none`` where there is neither.
+
+    Raises:
+        InputError: The commit holds no such profile, or it makes no params.
+    """
+    if name is None:
+        params = git(tree, "show", f"HEAD:./{PARAMS}").stdout
+    else:
+        # What an earlier run has linked here is not of the commit.
+        git(tree, "clean", "-ffdqx", "--", OWN)
+        known = profile_titles(tree)
+        if name not in known:
+            file, mend = tree / OWN / f"{name}.yaml", f"commit it; there: {', '.join(known)}"
+            raise InputError("the commit holds no such profile", file=file, key="profile", mend=mend)
+        params = profile_text(name, tree)
+    if not params:
+        return "none"
+    write_text(tree / PARAMS, params)
+    return str((yaml.safe_load(params) or {}).get("profile", "none"))
 
 
 def share(home: Path, tree: Path, graph: Mapping[str, Stage]) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from prefect import get_run_logger
+
 from flows import supervise
 from regionclip.errors import printable
 
@@ -68,6 +70,18 @@ def run(
     finally:
         with _guard:
             _running.discard(process)
+
+
+def dvc(root: Path, *arguments: str) -> None:
+    """Run a command of DVC that belongs to no stage, such as ``pull``; two of one name wait for each other.
+
+    Raises:
+        RuntimeError: It failed; with its last line.
+    """
+    command, log = ["dvc", "--wait-for-lock", *arguments], get_run_logger().info
+    code, tail = run(command, root=root, lock=arguments[0], settings={}, log=log)
+    if code:
+        raise RuntimeError(f"dvc {arguments[0]} failed: {tail[-1] if tail else code}")
 
 
 @contextmanager

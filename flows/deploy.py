@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import get_current_settings
 
 from flows.automations import ensure_automations
@@ -34,37 +35,24 @@ def main() -> None:
     if not get_current_settings().api.url:
         raise InputError("there is no Prefect server", key="PREFECT_API_URL", mend="run `make serve`, or set it")
     with get_client(sync_client=True) as client:
-        limits = {stage.limit for stage in read_graph(ROOT).values() if stage.limit}
-        made = [f"pool {name}" for name in ensure_pools(client)]
-        made += [f"limit {name}" for name in ensure_limits(client, sorted(limits))]
-    prefect = Path(sys.executable).parent / "prefect"
-    subprocess.run([prefect, "--no-prompt", "deploy", "--all"], cwd=ROOT, check=True)
-    made += [f"automation {name}" for name, change in ensure_automations().items() if change != "unchanged"]
+        pools = [WorkPoolCreate(name=name, type="process") for name in POOLS]
+        made = [f"pool {pool.name}" for pool in pools if _is_new(client.create_work_pool, pool)]
+        names = sorted({stage.limit for stage in read_graph(ROOT).values() if stage.limit})
+        limits = [GlobalConcurrencyLimitCreate(name=name, limit=DEVICES) for name in names]
+        made += [f"limit {limit.name}" for limit in limits if _is_new(client.create_global_concurrency_limit, limit)]
+        prefect = Path(sys.executable).parent / "prefect"
+        subprocess.run([prefect, "--no-prompt", "deploy", "--all"], cwd=ROOT, check=True)
+        made += [f"automation {name}" for name, change in ensure_automations(client).items() if change != "unchanged"]
     print(f"New or changed: {', '.join(made) or 'no pool, limit or automation'}.")
 
 
-def ensure_pools(client: SyncPrefectClient) -> list[str]:
-    """Make the work pools that are not there, of type process; return their names."""
-    made = []
-    for name in POOLS:
-        try:
-            client.read_work_pool(name)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-            made.append(name)
-    return made
-
-
-def ensure_limits(client: SyncPrefectClient, names: Iterable[str]) -> list[str]:
-    """Make the global concurrency limits that are not there, for one device; return their names."""
-    made = []
-    for name in names:
-        try:
-            client.read_global_concurrency_limit_by_name(name)
-        except ObjectNotFound:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=DEVICES))
-            made.append(name)
-    return made
+def _is_new(create: Callable[[Any], object], wanted: Any) -> bool:
+    """Make what is not there, and say so."""
+    try:
+        create(wanted)
+    except ObjectAlreadyExists:
+        return False
+    return True
 
 
 if __name__ == "__main__":

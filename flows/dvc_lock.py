@@ -118,4 +118,4 @@ def git(root: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
     """Run Git in a folder; it asks nobody for a password."""
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"} | settings
     command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300, check=False)

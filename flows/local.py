@@ -18,13 +18,14 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.deploy import POOLS
 from flows.doors import MLFLOW_HOSTS, PREFECT_HOSTS
 from regionclip.errors import InputError
-from regionclip.files import atomic_path
+from regionclip.files import write_text
 
 ROOT = Path(__file__).parents[1]
 HOST = "127.0.0.1"
@@ -82,30 +83,25 @@ def services(root: Path, mlflow_port: int, prefect_port: int) -> tuple[list[Serv
 def serve(
     root: Path, mlflow_port: int, prefect_port: int, stop: threading.Event, only: Collection[str] | None = None
 ) -> None:
-    """Start the services, and stop them when ``stop`` is set or one of them ends.
-
-    Args:
-        root: Folder of their state.
-        mlflow_port: Of MLflow.
-        prefect_port: Of Prefect.
-        stop: Set from outside.
-        only: Names of those to start; None starts all.
+    """Start the services, or only those of some names, and stop them when ``stop`` is set or one of them ends.
 
     Raises:
         InputError: A port is taken, or a service does not come up or ends by itself.
     """
-    for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
-        if only is None or name in only:
-            _refuse_taken(port)
-    wanted, environment = services(root, mlflow_port, prefect_port)
-    wanted = [service for service in wanted if only is None or service.name in only]
+    every, environment = services(root, mlflow_port, prefect_port)
+    wanted = [service for service in every if only is None or service.name in only]
     names = [service.name for service in wanted]
+    for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
+        if name in names:
+            _refuse_taken(port)
     logs = root / ".prefect/logs"
     logs.mkdir(exist_ok=True)
     running: dict[Service, subprocess.Popen[bytes]] = {}
-    if "prefect" in names:
-        _tell_clients(root, environment)
-    try:
+    with ExitStack() as at_the_end:
+        if "prefect" in names:
+            _tell_clients(root, environment)
+            at_the_end.callback((root / CLIENT).unlink, missing_ok=True)
+        # The last started stops first, so that workers can still report what becomes of their runs.
         for service in wanted:
             with (logs / f"{service.name}.log").open("wb") as log:
                 running[service] = subprocess.Popen(
@@ -117,6 +113,7 @@ def serve(
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                 )
+            at_the_end.callback(_stop, running[service])
             _wait_until_up(service, running, logs, stop)
         if not stop.is_set():
             addresses = {"mlflow": environment["MLFLOW_TRACKING_URI"], "prefect": environment["PREFECT_API_URL"][:-4]}
@@ -127,10 +124,6 @@ def serve(
             )
         while not stop.wait(1):
             _refuse_ended(running, logs)
-    finally:
-        _stop(list(running.values()))
-        if "prefect" in names:
-            (root / CLIENT).unlink(missing_ok=True)
 
 
 def main() -> int:
@@ -157,8 +150,7 @@ def _login(root: Path) -> str:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     file.parent.chmod(0o700)
     if not file.exists():
-        with atomic_path(file) as beside:
-            beside.write_text(f"{USER}:{secrets.token_urlsafe(32)}\n", encoding="utf-8")
+        write_text(file, f"{USER}:{secrets.token_urlsafe(32)}\n")
     file.chmod(0o600)
     user, _, password = file.read_text(encoding="utf-8").strip().partition(":")
     if user != USER or not password:
@@ -207,15 +199,13 @@ def _refuse_ended(running: dict[Service, subprocess.Popen[bytes]], logs: Path) -
             raise InputError(f"{service.name} ended with exit code {process.returncode}", file=log, mend="see its log")
 
 
-def _stop(running: list[subprocess.Popen[bytes]]) -> None:
-    """Stop the last started first, so that workers can still report what becomes of their runs."""
-    for process in reversed(running):
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -16,6 +17,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import Field
+from rich.filesize import decimal
 
 from flows.dvc_lock import committed_runs
 from regionclip.artifacts import SIDECARS
@@ -24,13 +26,7 @@ from regionclip.files import sweep
 from regionclip.inference.promotion import all_versions
 from regionclip.tracking.liveness import all_runs, close_left_open, is_gone
 from regionclip.tracking.sidecar import read_sidecars
-from regionclip.tracking.store import (
-    connect,
-    delivery_errors,
-    experiment_id,
-    require_answer,
-    tracking_uri,
-)
+from regionclip.tracking.store import connect, delivery_errors, experiment_id, require_answer, tracking_uri
 from regionclip.tracking.undelivered import sync
 
 if TYPE_CHECKING:
@@ -71,7 +67,9 @@ def maintenance(keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30, dry_run:
     Raises:
         DiskAlmostFull: A disk has less than a tenth free; all else was done before.
     """
-    rows = [] if dry_run else [_row("temporary", path, "its writer is gone", "removed") for path in _swept()]
+    # What writers that were killed left beside their files.
+    left = [] if dry_run else [path for folder in WRITTEN for path in sweep(folder, below=True)]
+    rows = [_row("temporary", path, "its writer is gone", "removed") for path in left]
     with get_client(sync_client=True) as prefect:
         rows += _of_mlflow(prefect, keep_days, dry_run)
     disks = list(_disks())
@@ -86,11 +84,6 @@ def maintenance(keep_days: Annotated[int, Field(ge=1, le=36_500)] = 30, dry_run:
 
 def _row(subject: str, item: object, found: str, done: str) -> Row:
     return {"subject": subject, "item": str(item), "found": found, "done": done}
-
-
-def _swept() -> list[Path]:
-    """Remove what writers that were killed left beside their files."""
-    return [left for folder in WRITTEN for left in sweep(folder, below=True)]
 
 
 def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> list[Row]:
@@ -133,14 +126,7 @@ def _named_runs() -> set[str]:
 
 @dataclass(frozen=True)
 class _Cleaning:
-    """What is cleared away by policy, with what MLflow knows of it.
-
-    Attributes:
-        client: MLflow's client.
-        experiment: Id of the experiment.
-        keep_days: Age up to which things are kept.
-        dry_run: Change nothing, say what would be done.
-    """
+    """What is cleared away by policy, with what MLflow knows of it; a dry run says what would be done."""
 
     client: MlflowClient
     experiment: str
@@ -153,14 +139,8 @@ class _Cleaning:
         A run of this host is judged by its process. One of another host is closed when it gave no sign of life for a
         day: it was not started, logged no metric, and its Prefect flow run, where it has one, is over.
         """
-        dead = close_left_open(
-            self.client,
-            self.experiment,
-            {},
-            "maintenance",
-            lambda run: self._is_dead(run, prefect),
-            dry_run=self.dry_run,
-        )
+        gone = partial(self._is_dead, prefect)
+        dead = close_left_open(self.client, self.experiment, {}, "maintenance", gone, dry_run=self.dry_run)
         done = self._done("closed as KILLED")
         names = [f"{run.info.run_name} {run.info.run_id}" for run in dead]
         return [_row("MLflow run", name, "no sign of life of its process", done) for name in names]
@@ -176,7 +156,7 @@ class _Cleaning:
                 continue
             if not self.dry_run:
                 shutil.rmtree(state)
-            found = f"{_size(sum(file.st_size for file in files))}, untouched for {age:.0f} days"
+            found = f"{decimal(sum(file.st_size for file in files))}, untouched for {age:.0f} days"
             yield _row("scratch", f"{state.parent.name}/{state.name}", found, self._done("removed"))
 
     def artifacts(self, named: Iterable[str]) -> Iterator[Row]:
@@ -199,13 +179,13 @@ class _Cleaning:
                 files.delete_artifacts()
                 self.client.set_tag(run_id, REMOVED, "maintenance")
             if size:
-                found = f"{_size(size)}, ended {age:.0f} days ago"
+                found = f"{decimal(size)}, ended {age:.0f} days ago"
                 yield _row("MLflow artifacts", f"{run.info.run_name} {run_id}", found, self._done("removed"))
 
     def _done(self, action: str) -> str:
         return f"would be {action}" if self.dry_run else action
 
-    def _is_dead(self, run: Run, prefect: SyncPrefectClient) -> bool:
+    def _is_dead(self, prefect: SyncPrefectClient, run: Run) -> bool:
         tags = run.data.tags
         if is_gone(tags):
             return True
@@ -248,7 +228,7 @@ def _disks() -> Iterator[Row]:
     for folder in disks.values():
         usage = shutil.disk_usage(folder)
         verdict = "nothing" if usage.free >= LEAST_FREE * usage.total else f"alarm: below {LEAST_FREE:.0%}"
-        yield _row("disk", folder.resolve(), f"{_size(usage.free)} of {_size(usage.total)} free", verdict)
+        yield _row("disk", folder.resolve(), f"{decimal(usage.free)} of {decimal(usage.total)} free", verdict)
 
 
 def _sizes(files: ArtifactRepository, path: str | None = None) -> list[int]:
@@ -260,7 +240,3 @@ def _sizes(files: ArtifactRepository, path: str | None = None) -> list[int]:
 
 def _days_since(seconds: float) -> float:
     return (time.time() - seconds) / 86_400
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

@@ -14,9 +14,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows import commands
-from flows.checkout import share, worktree
+from flows.checkout import share, use_profile, worktree
 from flows.dvc_lock import changed_outputs, recorded
-from flows.profiles import use_profile
 from flows.publish import Home, bring_home, keep_branch, publish, push_outputs, require_remote
 from flows.run_report import counts, leave_artifacts, problems, stage_records
 from flows.shards import submit_shards
@@ -76,10 +75,7 @@ def pipeline(
 def select(graph: dict[str, Stage], targets: Sequence[str] | None, file: str | Path = "dvc.yaml") -> dict[str, Stage]:
     """Return the stages that ``dvc repro TARGETS`` would look at: the targets and all they need; None gives all.
 
-    Args:
-        graph: Of `read_graph`.
-        targets: Names of stages; one without its item (``finetune``) means all items.
-        file: Named in errors.
+    A name without its item (``finetune``) means all items.
 
     Raises:
         InputError: There is no such stage.
@@ -166,8 +162,4 @@ def _fetch_gathered(graph: Mapping[str, Stage], options: RunOptions) -> None:
     made = [out for record in recorded(options.root, graph).values() for out in record.outs()]
     wanted = [out for out in gathered(graph) if out in made and not (options.root / out).exists()]
     if wanted:
-        command = ["dvc", "--wait-for-lock", "pull", "--allow-missing", *wanted]
-        log = get_run_logger()
-        code, tail = commands.run(command, root=options.root, lock="pull", settings={}, log=log.info)
-        if code:
-            raise RuntimeError(f"dvc pull failed: {tail[-1] if tail else code}")
+        commands.dvc(options.root, "pull", "--allow-missing", *wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_table_artifact
 
 from regionclip.inference import promotion
 from regionclip.inference.promotion import Comparison
@@ -23,24 +23,11 @@ def promote(dataset: str, candidate: str | None = None) -> Comparison:
         InputError: The registry has no such version.
     """
     found = promotion.promote(dataset, candidate)
-    word = "promoted" if found.decision.promoted else "not promoted"
-    get_run_logger().info("%s version %s: %s, %s.", found.model, found.candidate, word, found.decision.reason)
-    create_markdown_artifact(_page(found), key=f"promote-{dataset}", description="Candidate against champion")
-    return found
-
-
-def _page(found: Comparison) -> str:
     word = "is the champion now" if found.decision.promoted else "was not promoted"
+    said = f"{found.model}: version {found.candidate} {word}, because {found.decision.reason}."
+    get_run_logger().info("%s", said)
     against = f"version {found.champion}" if found.champion else "none"
-    rows = [f"| {name} | {ours} | {theirs} |" for name, (ours, theirs) in found.numbers.items()]
-    return "\n".join(
-        [
-            f"# {found.model}: version {found.candidate} {word}",
-            "",
-            f"Because {found.decision.reason}.",
-            "",
-            f"| number | candidate, version {found.candidate} | champion, {against} |",
-            "|---|---:|---:|",
-            *rows,
-        ]
-    )
+    heads = ("number", f"candidate, version {found.candidate}", f"champion, {against}")
+    table = [dict(zip(heads, (name, *pair), strict=True)) for name, pair in found.numbers.items()]
+    create_table_artifact(table, key=f"promote-{dataset}", description=said)
+    return found

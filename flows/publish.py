@@ -13,8 +13,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from flows import commands
+from flows.checkout import PARAMS
 from flows.dvc_lock import LOCK, REPORTS, git
-from flows.profiles import PARAMS
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, atomic_path
 from regionclip.stages.graph import Stage
@@ -49,19 +49,11 @@ def push_outputs(root: Path) -> None:
     Raises:
         RuntimeError: DVC could not push.
     """
-    command = ["dvc", "--wait-for-lock", "push", "--run-cache"]
-    code, tail = commands.run(command, root=root, lock="push", settings={}, log=get_run_logger().info)
-    if code:
-        raise RuntimeError(f"dvc push failed: {tail[-1] if tail else code}")
+    commands.dvc(root, "push", "--run-cache")
 
 
 class Home:
-    """The checkout that a run in its worktree came from.
-
-    Args:
-        root: Its folder.
-        profile: Whether the run is of a profile, and not of the checkout's params.
-    """
+    """The checkout ``root`` that a run in its worktree came from; ``profile``: the run is not of its params."""
 
     def __init__(self, root: Path, profile: bool) -> None:
         self.root, self.profile = root, profile
@@ -78,10 +70,7 @@ class Home:
 def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
     """Give the checkout what a run made, as `dvc repro` would have left it: dvc.lock, reports, outputs.
 
-    Args:
-        tree: The worktree.
-        home: The checkout; nothing is done where its dvc.lock was changed while the run went on.
-        graph: The stages of the run.
+    Nothing is done where its dvc.lock was changed while the run went on.
 
     Returns:
         Why something is not there, in words.
@@ -98,11 +87,12 @@ def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
         with atomic_path(home.root / LOCK) as beside:
             shutil.copyfile(tree / LOCK, beside)
     outs = [path for stage in graph.values() for path in stage.outs if (tree / path).exists()]
-    if not outs:
-        return []
-    command = ["dvc", "--wait-for-lock", "checkout", "--quiet", "--allow-missing", *outs]
-    code, tail = commands.run(command, root=home.root, lock="checkout", settings={}, log=get_run_logger().info)
-    return [f"`dvc checkout` in the checkout failed: {tail[-1] if tail else code}."] if code else []
+    try:
+        if outs:
+            commands.dvc(home.root, "checkout", "--quiet", "--allow-missing", *outs)
+    except RuntimeError as error:
+        return [f"The outputs were not brought into the checkout: {error}."]
+    return []
 
 
 def keep_branch(root: Path, name: str, run_id: str) -> str:

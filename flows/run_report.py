@@ -40,14 +40,7 @@ def problems(states: Mapping[str, State[Any]]) -> list[str]:
 def leave_artifacts(
     records: Sequence[StageRecord], changes: Sequence[tuple[str, str, str]], notes: Sequence[str], root: Path
 ) -> None:
-    """Make the run's two artifacts.
-
-    Args:
-        records: Of `stage_records`.
-        changes: Of `flows.dvc_lock.changed_outputs`.
-        notes: Further lines of the summary.
-        root: The checkout.
-    """
+    """Make the run's two artifacts: the table of stages, and a summary with notes, results and `changed_outputs`."""
     rows = [
         {
             "stage": record.name,

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import DeploymentStatus, FlowRun
 from prefect.deployments import run_deployment
@@ -17,7 +16,7 @@ from prefect.runtime import flow_run as this_run
 from prefect.states import Cancelled
 
 from flows import commands
-from flows.stage_runs import RETRIES, RETRY_DELAYS, RunOptions, StageFailed, slot, worth_a_retry
+from flows.stage_runs import RunOptions, StageFailed, patient_task, repro, slot
 from regionclip.errors import InputError
 from regionclip.stages.graph import Stage, read_graph
 
@@ -38,9 +37,8 @@ def label_shard(workspace: str, shard: int, shards: int, stage: str = "pseudo_la
     """
     root = Path(workspace)
     if not (root / "dvc.yaml").is_file():
-        raise InputError(
-            "this worker does not see it", file=root / "dvc.yaml", mend="put the checkout on a shared disk"
-        )
+        mend = "put the checkout on a shared disk"
+        raise InputError("this worker does not see it", file=root / "dvc.yaml", mend=mend)
     described = read_graph(root).get(stage)
     if described is None or not described.shards or not 1 <= shard <= shards:
         raise InputError(f"there is no part {shard} of {shards} of '{stage}'", file=root / "dvc.yaml", key="shards")
@@ -49,49 +47,22 @@ def label_shard(workspace: str, shard: int, shards: int, stage: str = "pseudo_la
 
 
 def submit_shards(stage: Stage, options: RunOptions, shards: int, wait_for: list[Any]) -> list[Any]:
-    """Submit the parts of a stage as task runs; they do nothing where DVC would not run the stage.
-
-    Args:
-        stage: One with ``meta: {shards: true}``.
-        options: Of the pipeline run.
-        shards: How many parts.
-        wait_for: Futures of what the stage needs.
-
-    Returns:
-        Their futures.
-    """
+    """Submit the parts of a stage as task runs, which do nothing where DVC would not run the stage; return futures."""
     needed = prepare_shards.submit(stage, options, wait_for=wait_for)
     return [run_shard.submit(stage, number, shards, options, needed) for number in range(1, shards + 1)]
 
 
-@task(task_run_name="{stage.name} shards", cache_policy=NO_CACHE, retries=RETRIES, retry_delay_seconds=RETRY_DELAYS)
+@patient_task(task_run_name="{stage.name} shards")
 def prepare_shards(stage: Stage, options: RunOptions) -> bool:
     """Say whether DVC would run the stage; if so, fetch what it reads and is not there."""
-    log = get_run_logger().info
-    command = ["dvc", "--wait-for-lock", "repro", "--dry", "--single-item", stage.name]
-    command += ["--force"] if options.force else []
-    command += ["--allow-missing"] if options.pull else []
-    code, tail = commands.run(command, root=options.root, lock=stage.name, settings={}, log=log)
-    if code:
-        raise StageFailed(stage.name, None, 0.0, tail[-1] if tail else "")
-    if not any(line.startswith("Running stage") for line in tail):
-        return False
+    needed = any(line.startswith("Running stage") for line in repro(stage, options, "--dry"))
     missing = [dep for dep in stage.deps if not (options.root / dep).exists()]
-    if options.pull and missing:
-        fetch = ["dvc", "--wait-for-lock", "pull", *missing]
-        code, tail = commands.run(fetch, root=options.root, lock="pull", settings={}, log=log)
-        if code:
-            raise StageFailed(stage.name, None, 0.0, tail[-1])
-    return True
+    if needed and options.pull and missing:
+        commands.dvc(options.root, "pull", *missing)
+    return needed
 
 
-@task(
-    task_run_name="{stage.name} {number} of {shards}",
-    cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
-    retry_condition_fn=worth_a_retry,
-)
+@patient_task(task_run_name="{stage.name} {number} of {shards}")
 def run_shard(stage: Stage, number: int, shards: int, options: RunOptions, needed: bool) -> None:
     """Have a part made: by a worker of the pool where one starts it in time and finishes it, else here.
 
@@ -103,7 +74,7 @@ def run_shard(stage: Stage, number: int, shards: int, options: RunOptions, neede
 
 
 def make_part(stage: Stage, number: int, shards: int, options: RunOptions) -> None:
-    """Make a part of a stage in this process's place.
+    """Make a part of a stage here.
 
     Raises:
         StageFailed: It did not end well.

@@ -7,6 +7,7 @@ import re
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ from regionclip.errors import FAULT, DataCheckFailed, InputError
 from regionclip.stages.graph import Stage
 
 # Seconds; together as long as clients wait for a Prefect server that is away, without which there is no slot (`slot`).
-RETRY_DELAYS = [30.0, 120.0, 360.0]
-RETRIES = len(RETRY_DELAYS)
+_RETRY_DELAYS = [30.0, 120.0, 360.0]
 FINAL = {InputError.exit_code, DataCheckFailed.exit_code, FAULT}  # the same input gives the same failure
 _EXITED = re.compile(r"exited with (-?\d+)$")
 _RESTORED = "is cached - skipping run"
@@ -50,26 +50,14 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class StageRun:
-    """A stage that ended well.
-
-    Attributes:
-        seconds: From the start of DVC to its end.
-        restored: Whether DVC took the outputs from its run cache.
-    """
+    """A stage that ended well: how long DVC took, and whether it ``restored`` the outputs from its run cache."""
 
     seconds: float
     restored: bool = False
 
 
 class StageFailed(Exception):
-    """A stage did not end well.
-
-    Args:
-        name: Of the stage.
-        exit_code: Of its command; None when DVC itself failed or was stopped.
-        seconds: How long it took.
-        last: The last line of output.
-    """
+    """A stage did not end well; without the exit code of its command, DVC itself failed or was stopped."""
 
     def __init__(self, name: str, exit_code: int | None, seconds: float, last: str = "") -> None:
         self.name, self.exit_code, self.seconds = name, exit_code, seconds
@@ -102,32 +90,43 @@ def worth_a_retry(task: Any, task_run: Any, state: Any) -> bool:
     return False
 
 
-@task(
-    task_run_name="{stage.name}",
+patient_task = partial(
+    task,
     cache_policy=NO_CACHE,
-    retries=RETRIES,
-    retry_delay_seconds=RETRY_DELAYS,
+    retries=len(_RETRY_DELAYS),
+    retry_delay_seconds=_RETRY_DELAYS,
     retry_condition_fn=worth_a_retry,
 )
+
+
+@patient_task(task_run_name="{stage.name}")
 def run_stage(stage: Stage, options: RunOptions) -> StageRun:
     """Bring one stage up to date; DVC decides whether it has to run.
 
     Raises:
         StageFailed: It did not end well.
     """
-    log = get_run_logger()
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name]
-    command += ["--force"] if options.force else []
-    command += ["--pull", "--allow-missing"] if options.pull else []
     with slot(stage):
         started = time.monotonic()
-        code, tail = commands.run(
-            command, root=options.root, lock=stage.name, settings=options.settings(), log=log.info
-        )
-        seconds = time.monotonic() - started
+        tail = repro(stage, options, *(["--pull"] if options.pull else []))
+        return StageRun(time.monotonic() - started, any(_RESTORED in line for line in tail))
+
+
+def repro(stage: Stage, options: RunOptions, *flags: str) -> list[str]:
+    """Call ``dvc repro`` for one stage alone; return its last lines.
+
+    Raises:
+        StageFailed: It did not end well.
+    """
+    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name, *flags]
+    command += ["--force"] if options.force else []
+    command += ["--allow-missing"] if options.pull else []
+    settings, log = options.settings(), get_run_logger().info
+    started = time.monotonic()
+    code, tail = commands.run(command, root=options.root, lock=stage.name, settings=settings, log=log)
     if code:
-        raise StageFailed(stage.name, exit_code(tail), seconds, tail[-1] if tail else "")
-    return StageRun(seconds, any(_RESTORED in line for line in tail))
+        raise StageFailed(stage.name, exit_code(tail), time.monotonic() - started, tail[-1] if tail else "")
+    return tail
 
 
 def slot(stage: Stage) -> contextlib.AbstractContextManager[None]:

@@ -1,8 +1,9 @@
-"""The command line: ``regionclip STAGE`` and commands on data and weight files, a thin shell."""
+"""The command line: ``regionclip STAGE`` and commands on weight files, a thin shell; others are in ``cli_*.py``."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import signal
@@ -16,7 +17,6 @@ from pathlib import Path
 from regionclip import runtime
 from regionclip.cli_data import add_data_commands, console
 from regionclip.cli_params import add_params_commands
-from regionclip.cli_retrieval import add_retrieval_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
 from regionclip.files import full_disk_named
@@ -80,7 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_convert(commands)
     add_params_commands(commands)
-    add_retrieval_command(commands)
+    _add_retrieval(commands)
     add_tracking_commands(commands)
     return parser
 
@@ -90,7 +90,7 @@ def _add_raw(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("raw", help=text, description=f"{text.capitalize()}. `dvc repro` calls it.")
     parser.add_argument("name", metavar="NAME", nargs="?", help="of the section raw of params.yaml; none: only folders")
     parser.add_argument("--set", metavar="NAME", help="only make the folders of a data set")
-    parser.set_defaults(run=_raw, resumes=False)
+    parser.set_defaults(run=_raw)
 
 
 def _raw(chosen: argparse.Namespace) -> None:
@@ -108,9 +108,8 @@ def _raw(chosen: argparse.Namespace) -> None:
     params = load_params()
     require_raw(params)
     if chosen.name not in params.raw:
-        raise InputError(
-            "no such raw input", file="params.yaml", key=f"raw.{chosen.name}", mend="name one of the section"
-        )
+        mend = "name one of the section"
+        raise InputError("no such raw input", file="params.yaml", key=f"raw.{chosen.name}", mend=mend)
     write_raw(chosen.name, Path(params.raw[chosen.name]))
 
 
@@ -160,6 +159,26 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
         help="for mmdet and open_clip: which model of FILE; by default the one that it was published for",
     )
     parser.set_defaults(run=_convert)
+
+
+def _add_retrieval(commands: argparse._SubParsersAction) -> None:
+    text = "measure image-text retrieval, R@1/5/10 both ways, of a CLIP or RegionCLIP"
+    parser = commands.add_parser(
+        "retrieval",
+        help=text,
+        description=f"{text.capitalize()}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="examples:\n"
+        "  regionclip retrieval artifacts/pretrain --captions datasets/flickr30k/dataset_flickr30k.json "
+        "--images datasets/flickr30k/flickr30k-images\n"
+        "  regionclip retrieval weights/clip_rn50 --captions datasets/coco/annotations/captions_val2017.json "
+        "--images datasets/coco/val2017",
+    )
+    parser.add_argument("clip", metavar="CLIP", help="CLIP folder, such as artifacts/pretrain")
+    parser.add_argument("--captions", metavar="FILE", required=True, help="Karpathy JSON, or COCO captions JSON")
+    parser.add_argument("--images", metavar="DIR", required=True, help="folder that file names start from")
+    parser.add_argument("--split", default="test", help="split of a Karpathy JSON (default: %(default)s)")
+    parser.set_defaults(run=_retrieval)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -225,6 +244,22 @@ def _convert(chosen: argparse.Namespace) -> None:
         raise InputError("--names is for text banks only", mend="leave it out")
     to = {"mmdet": convert.to_mmdet, "open_clip": convert.to_open_clip}[chosen.to]
     print(to(chosen.file, chosen.out, chosen.part))
+
+
+def _retrieval(chosen: argparse.Namespace) -> None:
+    import open_clip
+
+    from regionclip.checkpoints.clip_folder import ClipFolder
+    from regionclip.data.captions import open_captioned_images
+    from regionclip.evaluation.retrieval import evaluate_retrieval
+
+    file, images = Path(chosen.captions), Path(chosen.images)
+    source = open_captioned_images(file, images, splits=(chosen.split,))
+    clip = ClipFolder.open(chosen.clip)
+    preprocess = open_clip.image_transform(clip.model_cfg["vision_cfg"]["image_size"], is_train=False)
+    device = runtime.device()
+    found = evaluate_retrieval(clip.model().to(device), clip.tokenizer(), preprocess, source, device=device)
+    print(json.dumps(found, indent=2))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

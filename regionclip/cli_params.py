@@ -81,7 +81,7 @@ def _add_config(commands: argparse._SubParsersAction) -> None:
 
 
 def _config(chosen: argparse.Namespace) -> None:
-    from regionclip.files import atomic_path
+    from regionclip.files import write_text
     from regionclip.params import load_params
     from regionclip.stages.config import export
 
@@ -90,8 +90,7 @@ def _config(chosen: argparse.Namespace) -> None:
     if chosen.out is None:
         print(text)
     else:
-        with atomic_path(Path(chosen.out)) as beside:
-            beside.write_text(text, encoding="utf-8")
+        write_text(chosen.out, text)
     print(f"the model's weights are in {weights}", file=sys.stderr)
 
 

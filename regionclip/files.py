@@ -108,14 +108,9 @@ def put_dir(beside: Path, path: str | Path) -> None:
 
 
 def sweep(folder: str | Path, *, below: bool = False) -> list[Path]:
-    """Remove the temporaries in a folder whose writers are gone, and put back a folder that was aside.
+    """Remove the temporaries whose writers are gone, in a folder or also ``below``; put back a folder that was aside.
 
-    Args:
-        folder: The folder; nothing is done where it is none.
-        below: Look into the folders below it too.
-
-    Returns:
-        The temporaries that were there.
+    Nothing is done where there is no folder. Returns the temporaries that were there.
     """
     swept = []
     for place, folders, files in os.walk(folder):
@@ -237,10 +232,15 @@ def _sync_tree(folder: Path) -> None:
         _sync(path)
 
 
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8, atomically."""
+    with atomic_path(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
 def write_json(path: str | Path, value: Any, indent: int | None = 2) -> None:
     """Write ``value`` as JSON, atomically, keys in the order given."""
-    with atomic_path(path) as beside:
-        beside.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
 def read_json(path: str | Path, without: Collection[str] = ()) -> Any:
@@ -255,10 +255,6 @@ def read_json(path: str | Path, without: Collection[str] = ()) -> Any:
 def read_json_list(path: str | Path, mend: str) -> Iterator[Any]:
     """Yield the items of a JSON file that is one list, each when it is read: the file may be larger than the memory.
 
-    Args:
-        path: The file.
-        mend: What to do about a file that holds something else.
-
     Raises:
         InputError: The file cannot be read, is not JSON, or holds no list.
     """
@@ -268,8 +264,7 @@ def read_json_list(path: str | Path, mend: str) -> Iterator[Any]:
         try:
             yield from _items(file)
         except (ValueError, RecursionError) as error:
-            problem = f"not a list in JSON ({error})"
-            raise InputError(problem, file=path, mend=mend) from None
+            raise InputError(f"not a list in JSON ({error})", file=path, mend=mend) from None
 
 
 def _items(file: TextIO) -> Iterator[Any]:
@@ -309,11 +304,7 @@ def parse_json(
     Half a surrogate pair becomes U+FFFD, so that every text can be written, compared and printed. Numbers may be of any
     size and NaN or Infinity, as Python's tools write them: whoever reads a record sets aside that one, not the file.
 
-    Args:
-        text: The JSON; bytes are decoded.
-        file: Where it comes from, for the error.
-        record: Which record of it, for the error.
-        without: Keys of objects that are left out.
+    Keys of objects that ``without`` names are left out.
 
     Raises:
         InputError: It is not JSON, has a number of more than 4300 digits or too many brackets within each other, or
@@ -442,8 +433,7 @@ def sha256_tree(path: str | Path) -> str:
 def full_disk_named(folder: str | Path) -> Iterator[None]:
     """Turn the error of a full disk, in whichever library's words, into one that names the folder and what to do.
 
-    Args:
-        folder: Named where the error does not say which file it was.
+    ``folder`` is named where the error does not say which file it was.
 
     Raises:
         InputError: The disk is full; what was written before is whole.

@@ -65,7 +65,7 @@ def run(golden: GoldenFolder, thresholds: Sequence[float] = tuple(PREFIXES)) -> 
 
 
 def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretrainer:
-    cfg = checkpoint.model_cfg
+    cfg = checkpoint.clip_config()
     tower = CLIPTextTower(cfg["embed_dim"], cfg["text_cfg"], quick_gelu=cfg["quick_gelu"])
     tower.load_state_dict(checkpoint.text())
     preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
@@ -89,7 +89,7 @@ def _teach(
     checkpoint: OfficialCheckpoint, images: Tensor, boxes: list[Tensor], bank: Tensor
 ) -> tuple[Arrays, ConceptMatch]:
     """Let the teacher label the regions: what it saw and said, and its verdict."""
-    cfg = checkpoint.model_cfg
+    cfg = checkpoint.clip_config()
     teacher = MODELS.build(dict(type="RegionEncoder", **part_configs(cfg["vision_cfg"], cfg["embed_dim"]))).eval()
     teacher.load_visual_state_dict(checkpoint.visual(teacher=True))
     features = teacher.forward_features(images)

@@ -42,7 +42,7 @@ def run(golden: GoldenFolder, concepts: Sequence[str] | None = None) -> Arrays:
     """
     names = list(concepts) if concepts else _concepts(golden)
     checkpoint = golden.checkpoint("text")
-    model = build_clip(checkpoint.model_cfg)
+    model = build_clip(checkpoint.clip_config())
     load_strictly(model, checkpoint.clip(), golden.path)
     tokenizer = OfficialTokenizer()
     tokens = torch.stack([tokenizer([fill(template, name) for template in REGIONCLIP_81]) for name in names])

@@ -8,7 +8,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from regionclip.errors import InputError
 
 # Detectron2 writes `model`, MMEngine and open_clip's training write `state_dict`.
 _WRAPPERS = ("model", "state_dict")
+_MEND = "fetch the file again, or run the stage that writes it"
 _MOST = 1 << 30  # numbers of a tensor that repeats what its file holds; the largest tensor of a CLIP has 0.13 of that
 _LENGTH = 8  # bytes of the little-endian length before the JSON header
 
@@ -33,12 +34,12 @@ class Container:
     Attributes:
         tensors: By name, on the CPU.
         beside: Names of what else the file holds, such as an optimizer's state; nothing here reads it.
-        metadata: Texts of a safetensors file.
+        metadata: Texts of a safetensors file; of others there are none.
     """
 
     tensors: dict[str, Tensor]
     beside: tuple[str, ...] = ()
-    metadata: Mapping[str, str] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_container(path: str | Path) -> Container | Tensor:
@@ -56,22 +57,25 @@ def read_container(path: str | Path) -> Container | Tensor:
         raise InputError("the file does not exist", file=path, mend="fetch it, or mend the path")
     content = _READERS.get(path.suffix, _read_torch)(path)
     if isinstance(content, Tensor):
-        require_plain(content, path, None)
+        _require_plain(content, path, None)
     elif not isinstance(content, Container):
         content = _unwrap(content, path)
     refuse_non_finite({"(the array)": content} if isinstance(content, Tensor) else content.tensors, path)
     return content
 
 
-def _read_safetensors(path: Path) -> Container:
+def read_safetensors(path: Path) -> Container:
+    """Read a safetensors file of any suffix.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dict
             return Container(tensors, metadata=file.metadata() or {})
     except Exception as error:
-        raise InputError(
-            f"not a safetensors file, or cut short ({error})", file=path, mend="fetch the file again"
-        ) from None
+        raise InputError(f"not a safetensors file, or cut short ({error})", file=path, mend=_MEND) from None
 
 
 def _read_npy(path: Path) -> Tensor:
@@ -90,15 +94,17 @@ def _read_torch(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals(RESUME_TYPES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # On a damaged file the machinery of pickle raises errors of all kinds.
-        raise _refusal(error, path) from None
+        raise refusal(error, path) from None
 
 
-_READERS = {".safetensors": _read_safetensors, ".npy": _read_npy}
+_READERS = {".safetensors": read_safetensors, ".npy": _read_npy}
 
 
-def _refusal(error: Exception, path: Path) -> InputError:
-    """Say what torch.load found wrong."""
+def refusal(error: Exception, path: Path) -> InputError:
+    """Say what torch.load found wrong; on a damaged file the machinery of pickle raises errors of all kinds.
+
+    The key is set where the file names what could run code.
+    """
     text = str(error)
     if "TorchScript" in text:
         return InputError(
@@ -116,11 +122,8 @@ def _refusal(error: Exception, path: Path) -> InputError:
             mend="give a file of tensors and plain values",
         )
     first = text.partition(". ")[0] or "it ends too early"
-    return InputError(
-        f"damaged, cut short, or no file of torch.save ({type(error).__name__}: {first})",
-        file=path,
-        mend="fetch the file again and compare its checksum",
-    )
+    problem = f"damaged, cut short, or no file of torch.save ({type(error).__name__}: {first})"
+    return InputError(problem, file=path, mend=_MEND)
 
 
 def _begins_as_pickle(path: Path) -> bool:
@@ -136,25 +139,30 @@ def _unwrap(content: Any, path: Path) -> Container:
         if wrapper is not None:
             beside = tuple(str(key) for key in content if key != wrapper)
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
-        raise InputError(
-            f"holds no weights but a {type(content).__name__}",
-            file=path,
-            mend="give a state dict that torch.save wrote",
-        )
-    for key, value in content.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
-                f"a {type(value).__name__} among the weights", file=path, key=str(key), mend="give a state dict"
-            )
-        require_plain(value, path, key)
+    require_weights(content, path)
     # DistributedDataParallel puts its own name before all others.
     if all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return Container(dict(content), beside)
 
 
-def require_plain(value: Tensor, path: Path, key: str | None) -> None:
+def require_weights(content: Any, path: Path) -> None:
+    """Refuse what is no state dict.
+
+    Raises:
+        InputError: It holds nothing, something else than named tensors, or a tensor whose numbers are not in the file.
+    """
+    if not isinstance(content, Mapping) or not content:
+        problem = f"holds no weights but a {type(content).__name__}"
+        raise InputError(problem, file=path, mend="give a state dict that torch.save wrote")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            problem = f"a {type(value).__name__} among the weights"
+            raise InputError(problem, file=path, key=str(key), mend="give a state dict")
+        _require_plain(value, path, key)
+
+
+def _require_plain(value: Tensor, path: Path, key: str | None) -> None:
     """Refuse a tensor whose numbers are not in the file one by one, or are no weights."""
     odd = value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu"
     if odd or value.numel() > max(_MOST, value.untyped_storage().nbytes()):
@@ -185,10 +193,6 @@ def save_tensors(tensors: dict[str, Tensor], path: str | Path, metadata: dict[st
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], file: str | Path) -> None:
     """Refuse tensors that hold NaN or infinity; what is made of them is neither right nor an error later.
-
-    Args:
-        tensors: By name; those of whole numbers are passed over.
-        file: Where they come from or go to, for the message.
 
     Raises:
         InputError: Names the first tensor at fault and how many there are.

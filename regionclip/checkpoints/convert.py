@@ -12,7 +12,6 @@ from regionclip.checkpoints.mmengine_files import publish
 from regionclip.checkpoints.official import OfficialCheckpoint, read_official
 from regionclip.errors import InputError
 
-PARTS = ("student", "teacher", "rpn", "detector")
 _MAIN_PART = {"finetuned": "detector", "rpn": "rpn"}
 
 
@@ -22,7 +21,7 @@ def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
     Args:
         file: What `read_official` reads.
         out: The checkpoint: ``state_dict`` and ``meta``.
-        part: One of `PARTS`: student and teacher fill backbone, shared head and attention pool of a detector, ``rpn``
+        part: ``student`` and ``teacher`` fill backbone, shared head and attention pool of a detector, ``rpn``
             MMDetection's ``RPN``, ``detector`` the open-vocabulary Fast R-CNN with its training embeddings. None takes
             what the file was published for.
 

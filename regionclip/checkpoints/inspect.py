@@ -99,7 +99,7 @@ def _of_embeddings(facts: dict[str, str], rows: Tensor) -> Description:
 
 
 def _of_other(facts: dict[str, str], content: Container) -> Description:
-    metadata = content.metadata or {}
+    metadata = content.metadata
     if "embeddings" in content.tensors and "names" in metadata:
         names = _names(metadata["names"], facts["file"])
         shape = tuple(content.tensors["embeddings"].shape)

@@ -98,15 +98,10 @@ def describe_foreign(keys: Iterable[str]) -> str:
 
 
 def require_kind(state: Mapping[str, Tensor], wanted: str | None, path: str | Path) -> str:
-    """Return the kind of a state dict.
-
-    Args:
-        state: Its tensors.
-        wanted: The only kind that will do; None takes any.
-        path: Where it comes from, for messages.
+    """Return the kind of a state dict; ``path`` is named in errors.
 
     Raises:
-        InputError: It is something else; the message says what it is and what was wanted.
+        InputError: It is something else than ``wanted``, where that is given; the message says what.
     """
     found = kind_of(state)
     if found is None or wanted not in (None, found):
@@ -131,11 +126,7 @@ def clip_shapes(architecture: str) -> dict[str, Tensor]:
 
 
 def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
-    """Return which of `ARCHITECTURES` an image tower is, by its blocks, widths and positions.
-
-    Args:
-        visual: Tensors by the names of open_clip's ``ModifiedResNet``.
-        path: Where they come from, for messages.
+    """Return which of `ARCHITECTURES` an image tower of open_clip's ``ModifiedResNet`` is, by its blocks and shapes.
 
     Raises:
         InputError: It is none of them.

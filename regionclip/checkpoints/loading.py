@@ -48,15 +48,10 @@ def require_fit(
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], file: str | Path) -> None:
-    """Load ``state`` into ``model``; every key and every shape must fit.
-
-    Args:
-        model: Left as it was when the load is refused.
-        state: Tensors by the model's names.
-        file: Where they come from, for messages.
+    """Load tensors by the model's names; every key and every shape must fit.
 
     Raises:
-        InputError: Names the file, the first key at fault and how many there are.
+        InputError: See `require_fit`; the model is left as it was.
     """
     own = model.state_dict()
     require_fit(own, state, file)

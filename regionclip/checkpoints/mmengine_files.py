@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from regionclip.checkpoints.containers import refuse_non_finite, require_plain
+from regionclip.checkpoints.containers import refusal, refuse_non_finite, require_weights
 from regionclip.errors import InputError
 from regionclip.files import atomic_path
 
@@ -82,14 +81,10 @@ def read(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     checkpoint = _load(Path(path), "cpu")
     for key in ("state_dict", "meta"):
         if not isinstance(checkpoint, dict) or key not in checkpoint:
-            raise InputError(
-                "the key is missing", file=path, key=key, mend="give a checkpoint that a training stage wrote"
-            )
+            mend = "give a checkpoint that a training stage wrote"
+            raise InputError("the key is missing", file=path, key=key, mend=mend)
     state = checkpoint["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise _damaged(Path(path), "its weights are no tensors")
-    for key, value in state.items():
-        require_plain(value, Path(path), str(key))
+    require_weights(state, Path(path))
     refuse_non_finite(state, path)
     return state, checkpoint["meta"]
 
@@ -100,23 +95,11 @@ def _load(path: Path, map_location: Any) -> Any:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as parts:
                 if damaged := parts.testzip():
-                    raise _damaged(path, f"{damaged} has another checksum")
+                    raise zipfile.BadZipFile(f"{damaged} has another checksum")
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise InputError("the checkpoint does not exist", file=path, mend="run the stage that writes it") from None
-    except (InputError, MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        # Damage shows as an error of any kind.
-        named = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", str(error))
-        if named:
-            mend = "give a checkpoint of tensors and plain values; this one could run code when it is loaded"
-            raise InputError(
-                "the checkpoint holds a type that is not allowed", file=path, key=named[1], mend=mend
-            ) from None
-        raise _damaged(path, str(error)) from None
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    problem = f"the checkpoint is damaged or is none ({reason.splitlines()[0] if reason else 'it is empty'})"
-    return InputError(problem, file=path, mend="delete it and run the stage that writes it again")
+        raise refusal(error, path) from None

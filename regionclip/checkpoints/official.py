@@ -57,6 +57,8 @@ _RPN_MAPS: dict[str, KeyMap] = {"c4": RPN_C4, "fpn": RPN_FPN, "fpn_lsj": RPN_FPN
 class OfficialCheckpoint:
     """A checkpoint whose every tensor is accounted for; made by `read_official` or `from_state`.
 
+    Asked for a part that the file has not, each method raises an InputError that says what it is.
+
     Attributes:
         path: The file.
         kind: A key of `kinds.KINDS`.
@@ -77,19 +79,9 @@ class OfficialCheckpoint:
 
     @classmethod
     def from_state(
-        cls,
-        state: Mapping[str, Tensor],
-        path: str | Path,
-        kind: str | None = None,
-        sha256: str | None = None,
+        cls, state: Mapping[str, Tensor], path: str | Path, kind: str | None = None, sha256: str | None = None
     ) -> OfficialCheckpoint:
-        """Sort the tensors of a state dict into parts.
-
-        Args:
-            state: Tensors by official names.
-            path: Where they come from, for messages.
-            kind: What is wanted; None takes whatever it is.
-            sha256: Of the file.
+        """Sort the tensors of a state dict into parts; without a wanted kind, of whatever it is.
 
         Raises:
             InputError: It is something else than wanted, its architecture is unknown, or a tensor is missing, left
@@ -108,52 +100,27 @@ class OfficialCheckpoint:
         towers = {part: require_architecture(parts[part], path) for part in ("student", "teacher") if part in parts}
         shapes = {part: _shapes(part, parts.get(part, {}), towers) for part in {*KINDS[found].required, *parts}}
         named = {f"{part}.{name}": value for part in shapes for name, value in shapes[part].items()}
-        require_fit(
-            table.inverse().apply(named),
-            used,
-            path,
-            _BATCH_COUNTS,
-            mend=f"fetch {KINDS[found].example} or its like again",
-        )
+        mend = f"fetch {KINDS[found].example} or its like again"
+        require_fit(table.inverse().apply(named), used, path, _BATCH_COUNTS, mend)
         return cls(Path(path), found, towers.get("student"), sha256, dict(state), parts, unused)
 
-    @property
-    def model_cfg(self) -> dict[str, Any]:
-        """open_clip's configuration of the student: embed_dim, quick_gelu, vision_cfg, text_cfg."""
-        return self.clip_config()
-
     def clip_config(self, teacher: bool = False) -> dict[str, Any]:
-        """Return open_clip's configuration of the student or of the teacher.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return open_clip's configuration of the student or the teacher (embed_dim, vision_cfg and so on)."""
         part = "teacher" if teacher else "student"
         return copy.deepcopy(clip_config(require_architecture(self._part(part), self.path)))
 
     def visual(self, teacher: bool = False) -> dict[str, Tensor]:
-        """Return the image tower by the names of open_clip's ``ModifiedResNet``.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return the image tower by the names of open_clip's ``ModifiedResNet``."""
         return _with_batch_counts(self._part("teacher" if teacher else "student"))
 
     def text(self, teacher: bool = False) -> dict[str, Tensor]:
-        """Return the text encoder by open_clip's names; a teacher without one of its own shares the student's.
-
-        Raises:
-            InputError: The file has no such part.
-        """
+        """Return the text encoder by open_clip's names; a teacher without one of its own shares the student's."""
         return dict(self._part("teacher_text" if teacher and "teacher_text" in self.parts else "text"))
 
     def clip(self, teacher: bool = False) -> dict[str, Tensor]:
         """Return a whole CLIP by open_clip's names.
 
         The logit scale is the file's, or log(100), CLIP's and RegionCLIP's, where it has none.
-
-        Raises:
-            InputError: The file has no such part.
         """
         visual = {f"visual.{name}": value for name, value in self.visual(teacher).items()}
         scale = self.parts.get("scale", {"logit_scale": torch.tensor(math.log(100.0))})
@@ -164,9 +131,6 @@ class OfficialCheckpoint:
         """The proposal network's: ``c4`` (stride 16, 15 anchors), ``fpn`` (five levels, 3 anchors) or ``fpn_lsj``.
 
         The last one has norms in the pyramid and two convolutions in the head.
-
-        Raises:
-            InputError: The file has none.
         """
         return _rpn_architecture(self._part("rpn"))
 
@@ -174,9 +138,6 @@ class OfficialCheckpoint:
         """Return the proposal network as MMDetection's ``RPN`` names it: ``backbone``, ``neck`` (FPN), ``rpn_head``.
 
         Anchors are in Detectron2's order: MMDetection needs ``scale_major=False``.
-
-        Raises:
-            InputError: The file has none.
         """
         return _with_batch_counts(_RPN_MAPS[self.rpn_architecture].apply(self._part("rpn")))
 
@@ -186,7 +147,7 @@ class OfficialCheckpoint:
         The classifier holds the training embeddings; the mask head is there where the file has one.
 
         Raises:
-            InputError: The file has no box predictor, or its background is no row of zeros.
+            InputError: Its background is no row of zeros.
         """
         heads = self._part("heads")
         if heads[f"{_BOX}.cls_bg_score.weight"].any():
@@ -211,11 +172,8 @@ class OfficialCheckpoint:
     def _part(self, part: str) -> Mapping[str, Tensor]:
         if part not in self.parts:
             words, kind = _WORDS[part]
-            raise InputError(
-                f"this is {KINDS[self.kind].words}; wanted one with a {words}",
-                file=self.path,
-                mend=f"give a file such as {KINDS[kind].example}",
-            )
+            problem = f"this is {KINDS[self.kind].words}; wanted one with a {words}"
+            raise InputError(problem, file=self.path, mend=f"give a file such as {KINDS[kind].example}")
         return self.parts[part]
 
 
@@ -231,12 +189,10 @@ def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoi
     """
     container = read_container(path)
     if isinstance(container, Tensor):
-        raise InputError(
-            f"this is one tensor of shape {tuple(container.shape)}, such as text embeddings; wanted "
-            f"{KINDS[kind].words if kind else 'a checkpoint'}",
-            file=path,
-            mend="turn text embeddings into a text bank: regionclip convert FILE --to text-bank",
-        )
+        wanted = KINDS[kind].words if kind else "a checkpoint"
+        problem = f"this is one tensor of shape {tuple(container.shape)}, such as text embeddings; wanted {wanted}"
+        mend = "turn text embeddings into a text bank: regionclip convert FILE --to text-bank"
+        raise InputError(problem, file=path, mend=mend)
     return OfficialCheckpoint.from_state(container.tensors, path, kind, sha256_file(path))
 
 
@@ -253,7 +209,7 @@ def clip_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         folder = ClipFolder.open(path)
         return folder.model_cfg, folder.state_dict()
     official = read_official(path)
-    return official.model_cfg, official.clip()
+    return official.clip_config(), official.clip()
 
 
 def rpn_weights(path: str | Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -310,13 +266,7 @@ def _unused(state: Iterable[str], unused: Mapping[str, str]) -> dict[str, str]:
 
 
 def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, str]) -> dict[str, Tensor]:
-    """Return the tensors (on the meta device) that a part must have, by its names.
-
-    Args:
-        part: Its name.
-        found: What the file has of it.
-        architectures: Of the student and, where there is one, the teacher.
-    """
+    """Return the tensors (on the meta device) that a part must have, by its names; ``found`` is what the file has."""
     if part == "rpn":
         return rpn_shapes(_rpn_architecture(found))
     clip = clip_shapes(architectures["teacher" if part.startswith("teacher") else "student"])

@@ -19,9 +19,9 @@ from regionclip.runtime import SCRATCH
 _LETTERS = 16  # of the digest, in folder names
 
 
-def scratch_folder(stage: str, digest: str, root: Path = SCRATCH) -> Path:
+def scratch_folder(stage: str, digest: str) -> Path:
     """Return the folder for a stage's resumable state; it is not created here."""
-    return root / stage / digest[:_LETTERS]
+    return SCRATCH / stage / digest[:_LETTERS]
 
 
 def clean_scratch(folder: Path) -> None:
@@ -35,13 +35,13 @@ def clean_scratch(folder: Path) -> None:
 
 
 @contextmanager
-def alone(stage: str, root: Path = SCRATCH) -> Iterator[None]:
+def alone(stage: str) -> Iterator[None]:
     """Keep other processes from running a stage as long as the block lasts; the end of this one ends its hold.
 
     Raises:
         InputError: The stage runs already; names its process.
     """
-    file = root / "locks" / f"{stage}.run"
+    file = SCRATCH / "locks" / f"{stage}.run"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a+", encoding="utf-8") as handle:
         try:

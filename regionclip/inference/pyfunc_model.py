@@ -46,8 +46,11 @@ class RegionCLIPModel(PythonModel):
         if params or set(model_input.columns) != {"image", "names"}:
             given = ", ".join(map(str, [*model_input.columns, *(params or {})]))
             raise InputError(f"wanted the columns image and names, and no params, found {given}", mend=_MEND)
-        rows = zip(model_input["image"], model_input["names"], strict=True)
-        found = [[asdict(one) for one in self._detector(_picture(image), _names(names))] for image, names in rows]
+        found = []
+        for image, names in zip(model_input["image"], model_input["names"], strict=True):
+            # MLflow makes arrays of a column's lists.
+            listed = names.tolist() if isinstance(names, np.ndarray) else names
+            found.append([asdict(one) for one in self._detector(_picture(image), listed)])
         return pd.DataFrame({"detections": found}, index=model_input.index)
 
 
@@ -68,13 +71,6 @@ def _picture(image: Any) -> bytes | NDArray[np.uint8]:
     if not isinstance(image, bytes | np.ndarray):
         raise InputError(f"{type(image).__name__} is no form of a picture", key="image", mend=_MEND)
     return image
-
-
-def _names(names: Any) -> list[str]:
-    # A text is a sequence too, of letters.
-    if not isinstance(names, list | tuple | np.ndarray) or not all(isinstance(name, str) for name in names):
-        raise InputError("it is no list of texts", key="names", mend='give a list such as ["red circle", "fish"]')
-    return list(names)
 
 
 mlflow.models.set_model(RegionCLIPModel())

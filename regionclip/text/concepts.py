@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from regionclip.errors import InputError
-from regionclip.files import atomic_path, read_json, sha256_file, write_json
+from regionclip.files import read_json, sha256_file, write_json, write_text
 
 _MEND = "run the stage `concepts` again"
 
@@ -45,9 +45,8 @@ class ConceptPool:
     def save(self, path: str | Path) -> None:
         """Write ``path`` (lines ``concept,count`` without a header, the official text format) and a JSON beside it."""
         path = Path(path)
-        with atomic_path(path) as beside:
-            lines = [f"{name},{count}\n" for name, count in zip(self.concepts, self.counts, strict=True)]
-            beside.write_text("".join(lines), encoding="utf-8")
+        lines = [f"{name},{count}\n" for name, count in zip(self.concepts, self.counts, strict=True)]
+        write_text(path, "".join(lines))
         about = {
             "concepts": len(self),
             "parser": self.parser,

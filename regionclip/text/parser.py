@@ -57,14 +57,9 @@ _parser: ConceptParser
 
 
 def count_concepts(captions: Iterable[str], parser: ConceptParser, workers: int = 0) -> Counter[str]:
-    """Count the mentions of each concept.
+    """Count the mentions of each concept; below two workers, which give the same counts, this process parses.
 
     Captions are streamed, so memory grows with the vocabulary and not with the captions.
-
-    Args:
-        captions: The captions.
-        parser: What reads them.
-        workers: Processes that parse; below 2 this process does. The counts are the same.
     """
     batches = _batches(captions)
     total: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from regionclip.errors import InputError
 
+_BATCH = 256  # prompts that go through the encoder at a time
 _PHOTO = "a photo of a {}."
 
 REGIONCLIP_81 = ("{}.", _PHOTO, *(t for t in (make("{}") for make in OPENAI_IMAGENET_TEMPLATES) if t != _PHOTO))
@@ -34,14 +35,10 @@ def same_to_clip(
 
     They differ in what is dropped: capital letters, what `fill` deletes, and all that is beyond the context length.
 
-    Args:
-        names: Names of classes.
-        templates: The prompt templates; the one that leaves a name the most room is asked.
-        tokenizer: A CLIP's tokenizer.
-
     Returns:
         Name -> the earlier one.
     """
+    # The one that leaves a name the most room.
     template = min(templates, key=lambda template: template.index("{}"))
     first: dict[tuple[int, ...], str] = {}
     twins = {}
@@ -57,7 +54,6 @@ def embed_names(
     tokenizer: Callable[[list[str]], Tensor],
     names: Sequence[str],
     templates: Sequence[str],
-    batch_size: int = 256,
     device: torch.device | str = "cpu",
 ) -> Tensor:
     """Embed names as the plain mean over their prompts, with no normalisation before or after.
@@ -70,7 +66,6 @@ def embed_names(
         tokenizer: Its tokenizer: B texts to int64 (B, L).
         names: K names, cleaned.
         templates: T templates with ``{}``.
-        batch_size: Prompts that go through the encoder at a time.
         device: Where the model is.
 
     Returns:
@@ -84,13 +79,13 @@ def embed_names(
     prompts = [fill(template, name) for name in names for template in templates]
     owners = torch.arange(len(names), device=device).repeat_interleave(len(templates))
     total: Tensor | None = None
-    for start in range(0, len(prompts), batch_size):
-        tokens = tokenizer(prompts[start : start + batch_size]).to(device)
+    for start in range(0, len(prompts), _BATCH):
+        tokens = tokenizer(prompts[start : start + _BATCH]).to(device)
         features = clip_model.encode_text(tokens, normalize=False).double()
         if total is None:
             total = features.new_zeros(len(names), features.shape[1])
         # Sums in float64, so the batch size does not show in the mean.
-        total.index_add_(0, owners[start : start + batch_size], features)
+        total.index_add_(0, owners[start : start + _BATCH], features)
     assert total is not None
     means = (total / len(templates)).float().cpu()
     bad = ~means.isfinite().all(dim=1)

@@ -77,7 +77,7 @@ def _right_spellings(words: Mapping[str, int]) -> dict[str, str]:
         # An edit may take a letter away, so a noun has one letter less than the shortest misspelling at least.
         if mentions < _RATIO or len(noun) < _SHORTEST - 1 or "NOUN" not in readings(noun):
             continue
-        for spelling in _one_edit(noun) & words.keys():
+        for spelling in words.keys() & _edits(noun):
             if words[spelling] * _RATIO <= mentions and _may_be_wrong(spelling):
                 found.setdefault(spelling, set()).add(noun)
     return {spelling: nouns.pop() for spelling, nouns in found.items() if len(nouns) == 1}
@@ -89,12 +89,8 @@ def _may_be_wrong(word: str) -> bool:
     return not any(form in lexicon for form in (word, word.capitalize(), word.upper()))
 
 
-def _one_edit(word: str) -> set[str]:
-    """Return the words that one edit inside a word makes; its first and last letter stay."""
-    return set(_edits(word)) - {word}
-
-
 def _edits(word: str) -> Iterator[str]:
+    """Yield the words, some twice, that one edit inside a word makes; its first and last letter stay."""
     inner = range(1, len(word) - 1)
     for i in inner:
         yield word[:i] + word[i + 1 :]

@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from regionclip.checkpoints.containers import read_container, save_tensors
+from regionclip.checkpoints.containers import read_container, read_safetensors, save_tensors
 from regionclip.errors import InputError
 from regionclip.files import atomic_path, parse_json, read_json, read_text, sha256_file
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL, clean_lvis_name
@@ -79,24 +78,15 @@ class TextBank:
         """SHA-256 of the embeddings' bytes (float32, row by row), in hex."""
         return hashlib.sha256(self.embeddings.contiguous().numpy()).hexdigest()
 
-    def index(self, name: str) -> int:
-        """Return the row of a name.
-
-        Raises:
-            InputError: The bank has no such name.
-        """
-        row = self._rows.get(name)
-        if row is None:
-            raise self._error("the bank has no such name", "names", record=name)
-        return row
-
     def subset(self, names: Sequence[str]) -> TextBank:
         """Return the bank of ``names`` only, in their order.
 
         Raises:
             InputError: The bank lacks one of them, or one is given twice.
         """
-        rows = [self.index(name) for name in names]
+        if missing := [name for name in names if name not in self._rows]:
+            raise self._error("the bank has no such name", "names", record=missing[0])
+        rows = [self._rows[name] for name in names]
         return TextBank(
             tuple(names), self.embeddings[rows], self.templates, self.text_model, self.weights_sha256, self.source
         )
@@ -145,17 +135,13 @@ class TextBank:
         path = Path(path)
         if not path.is_file():
             raise InputError("the file does not exist", file=path, mend=_MEND)
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if "embeddings" not in file.keys():  # noqa: SIM118 - it is no dict
-                    raise InputError("the tensor is missing", file=path, key="embeddings", mend=_MEND)
-                embeddings = file.get_tensor("embeddings")
-        except SafetensorError as error:
-            raise InputError(f"not a safetensors file, or cut short ({error})", file=path, mend=_MEND) from None
+        content = read_safetensors(path)
+        if "embeddings" not in content.tensors:
+            raise InputError("the tensor is missing", file=path, key="embeddings", mend=_MEND)
+        metadata = content.metadata
         names, templates = _texts(metadata, "names", path), _texts(metadata, "templates", path)
         model, weights, digest = (_text(metadata, key, path) for key in ("text_model", "weights_sha256", "sha256"))
-        bank = cls(names, embeddings, templates, model, weights, path)
+        bank = cls(names, content.tensors["embeddings"], templates, model, weights, path)
         if bank.sha256 != digest:
             raise InputError("the embeddings do not fit their checksum", file=path, key="sha256", mend=_MEND)
         return bank
@@ -206,11 +192,9 @@ def import_bank(path: str | Path, names: str | Path) -> TextBank:
     embeddings = read_embeddings(path)
     found = read_names(names, len(embeddings))
     if len(found) != len(embeddings):
-        raise InputError(
-            f"{len(embeddings)} rows of embeddings for the {len(found)} names of {names}",
-            file=path,
-            mend="give the names that these embeddings were made of, in their order",
-        )
+        problem = f"{len(embeddings)} rows of embeddings for the {len(found)} names of {names}"
+        mend = "give the names that these embeddings were made of, in their order"
+        raise InputError(problem, file=path, mend=mend)
     origin = f"unknown (imported from {path.name}, sha256 {sha256_file(path)})"
     return TextBank(found, embeddings, (), text_model=origin, weights_sha256="unknown", source=path)
 

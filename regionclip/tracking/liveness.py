@@ -67,7 +67,7 @@ def close_left_open(
         client: MLflow's client.
         experiment: Id of the experiment.
         tags: Which runs: those with these tags, such as ``dvc.stage``.
-        closed_by: What closes them; kept as the tag ``closed_by``.
+        closed_by: Kept as a tag of that name.
         gone: Says so of a run; by default by its process on this host.
         dry_run: Change nothing.
     """

@@ -44,16 +44,10 @@ class StageRecord:
 
 
 def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
-    """Open the parent run; its stages find it as ``REGIONCLIP_PARENT_RUN_ID``.
+    """Open the parent run and return its id; None, after a warning, when MLflow does not answer.
 
-    Args:
-        profile: Name of the params profile.
-        tags: Further tags, such as ``prefect.flow_run_id``.
-
-    Returns:
-        Id of the run; None, after a warning, when MLflow does not answer.
+    Its stages find it as ``REGIONCLIP_PARENT_RUN_ID``. ``tags`` are further ones, such as ``prefect.flow_run_id``.
     """
-
     start = Start(tags={**origin_tags(), "kind": "pipeline", "profile": profile, **tags})
     record = Record.begin("pipeline", start)
 
@@ -72,8 +66,7 @@ def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, st
 
     Args:
         run_id: Of `start_pipeline_run`; None does nothing.
-        stages: What became of each stage; one without a run is looked up by its digest, since its record may have been
-            delivered after it ended.
+        stages: One without a run is looked up by its digest, since its record may have been delivered after it ended.
         status: FINISHED, FAILED or KILLED.
         root: Folder of the pipeline.
     """

@@ -16,9 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from regionclip.artifacts import file_name
 from regionclip.errors import InputError, logger
-from regionclip.files import atomic_path
+from regionclip.files import write_text
 from regionclip.tracking.liveness import close_left_open, process_tags
-from regionclip.tracking.logged_models import send_model
+from regionclip.tracking.logged_models import Model, send_model
 from regionclip.tracking.store import STATE, experiment_id, one_line, require_active
 
 if TYPE_CHECKING:
@@ -54,13 +54,6 @@ class Metrics(_Values):
     time: Time
     step: Time
     values: dict[str, float]
-
-
-class Model(_Values):
-    """A weight file as `logged_models.checkpoints` describes it."""
-
-    name: str
-    tags: dict[str, str]
 
 
 class End(_Values):
@@ -128,8 +121,7 @@ class Record(_Values):
             self.artifacts = [
                 path if Path(path).is_relative_to(copies) else _copy(Path(path), copies) for path in self.artifacts
             ]
-            with atomic_path(self.file) as beside:
-                beside.write_text(self.model_dump_json(), encoding="utf-8")
+            write_text(self.file, self.model_dump_json())
         except (OSError, ValueError) as error:
             # ValueError: a text that is none.
             _log.warning("The record of %s cannot be kept in %s. %s", self.stage, self.file, error)
@@ -156,7 +148,7 @@ class Record(_Values):
         parts = (
             ("metrics", _log_metrics, self.metrics),
             ("artifact", _log_artifact, self.artifacts),
-            ("model", _log_model, self.models),
+            ("model", send_model, self.models),
         )
         for kind, log, waiting in parts:
             while waiting:
@@ -250,10 +242,6 @@ def _log_artifact(client: MlflowClient, run_id: str, path: str) -> None:
         client.log_artifacts(run_id, path, Path(path).name)
     else:
         client.log_artifact(run_id, path)
-
-
-def _log_model(client: MlflowClient, run_id: str, part: Model) -> None:
-    send_model(client, run_id, part.name, part.tags)
 
 
 def _finish(client: MlflowClient, run_id: str, part: End) -> None:

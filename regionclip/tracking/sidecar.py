@@ -12,23 +12,12 @@ _KEYS = {"stage": str, "run_id": str | None, "seconds": int | float, "digest": s
 
 
 def write_sidecar(path: str | Path, stage: str, run_id: str | None, seconds: float, digest: str) -> None:
-    """Write a sidecar.
-
-    Args:
-        path: The JSON file.
-        stage: DVC's name of the stage.
-        run_id: Its MLflow run; None when the run was not delivered.
-        seconds: How long it took.
-        digest: Digest of its params and inputs; see `stage_digest`.
-    """
+    """Write a sidecar: DVC's name of the stage, its MLflow run (None: not delivered), seconds, and `stage_digest`."""
     write_json(path, dict(zip(_KEYS, (stage, run_id, seconds, digest), strict=True)))
 
 
 def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """Read all sidecars of a folder.
-
-    Returns:
-        Stage to its sidecar, by stage name.
+    """Read all sidecars of a folder, by stage.
 
     Raises:
         InputError: A file is not JSON, or lacks a key or has something else there.
@@ -38,8 +27,7 @@ def read_sidecars(folder: str | Path) -> dict[str, dict[str, Any]]:
         sidecar = read_json(path)
         for key, kind in _KEYS.items():
             if not isinstance(sidecar, dict) or key not in sidecar or not isinstance(sidecar[key], kind):
-                raise InputError(
-                    "the key is missing or of another type", file=path, key=key, mend="run the stage again"
-                )
+                problem = "the key is missing or of another type"
+                raise InputError(problem, file=path, key=key, mend="run the stage again")
         found[sidecar["stage"]] = sidecar
     return dict(sorted(found.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -16,12 +17,12 @@ from regionclip.errors import InputError, Interrupted, logger
 from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
 from regionclip.tracking.origin import origin_tags
-from regionclip.tracking.record import PARENT, End, Metrics, Model, Record, Start, milliseconds
+from regionclip.tracking.record import PARENT, End, Metrics, Record, Start, milliseconds
 from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
-from regionclip.tracking.system_metrics import SystemMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 _log = logger(__name__)
 RETRY = 60.0  # seconds after which MLflow, once away, is tried again
@@ -104,9 +105,6 @@ class Tracker:
 
         Stages that do the same with CLIP and RegionCLIP give each a run of its own: the same names of metrics, so that
         MLflow's UI compares them.
-
-        Args:
-            model: ``clip`` or ``regionclip``.
         """
         tags = {**self._tags, "model": model, PARENT: self.record.id}
         tags.pop("mlflow.parentRunId", None)
@@ -127,7 +125,7 @@ class Tracker:
 
     def log_checkpoints(self, outs: Sequence[str | Path], digest: str) -> None:
         """Log the stage's weight files as models that DVC keeps; see `checkpoints`."""
-        self.record.models += [Model(**described) for described in checkpoints(self.stage, outs, digest)]
+        self.record.models += checkpoints(self.stage, outs, digest)
         self._deliver()
 
     def watch_system(self) -> None:
@@ -143,11 +141,8 @@ class Tracker:
         self.record.end = End(time=milliseconds(), status=status, tags={**_device_tags(), **refused})
         self._deliver()
         if self.record.waiting:
-            _log.warning(
-                "MLflow is away: the record of %s is in %s; deliver it with `regionclip mlflow-sync`.",
-                self.stage,
-                self.record.file,
-            )
+            text = "MLflow is away: the record of %s is in %s; deliver it with `regionclip mlflow-sync`."
+            _log.warning(text, self.stage, self.record.file)
 
     def _deliver(self) -> None:
         self.record.last = milliseconds()
@@ -187,6 +182,36 @@ class Tracker:
                 self._refused.append(refusal)
                 _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
             self.record.remove()
+
+
+class SystemMetrics:
+    """Use of CPU, memory, disk, network and GPU, by MLflow's own monitor: a thread that ends when MLflow is away."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._monitor: SystemMetricsMonitor | None = None
+
+    def restart(self, run_id: str | None) -> None:
+        """Log to a run from now on, after what was logged before; nothing without a run."""
+        resume = self._monitor is not None
+        self.stop()
+        if run_id is None:
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        # It tells of every start and stop; that MLflow is away is said by the tracker.
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)
+        try:
+            self._monitor = SystemMetricsMonitor(run_id, resume_logging=resume, tracking_uri=self._uri)
+            self._monitor.start()
+        except Exception as error:
+            # psutil, pynvml and MLflow fail in many ways, and the training matters more.
+            _log.warning("There will be no system metrics. %s", error)
+
+    def stop(self) -> None:
+        """Log what was measured last and end the thread."""
+        if self._monitor is not None:
+            self._monitor.finish()
 
 
 def _device_tags() -> dict[str, str]:

@@ -89,7 +89,7 @@ def test_our_pretraining_goes_out_to_open_clip(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "meta": {"epoch": 1}, "message_hub": {"loss": history}}, tmp_path / "epoch_1.pth")
     checkpoint = read_official(tmp_path / "epoch_1.pth", "pretraining")
     with torch.device("meta"):
-        clip = build_clip(checkpoint.model_cfg)
+        clip = build_clip(checkpoint.clip_config())
     load_strictly(clip, checkpoint.clip(), "epoch_1.pth")
     for key, name in {
         "student.res5.layer4.2.bn3.bias": "visual.layer4.2.bn3.bias",

@@ -39,8 +39,10 @@ def test_pretrained_file_fills_open_clip_with_its_student(official) -> None:
     """Every tensor of open_clip's RN50 comes from the key of its name; only counts and scale have no source."""
     state = official("pretrain")
     checkpoint = _open(state, "pretrained")
-    assert checkpoint.architecture == "RN50" and checkpoint.model_cfg == open_clip.get_model_config("RN50-quickgelu")
-    clip = build_clip(checkpoint.model_cfg)
+    assert checkpoint.architecture == "RN50" and checkpoint.clip_config() == open_clip.get_model_config(
+        "RN50-quickgelu"
+    )
+    clip = build_clip(checkpoint.clip_config())
     load_strictly(clip, checkpoint.clip(), "file.pth")
     made = 0
     for key, value in clip.state_dict().items():
@@ -69,7 +71,7 @@ def test_architectures_load_strictly(of_architecture, architecture: str) -> None
     with torch.device("meta"):
         clip = open_clip.CLIP(**open_clip.get_model_config(f"{architecture}-quickgelu"))
     load_strictly(clip, checkpoint.clip(), "file.pth")
-    assert checkpoint.model_cfg["quick_gelu"] and checkpoint.clip()["visual.attnpool.c_proj.weight"].shape[0] == {
+    assert checkpoint.clip_config()["quick_gelu"] and checkpoint.clip()["visual.attnpool.c_proj.weight"].shape[0] == {
         "RN50": 1024, "RN101": 512, "RN50x4": 640,
     }[architecture]  # fmt: skip
 

@@ -40,7 +40,7 @@ def _parts(cfg: dict[str, Any]) -> tuple[nn.Module, ...]:
 def _there_and_back(clip: CLIP) -> tuple[tuple[nn.Module, ...], dict[str, Tensor]]:
     """Read a state dict as an official file, fill our parts, and make open_clip's state dict of them."""
     checkpoint = OfficialCheckpoint.from_state(clip.state_dict(), "clip.pth", "clip")
-    parts = _parts(checkpoint.model_cfg)
+    parts = _parts(checkpoint.clip_config())
     load_visual(checkpoint.visual(), *parts)
     rest = {key: value for key, value in checkpoint.clip().items() if not key.startswith("visual.")}
     return parts, {**{f"visual.{key}": value for key, value in visual_state(*parts).items()}, **rest}
@@ -71,6 +71,6 @@ def test_detector_names_lead_back_to_open_clip(official) -> None:
     tower = {key: value for key, value in checkpoint.detector().items() if ".fc_" not in key}
     back = MODIFIED_RESNET_TO_DETECTOR.inverse().apply(tower)
     with torch.device("meta"):
-        clip = build_clip(checkpoint.model_cfg)
+        clip = build_clip(checkpoint.clip_config())
     assert len(back) == len(tower)
     load_strictly(clip.visual, back, "ft.pth")

@@ -209,5 +209,5 @@ def test_damaged_resume_point_is_told_and_the_one_before_is_taken(
     fit(Slope(noise=0.1), _schedule())
     (tmp_path / "a/iter_6.pth").write_bytes((tmp_path / "a/iter_6.pth").read_bytes()[:-500])
     again = fit(Slope(noise=0.1), _schedule(), hooks=[StopBefore(0), StopBefore(3)])
-    assert "iter_6.pth: the checkpoint is damaged" in caplog.text
+    assert "iter_6.pth: damaged, cut short" in caplog.text
     assert again.weight.item() == whole.weight.item() and _history(tmp_path) == _history(tmp_path, "whole")

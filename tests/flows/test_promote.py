@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from mlflow import MlflowClient
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import Artifact
 from prefect.exceptions import ParameterTypeError
 
 from flows.promote import promote
@@ -28,11 +31,9 @@ def registry(tmp_path, monkeypatch, prefect_server) -> MlflowClient:
     return client
 
 
-def pages() -> list[str]:
-    """Markdown of the artifacts, the newest first."""
+def artifacts() -> list[Artifact]:
     with get_client(sync_client=True) as client:
-        found = client.read_artifacts()
-    return [artifact.data for artifact in found if artifact.key == "promote-coco"]
+        return [artifact for artifact in client.read_artifacts() if artifact.key == "promote-coco"]
 
 
 def test_refused_and_promoted(registry) -> None:
@@ -40,14 +41,15 @@ def test_refused_and_promoted(registry) -> None:
     refused = promote()
     assert not refused.decision.promoted
     assert str(registry.get_model_version_by_alias("regionclip-coco", "champion").version) == "1"
-    (page,) = pages()
-    assert "version 2 was not promoted" in page and "ap50_novel is not higher (-10.00 points)" in page
-    assert "| ap50_novel | 0.4 | 0.5 |" in page
+    (left,) = artifacts()
+    assert "version 2 was not promoted, because ap50_novel is not higher (-10.00 points)" in left.description
+    row = {"number": "ap50_novel", "candidate, version 2": "0.4", "champion, version 1": "0.5"}
+    assert row in json.loads(left.data)
     better = SAME | {"ap50_novel": "0.6", "ap50_base": "0.6"}
     registry.create_model_version("regionclip-coco", "file:///nowhere", tags=better)
     assert promote("coco", "3").decision.promoted
     assert str(registry.get_model_version_by_alias("regionclip-coco", "champion").version) == "3"
-    assert any("version 3 is the champion now" in page for page in pages())
+    assert any("version 3 is the champion now" in left.description for left in artifacts())
 
 
 def test_no_candidate_fails_the_run(registry) -> None:

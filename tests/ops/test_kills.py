@@ -86,7 +86,9 @@ def crashed(make_place: Callable[..., Place], prefect_api: dict[str, str]) -> di
     to an end by the server's automation.
     """
     places = [make_place(name, prefect_api) for name in ("worker", "machine")]
-    places[0].command(sys.executable, "-m", "flows.automations")
+    make = "with get_client(sync_client=True) as client: ensure_automations(client)"
+    imports = "from flows.automations import ensure_automations; from prefect.client.orchestration import get_client"
+    places[0].command(sys.executable, "-c", f"{imports}\n{make}")
     found = {}
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(each.worker()) for each in places]

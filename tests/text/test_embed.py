@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from regionclip.errors import InputError
+from regionclip.text import prompts
 from regionclip.text.prompts import embed_names
 
 TEMPLATES = ("{}.", "a photo of a {}.", "the {} in a video game.")
@@ -34,7 +35,7 @@ def tokenizer() -> open_clip.SimpleTokenizer:
 def test_each_row_is_the_mean_over_its_prompts(clip: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer) -> None:
     rows = embed_names(clip, tokenizer, NAMES, TEMPLATES)
     with torch.no_grad():
-        wanted = torch.stack([clip.encode_text(tokenizer(prompts), normalize=False).mean(0) for prompts in PROMPTS])
+        wanted = torch.stack([clip.encode_text(tokenizer(texts), normalize=False).mean(0) for texts in PROMPTS])
     assert rows.shape == (3, 6) and rows.dtype == torch.float32
     torch.testing.assert_close(rows, wanted, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(rows.norm(dim=1), torch.ones(3), atol=0.05)
@@ -42,10 +43,11 @@ def test_each_row_is_the_mean_over_its_prompts(clip: open_clip.CLIP, tokenizer: 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4, 9])
 def test_the_batch_size_does_not_change_the_result(
-    clip: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, batch_size: int
+    clip: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = embed_names(clip, tokenizer, NAMES, TEMPLATES)
-    torch.testing.assert_close(embed_names(clip, tokenizer, NAMES, TEMPLATES, batch_size), whole, rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(prompts, "_BATCH", batch_size)
+    torch.testing.assert_close(embed_names(clip, tokenizer, NAMES, TEMPLATES), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_nothing_to_embed_is_refused(clip: open_clip.CLIP, tokenizer: open_clip.SimpleTokenizer) -> None:

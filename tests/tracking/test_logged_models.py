@@ -46,7 +46,7 @@ def test_only_stages_that_make_weights(client):
     folder = write("artifacts/teacher/open_clip_model.safetensors", "x").parent
     write("artifacts/teacher/open_clip_config.json", "{}")
     (model,) = checkpoints("teacher", [folder], "d")
-    assert (model["name"], model["tags"]["path"]) == ("teacher", "artifacts/teacher/open_clip_model.safetensors")
+    assert (model.name, model.tags["path"]) == ("teacher", "artifacts/teacher/open_clip_model.safetensors")
     assert checkpoints("text_bank", [folder], "d") == []
 
 
@@ -54,5 +54,5 @@ def test_best_weights_have_a_name_of_their_own(client):
     """A training that validates leaves two files of one name."""
     for path in ("artifacts/rpn/rpn.pth", "artifacts/rpn/best/rpn.pth"):
         write(path, "x")
-    models = {model["name"]: model["tags"]["path"] for model in checkpoints("rpn", ["artifacts/rpn"], "d")}
+    models = {model.name: model.tags["path"] for model in checkpoints("rpn", ["artifacts/rpn"], "d")}
     assert models == {"rpn": "artifacts/rpn/rpn.pth", "rpn_best": "artifacts/rpn/best/rpn.pth"}

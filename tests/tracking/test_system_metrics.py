@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from regionclip.tracking import system_metrics
-from regionclip.tracking.tracker import track
+from regionclip.tracking.tracker import SystemMetrics, track
 
 
 def test_machine_is_watched_to_the_end_of_the_run(client, monkeypatch):
@@ -39,7 +38,7 @@ def test_monitor_that_cannot_start_fails_no_stage(client, monkeypatch, caplog):
 
 def test_nothing_to_follow_without_a_run():
     """While MLflow is away there is no run, and no thread."""
-    metrics = system_metrics.SystemMetrics("sqlite:///none.db")
+    metrics = SystemMetrics("sqlite:///none.db")
     metrics.restart(None)
     metrics.stop()
     assert metrics._monitor is None
