@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import LOOPS, OPTIM_WRAPPERS
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from regionclip import runtime
 from regionclip.checkpoints.mmengine_files import register_safe_loader
-from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)
-from regionclip.engine import per_parameter_clip, step_seed_hook  # noqa: F401  (registered)
+from regionclip.data.datasets.stream import ResumableSampler
+from regionclip.engine import step_seed_hook  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import share_of_batch, wrapping
-from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine.progress_hook import ProgressHook
 from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.sound_numbers import SoundNumbersHook
@@ -105,6 +108,50 @@ def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedul
         "param_scheduler": _schedulers(schedule),
         "custom_hooks": [{"type": "StepSeedHook", "seed": seed}, {"type": "JointLossHook"}],
     }
+
+
+@LOOPS.register_module()
+class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
+    """MMEngine's loop, for a loader with `ResumableSampler`.
+
+    On resume MMEngine draws and discards as many batches as were trained on, decoding them all. Here the sampler
+    starts behind them, and what is drawn and discarded is empty.
+    """
+
+    def run(self) -> torch.nn.Module:
+        """Train from the current iteration to the last one."""
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, ResumableSampler):
+            raise TypeError(f"ResumableIterBasedTrainLoop needs a ResumableSampler, got {type(sampler).__name__}")
+        if self._iter > 0:
+            sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
+            skipped = itertools.repeat(None, self._iter)
+            self.dataloader_iterator = itertools.chain(skipped, iter(self.dataloader))
+        return super().run()
+
+
+class _PerParameterClip:
+    """Apply ``clip_grad`` to one parameter at a time.
+
+    MMEngine clips the norm over all parameters. Detectron2's ``solver/build.py``, and so the official RegionCLIP,
+    clips each tensor apart from the others.
+    """
+
+    def _clip_grad(self) -> None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    torch.nn.utils.clip_grad_norm_(parameter, **self.clip_grad_kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipOptimWrapper(_PerParameterClip, OptimWrapper):
+    """``OptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
+    """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
 
 
 def _run(runner: Runner, stop: StopRequest) -> None:
