@@ -55,17 +55,6 @@ _TURNS = {
 _ON_THE_SIDE = frozenset(_TURNS[tag] for tag in (5, 6, 7, 8))
 _PLANE = np.array([(1, column, row) for row in range(8) for column in range(9)], np.float64)
 _RAMPS = _PLANE @ np.linalg.pinv(_PLANE)  # projects 72 cells on the ramps among them
-_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("error", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("sha256", pa.string()),
-        ("likeness", pa.string()),
-    ]
-)
-
 
 # Where Pillow only warns, the picture is refused anyway.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -117,6 +106,10 @@ class Looked(NamedTuple):
     height: int | None
     sha256: str | None
     likeness: str | None = None
+
+
+_TYPES = {"width": pa.int32(), "height": pa.int32()}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in ("path", *Looked._fields)])
 
 
 def inside(folder: Path, name: str) -> Path:

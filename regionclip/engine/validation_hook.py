@@ -58,12 +58,7 @@ class ValidationHook(EarlyStoppingHook):
     priority = "LOW"
 
     def __init__(
-        self,
-        settings: Validation,
-        monitor: str,
-        names: Sequence[str],
-        measure: Measure,
-        tracker: Tracker | None,
+        self, settings: Validation, monitor: str, names: Sequence[str], measure: Measure, tracker: Tracker | None
     ) -> None:
         # MMEngine takes an equal number for a gain, unless the least gain is above 0.
         super().__init__(monitor, "greater", min_delta=1e-9, strict=True, patience=settings.patience or math.inf)

@@ -44,9 +44,6 @@ class RegionStoreWriter:
         self._shards: list[Entry] = []
         self._stack = ExitStack()
 
-    def __len__(self) -> int:
-        return len(self._seen)
-
     def __enter__(self) -> RegionStoreWriter:
         self._folder = self._stack.enter_context(atomic_dir(self.path))
         return self

@@ -8,17 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.plots.style import (
-    CLIP,
-    INK,
-    QUIET,
-    REGIONCLIP,
-    headline,
-    only_grid,
-    percent,
-    picture,
-    plain,
-)
+from regionclip.evaluation.plots.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, percent, picture, plain
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import spoken
 
