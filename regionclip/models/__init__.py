@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from regionclip.models import (  # noqa: F401
     attention_pool,
-    clip_res5,
     clip_resnet_c4,
     joint_mask_head,
     logit_rpn_head,

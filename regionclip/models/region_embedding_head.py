@@ -20,22 +20,20 @@ class RegionEmbeddingHead(BBoxHead):
     The pool lives here and not in the shared head, so that a mask head can still read the maps of layer4.
     One set of deltas serves all classes (``reg_class_agnostic``), which lets the vocabulary change at test time.
     ``num_classes`` is the number of training classes; it only marks the background label in the loss.
+    Only the deltas are initialised, N(0, 0.001) with bias 0; ``BBoxHead``'s default would write into the classifier.
 
     Args:
         attention_pool: Arguments of :class:`AttentionPool`: spacial_dim, embed_dim, num_heads, output_dim.
-        init_cfg: MMEngine's. By default only the box deltas are initialised, N(0, 0.001) with bias 0;
-            ``BBoxHead``'s own default would also write into the classifier.
         **kwargs: Arguments of ``BBoxHead``. ``with_reg=False`` leaves the boxes as they are (zero-shot).
     """
 
-    def __init__(self, attention_pool: dict[str, Any], init_cfg: dict | list | None = None, **kwargs: Any) -> None:
-        if init_cfg is None and kwargs.get("with_reg", True):
-            init_cfg = dict(type="Normal", std=0.001, override=dict(name="fc_reg"))
+    def __init__(self, attention_pool: dict[str, Any], **kwargs: Any) -> None:
+        deltas = dict(type="Normal", std=0.001, override=dict(name="fc_reg"))
         super().__init__(
             in_channels=attention_pool["output_dim"],
             roi_feat_size=1,
             reg_class_agnostic=True,
-            init_cfg=init_cfg if init_cfg is not None else [],
+            init_cfg=deltas if kwargs.get("with_reg", True) else [],
             **kwargs,
         )
         self.attention_pool = MODELS.build({"type": "AttentionPool", **attention_pool})
