@@ -108,8 +108,7 @@ def read_captioned(
     Args:
         source: With its ``rejects`` it sets bad records aside.
         limit: At most so many images, from the first on; None: all.
-        workers: Threads that read and decode.
-        seen: See `look_at_files`.
+        workers, seen: See `look_at_files`.
 
     Returns:
         One row a caption: file (the image's, or what it lies in), key, caption, has_image, error (why it does not

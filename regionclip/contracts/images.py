@@ -13,13 +13,7 @@ from regionclip.data.pictures import Looked, look_at_files
 def image_files_table(
     images: pd.DataFrame, folder: Path, workers: int = 2, seen: dict[Path, Looked] | None = None
 ) -> pd.DataFrame:
-    """Look at every listed image.
-
-    Args:
-        images: Columns id, name, width, height.
-        folder: What the names are relative to.
-        workers: Threads that read and decode.
-        seen: See `look_at_files`.
+    """Look at every listed image (id, name below the folder, width, height); see `look_at_files`.
 
     Returns:
         One row an image: file (the image's path), id, width, height, exists, error, real_width, real_height, sha256,

@@ -228,12 +228,9 @@ def look(image: bytes | ImageSpan, before: Looked | None = None) -> Looked:
 
 
 def look_at_files(paths: Sequence[Path], workers: int = 2, seen: dict[Path, Looked] | None = None) -> list[Looked]:
-    """Look at files with so many threads, which read and decode side by side.
+    """Look at files with so many threads; one that is absent is seen as nothing.
 
-    Args:
-        paths: The files; one that is absent is seen as nothing.
-        workers: Threads.
-        seen: What was seen before. A file of the same bytes is not decoded again, and what is seen now is added.
+    A file of the bytes that were ``seen`` before is not decoded again, and what is seen now is added.
     """
     seen = {} if seen is None else seen
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]

@@ -69,11 +69,8 @@ def with_article(phrase: str) -> str:
 def pair_caption(rng: np.random.Generator, kind: Kind, ground: str, fill: float) -> str:
     """Describe a single-object picture; the colour is left out of a quarter of the captions.
 
-    Args:
-        rng: Source of the choices.
-        kind: What the picture shows.
-        ground: What it lies on, a key of ``GROUND_PHRASES``; named at times.
-        fill: Longer side of the object in sides of the picture; decides whether it is "large".
+    The ground, a key of ``GROUND_PHRASES``, is named at times. An object is "large" by ``fill``, its longer side in
+    sides of the picture.
     """
     bare = kind.shape if rng.random() < 0.25 else f"{kind.colour} {kind.shape}"
     if rng.random() < 0.25:

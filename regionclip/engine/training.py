@@ -87,10 +87,7 @@ def train(
 def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedule, seed: int) -> dict[str, Any]:
     """Return what decides a training, by the keys of an MMEngine config: pictures, optimiser, schedule and seed.
 
-    Args:
-        dataset: See `train`; or its configuration, with which all is plain values.
-        schedule: See `train`.
-        seed: See `train`.
+    All is plain values where the data set is given by its configuration.
     """
     workers = min(runtime.loader_workers(), 8)
     return {
