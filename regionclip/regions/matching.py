@@ -10,17 +10,10 @@ from regionclip.errors import InputError
 
 
 def cosine_logits(left: Tensor, right: Tensor, temperature: float) -> Tensor:
-    """Return ``normalise(left) @ normalise(right).T / temperature`` in float32, also under mixed precision.
+    """Return ``normalise(left) @ normalise(right).T / temperature``, (N, K) float32, also under mixed precision.
 
-    A temperature of 0.01 makes logits up to 100, where half precision resolves only 0.06.
-
-    Args:
-        left: (N, D), any norm.
-        right: (K, D), any norm. A row of zeros has cosine 0 with everything.
-        temperature: Above 0.
-
-    Returns:
-        (N, K) float32.
+    ``left`` (N, D) and ``right`` (K, D) have any norm; a row of zeros has cosine 0 with everything. A temperature of
+    0.01 makes logits up to 100, where half precision resolves only 0.06.
     """
     with torch.autocast(left.device.type, enabled=False):
         return F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).T / temperature
@@ -60,12 +53,7 @@ class ConceptMatcher:
 
 
 def dense(indices: Tensor, probs: Tensor, num_concepts: int) -> Tensor:
-    """Spread stored top-k probabilities over all concepts.
-
-    Args:
-        indices: (N, k) concept indices, each at most once a row.
-        probs: (N, k) their probabilities.
-        num_concepts: C.
+    """Spread the probabilities (N, k) of concepts ``indices`` (N, k), each at most once a row, over all C concepts.
 
     Returns:
         (N, C) float32, 0 where nothing was stored.
