@@ -92,7 +92,7 @@ def read_shards(folder: Path, limit: int = 10_000) -> pd.DataFrame:
         InputError: The folder holds no shard.
         DataCheckFailed: A shard is cut short, or a sample is not whole; names the first.
     """
-    # All are taken: one is enough to stop.
+    # Of the pairs none is set aside: what would be stops the gate.
     source = open_captioned_images(folder, rejects=Rejects(folder / f"pairs{SUFFIX}", limit=1))
     table = read_captioned(source, limit)
     for error in source.rejected:

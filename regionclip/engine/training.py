@@ -69,16 +69,19 @@ def train(
             "batch_size": share_of_batch(schedule.batch_size),
             "worker_init_fn": {"type": leave_process_group},
         }
+        resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
+        point = newest_resume_point(scratch)
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
-            default_hooks=_default_hooks(schedule.iterations, stop, sound),
+            default_hooks={"checkpoint": resume_points, "logger": None},
+            load_from=None if point is None else str(point),
+            resume=point is not None,
             experiment_name=scratch.name,
             log_level="ERROR",
             **settings,
             **wrapping(model),
-            **_start(scratch),
         )
         _run(runner, stop)
     return model.cpu().eval()
@@ -159,16 +162,6 @@ def _run(runner: Runner, stop: StopRequest) -> None:
         if stop.made:
             raise KeyboardInterrupt from None
         raise
-
-
-def _start(scratch: Path) -> dict[str, Any]:
-    """Where a Runner begins: at the newest whole resume point, or anew."""
-    point = newest_resume_point(scratch)
-    return {"load_from": None if point is None else str(point), "resume": point is not None}
-
-
-def _default_hooks(iterations: int, stop: StopRequest, sound: SoundNumbersHook) -> dict[str, Any]:
-    return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop, sound), "logger": None}
 
 
 def _optimizer(schedule: Schedule) -> dict[str, Any]:
