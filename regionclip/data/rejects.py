@@ -31,8 +31,6 @@ class Rejects:
 
     def __init__(self, path: str | Path, limit: float) -> None:
         self.path, self.limit = Path(path), limit
-        if not self.path.name.endswith(SUFFIX) or not 0 <= limit <= 1:
-            raise ValueError(f"a name that ends in {SUFFIX} and a limit of 0 to 1 are needed, not {path} and {limit}")
         self._errors: dict[str, InputError] = {}
 
     def __enter__(self) -> Rejects:
