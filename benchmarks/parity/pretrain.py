@@ -20,7 +20,7 @@ from regionclip.models.region_encoder import RegionEncoder
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import part_configs
-from regionclip.regions.matching import ConceptMatch, ConceptMatcher, confident
+from regionclip.regions.matching import ConceptMatcher, dense
 
 # Ours to the official names of the losses.
 LOSSES = {
@@ -56,12 +56,12 @@ def run(golden: GoldenFolder, thresholds: Sequence[float] = tuple(PREFIXES)) -> 
     pictures = [torch.from_numpy(golden.inputs[f"pre_img{name}"]) for name in PICTURES]
     images = model.data_preprocessor(dict(inputs=pictures), training=True)["inputs"]
     boxes = [torch.from_numpy(golden.inputs[f"pre_prop{name}"]) for name in PICTURES]
-    arrays, match = _teach(checkpoint, images, boxes, bank)
+    arrays, concepts = _teach(checkpoint, images, boxes, bank)
     tokens = torch.from_numpy(golden.inputs["captions"])
     trainable = [key for key, entry in golden.keys("pretrain").items() if entry["trainable"]]
     parameters = _official_parameters(model.student, trainable)
     arrays |= {"preproc": images.numpy(), "pre_trainable": np.array(trainable)}
-    return arrays | _steps(model, images, _samples(match, boxes, tokens), parameters, thresholds)
+    return arrays | _steps(model, images, _samples(*concepts, boxes, tokens), parameters, thresholds)
 
 
 def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretrainer:
@@ -70,7 +70,7 @@ def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretr
     tower.load_state_dict(checkpoint.text())
     preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
     model = RegionTextPretrainer(
-        **part_configs(cfg["vision_cfg"], cfg["embed_dim"]),
+        student=dict(type="RegionEncoder", **part_configs(cfg["vision_cfg"], cfg["embed_dim"])),
         text_tower=tower,
         contrastive_loss=dict(type="RegionConceptContrastiveLoss"),
         distillation_loss=dict(type="ConceptDistillationLoss"),
@@ -87,30 +87,36 @@ def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretr
 @torch.no_grad()
 def _teach(
     checkpoint: OfficialCheckpoint, images: Tensor, boxes: list[Tensor], bank: Tensor
-) -> tuple[Arrays, ConceptMatch]:
-    """Let the teacher label the regions: what it saw and said, and its verdict."""
+) -> tuple[Arrays, tuple[Tensor, Tensor]]:
+    """Let the teacher label the regions: what it saw and said, and all concepts with their probabilities."""
     cfg = checkpoint.clip_config()
     teacher = MODELS.build(dict(type="RegionEncoder", **part_configs(cfg["vision_cfg"], cfg["embed_dim"]))).eval()
     teacher.load_visual_state_dict(checkpoint.visual(teacher=True))
     features = teacher.forward_features(images)
     regions = teacher.encode(features, boxes)
-    match = ConceptMatcher(bank)(regions)
-    labels = match.labels[match.keep]
+    index, probs = ConceptMatcher(bank)(regions, len(bank))
+    scores, keep = probs[:, 0], _confident(probs[:, 0], 0.1)
+    labels = index[keep, 0].long()
     arrays = _maps("teacher", features) | {
         "teacher_feats": regions.numpy(),
-        "teacher_concept_probs_kept": match.probs[match.keep].numpy(),
-        "matched_index_all": match.labels.numpy(),
-        "matched_score_all": match.scores.numpy(),
-        "keep": match.keep.numpy(),
+        "teacher_concept_probs_kept": dense(index, probs, len(bank))[keep].numpy(),
+        "matched_index_all": index[:, 0].long().numpy(),
+        "matched_score_all": scores.numpy(),
+        "keep": keep.numpy(),
         "matched_index_kept": labels.numpy(),
         "label_mtx": (labels[:, None] == labels).numpy().astype(np.uint8),
     }
-    return arrays, match
+    return arrays, (index, probs)
 
 
-def _samples(match: ConceptMatch, boxes: list[Tensor], tokens: Tensor) -> list[DetDataSample]:
+def _confident(scores: Tensor, threshold: float) -> Tensor:
+    """Return which regions score above the threshold; all of them if none does."""
+    keep = scores > threshold
+    return keep if keep.any() else torch.ones_like(keep)
+
+
+def _samples(index: Tensor, probs: Tensor, boxes: list[Tensor], tokens: Tensor) -> list[DetDataSample]:
     """Turn the teacher's whole distributions into the data samples of the pretrainer."""
-    index, probs = match.top_k(match.probs.shape[1])
     samples, start = [], 0
     for row, caption in zip(boxes, tokens, strict=True):
         rows = slice(start, start := start + len(row))
@@ -137,7 +143,7 @@ def _steps(
         arrays |= {prefix + official: np.array(float(losses[ours])) for ours, official in LOSSES.items()}
         if prefix:
             scores = torch.cat([sample.proposals.concept_prob[:, 0] for sample in samples])
-            arrays[f"{prefix}keep"] = confident(scores, threshold).numpy()
+            arrays[f"{prefix}keep"] = _confident(scores, threshold).numpy()
             arrays |= gradient_norms(prefix.removesuffix("_"), parameters)
         else:
             arrays |= _forward_arrays(calls) | gradient_norms("pre", parameters)

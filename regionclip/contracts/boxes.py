@@ -11,13 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.gx import Check, Expect, check
-from regionclip.data.annotations.annotation_files import (
-    RULES,
-    Boxes,
-    class_name,
-    mask_problem,
-    picture_name,
-)
+from regionclip.data.annotations.annotation_files import RULES, Boxes, class_name, mask_problem, picture_name
 
 _AGAIN = "mend the annotation file, or run the stage that wrote it again"
 _CROWD, _IGNORE, _SMALL = "a crowd", "marked 'ignore'", "below one pixel"
@@ -69,12 +63,7 @@ def join_tables(tables: Iterable[BoxTables]) -> BoxTables:
 
 
 def box_checks(name: str, tables: BoxTables) -> list[Check]:
-    """Return the checks of annotation files: one expectation for each rule of a sound record.
-
-    Args:
-        name: Name of the data set, for the report.
-        tables: Of one file or several.
-    """
+    """Return the checks of annotation files, one or several: one expectation for each rule of a sound record."""
     checks = []
     for part, rules in RULES.items():
         sound = getattr(tables, part)
@@ -90,12 +79,7 @@ def box_checks(name: str, tables: BoxTables) -> list[Check]:
 
 
 def mask_check(name: str, annotations: pd.DataFrame) -> Check:
-    """Return the check that each annotation has a mask of its image: training and measuring of masks need it.
-
-    Args:
-        name: Name of the data set.
-        annotations: See `box_tables`, with masks.
-    """
+    """Return the check that each of `box_tables`' annotations (with masks) has a mask of its image."""
     problem = "masks are asked for, and the annotation has none that fits its image"
     expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
     return check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
@@ -134,13 +118,7 @@ def box_account(
 
 
 def account_check(name: str, files: Mapping[str, Path], accounts: Mapping[str, Mapping[str, Any]]) -> Check:
-    """Return the check that no box of the user's files is lost without a reason.
-
-    Args:
-        name: Name of the data set.
-        files: Split -> the user's file.
-        accounts: Split -> see `box_account`.
-    """
+    """Return the check that no box of the user's files is lost without a reason; see `box_account`, by split."""
     keys = ("file", "used", "unexplained")
     rows = [(str(files[split]), split, *(account[key] for key in keys)) for split, account in accounts.items()]
     again = "run the stage `data` again"

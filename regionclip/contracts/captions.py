@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import tarfile
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from regionclip.contracts.gx import WARNING, Check, Expect, check
 from regionclip.data.annotations.tables import read_tables
+from regionclip.data.captions import CaptionedImages, open_captioned_images
 from regionclip.data.captions.base import caption_fault
 from regionclip.data.pictures import Looked, look, look_at_files
+from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.errors import DataCheckFailed
-
-if TYPE_CHECKING:
-    from regionclip.data.captions import CaptionedImages
 
 FEWEST_WORDS, MOST_WORDS = 2, 50  # CLIP reads 77 tokens, about 60 words
 _ENGLISH = r"(?i)\b(a|an|the|of|in|on|at|with|and|to|is|are|by|for|from|near|two|his|her|its)\b"
-_EMPTY = {"caption": None, "has_image": False, "error": None, "sha256": None, "likeness": None}
+_COLUMNS = ("file", "key", "caption", "has_image", "error", "sha256", "likeness")
 _AGAIN = "mend the caption, drop its image, or run the stage that wrote it again"
-_IMAGES = frozenset({"jpg", "jpeg", "png", "webp"})
 
 
 class CaptionTables(NamedTuple):
@@ -88,28 +85,19 @@ def caption_checks(name: str, tables: CaptionTables) -> list[Check]:
     ]
 
 
-def read_shards(folder: str | Path, limit: int = 10_000) -> pd.DataFrame:
-    """Read the first ``limit`` captioned images of the tar shards in a folder.
-
-    Returns:
-        One row a key: file (the tar), key, caption (None without a .txt), has_image, error (why it does not decode),
-        sha256 and likeness (of the image), and what `with_faults` adds.
+def read_shards(folder: Path, limit: int = 10_000) -> pd.DataFrame:
+    """Read the first ``limit`` captioned images of the tar shards in a folder; see `read_captioned`.
 
     Raises:
-        DataCheckFailed: The folder holds no shard, or a shard is no tar file or cut short.
+        InputError: The folder holds no shard.
+        DataCheckFailed: A shard is cut short, or a sample is not whole; names the first.
     """
-    folder = Path(folder)
-    shards = sorted(folder.glob("*.tar"))
-    if not shards:
-        raise DataCheckFailed("there is no .tar shard", file=folder, mend="run the stage that writes it again")
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for shard in shards:
-        try:
-            _read_shard(shard, rows, limit)
-        except (tarfile.TarError, EOFError, OSError) as error:
-            problem = f"not a tar file, or cut short ({error})"
-            raise DataCheckFailed(problem, file=shard, mend="fetch or write the shard again") from None
-    return with_faults(pd.DataFrame(rows.values(), columns=["file", "key", *_EMPTY]))
+    # Of the pairs none is set aside: what would be stops the gate.
+    source = open_captioned_images(folder, rejects=Rejects(folder / f"pairs{SUFFIX}", limit=1))
+    table = read_captioned(source, limit)
+    for error in source.rejected:
+        raise DataCheckFailed(error.problem, file=error.file, record=error.record, key=error.key, mend=error.mend)
+    return table
 
 
 def read_captioned(
@@ -120,11 +108,11 @@ def read_captioned(
     Args:
         source: With its ``rejects`` it sets bad records aside.
         limit: At most so many images, from the first on; None: all.
-        workers: Threads that read and decode.
-        seen: See `look_at_files`.
+        workers, seen: See `look_at_files`.
 
     Returns:
-        The columns of `read_shards`, one row a caption; file is the image's, or what it lies in.
+        One row a caption: file (the image's, or what it lies in), key, caption, has_image, error (why it does not
+        decode), sha256 and likeness (of the image), and what `with_faults` adds.
 
     Raises:
         InputError: The source cannot be read, or sets too much aside.
@@ -137,19 +125,14 @@ def read_captioned(
     for record in records:
         span = None if isinstance(record.image, Path) else record.image
         looked = found[record.image] if span is None else look(span)
-        place = {"file": str(span.file if span else record.image), "key": record.key}
-        rows += [{**place, "caption": caption, **_image_columns(looked)} for caption in record.captions]
-    return with_faults(pd.DataFrame(rows, columns=["file", "key", *_EMPTY]))
+        file = str(span.file if span else record.image)
+        image = (looked.sha256 is not None, looked.error, looked.sha256, looked.likeness)
+        rows += [(file, record.key, caption, *image) for caption in record.captions]
+    return with_faults(pd.DataFrame(rows, columns=_COLUMNS))
 
 
 def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Check:
-    """Return the check of what `read_shards` or `read_captioned` read.
-
-    Args:
-        name: Of the suite.
-        table: What was read.
-        tolerance: Fraction of bad images or captions that readers set aside; more is an error.
-    """
+    """Return the check of what `read_captioned` read; readers set aside a fraction ``tolerance`` of bad ones."""
     mostly = 1 - tolerance
     expectations = [
         Expect("there is no captioned image", _AGAIN).rows(),
@@ -159,15 +142,6 @@ def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Che
         *_text_expectations(tolerance),
     ]
     return check(name, table, ("file", "key"), expectations)
-
-
-def _image_columns(looked: Looked) -> dict[str, Any]:
-    return {
-        "has_image": looked.sha256 is not None,
-        "error": looked.error,
-        "sha256": looked.sha256,
-        "likeness": looked.likeness,
-    }
 
 
 def _text_expectations(tolerance: float) -> list[Any]:
@@ -182,26 +156,3 @@ def _text_expectations(tolerance: float) -> list[Any]:
         Expect(foreign, "translate it, or drop it", severity=WARNING).like("caption", "[A-Za-z]"),
         Expect(odd, "the concept parser reads English", severity=WARNING, mostly=0.5).like("caption", _ENGLISH),
     ]
-
-
-def _read_shard(shard: Path, rows: dict[tuple[str, str], dict[str, Any]], limit: int) -> None:
-    with tarfile.open(shard) as tar:
-        for member in tar:
-            key, _, extension = member.name.rpartition(".")
-            place = (str(shard), key)
-            if place not in rows and len(rows) >= limit:
-                return
-            row = rows.setdefault(place, {**_EMPTY, "file": str(shard), "key": key})
-            if extension == "txt":
-                row["caption"] = _content(tar, member).decode("utf-8", errors="replace")
-            elif extension in _IMAGES:
-                looked = look(_content(tar, member))
-                row |= _image_columns(looked)
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = tar.extractfile(member)
-    content = file.read() if file else b""
-    if len(content) != member.size:
-        raise EOFError(f"{member.name} has {len(content)} of {member.size} bytes")
-    return content

@@ -50,17 +50,10 @@ def box_profile(tables: BoxTables, base: Collection[int]) -> dict[str, Any]:
 
 
 def drift_check(name: str, reference: str, profiles: Mapping[str, Mapping[str, Any]]) -> Check:
-    """Return the check, a warning, that the splits look like ``reference``; splits of few boxes are not compared.
-
-    Args:
-        name: Name of the data set, for the report.
-        reference: The split that the others are compared with.
-        profiles: Split -> see `box_profile`.
-    """
+    """Return the check, a warning, that the other splits look like ``reference``; few boxes are not compared."""
     pairs = {split: (profiles[reference], profile) for split, profile in profiles.items() if split != reference}
-    expect = Expect(
-        f"the boxes differ from those of '{reference}'", "compare the profiles in box_profile.json", severity=WARNING
-    )
+    mend = "compare the profiles in box_profile.json"
+    expect = Expect(f"the boxes differ from those of '{reference}'", mend, severity=WARNING)
     return _check(f"{name} drift", name, pairs, expect)
 
 
@@ -68,7 +61,7 @@ def earlier_check(name: str, file: Path, profiles: Mapping[str, Mapping[str, Any
     """Return the check, a warning, that each split looks like that of an earlier run.
 
     Args:
-        name: Name of the data set, for the report.
+        name: The data set.
         file: ``box_profile.json`` of the earlier run.
         profiles: Split -> see `box_profile`.
 

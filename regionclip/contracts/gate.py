@@ -77,7 +77,7 @@ def gate(
             trained anew because a gate has looked at more.
 
     Returns:
-        The results; see `run_checks`.
+        See `run_checks`.
 
     Raises:
         DataCheckFailed: An expectation whose severity is "error" is not met; the message names file, record, key and

@@ -13,27 +13,18 @@ from regionclip.data.pictures import Looked, look_at_files
 def image_files_table(
     images: pd.DataFrame, folder: Path, workers: int = 2, seen: dict[Path, Looked] | None = None
 ) -> pd.DataFrame:
-    """Look at every listed image.
-
-    Args:
-        images: Columns file (the list), id, name, width, height.
-        folder: What the names are relative to.
-        workers: Threads that read and decode.
-        seen: See `look_at_files`.
+    """Look at every listed image (id, name below the folder, width, height); see `look_at_files`.
 
     Returns:
-        One row an image: file (the image's path), listed_in, id, width, height, exists, error, real_width,
-        real_height, sha256, likeness.
+        One row an image: file (the image's path), id, width, height, exists, error, real_width, real_height, sha256,
+        likeness.
     """
     paths = [folder / name for name in images["name"]]
     found = look_at_files(paths, workers, seen)
     return pd.DataFrame(
         {
             "file": [str(path) for path in paths],
-            "listed_in": images["file"].to_numpy(),
-            "id": images["id"].to_numpy(),
-            "width": images["width"].to_numpy(),
-            "height": images["height"].to_numpy(),
+            **{key: images[key].to_numpy() for key in ("id", "width", "height")},
             "exists": [looked.sha256 is not None for looked in found],
             "error": pd.Series([looked.error for looked in found], dtype=object),
             "real_width": pd.array([looked.width for looked in found], dtype="Float64"),

@@ -14,10 +14,7 @@ from regionclip.errors import InputError
 from regionclip.files import atomic_dir
 
 # Nothing is loaded and nothing runs, whatever a page came to hold.
-POLICY = (
-    """<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; """
-    """base-uri 'none'; form-action 'none'">"""
-)
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #212529; margin: 0 auto; max-width: 1500px; padding: 1rem 2rem; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } a { color: #0b5cad; text-decoration: none; }
@@ -45,10 +42,7 @@ def write_pages(folder: Path, pages: Mapping[str, str]) -> None:
 def results_page(title: str, results: Sequence[Mapping[str, Any]], more: Iterable[str]) -> str:
     """Return the index of the Data Docs: the verdict, the findings, then each suite with all its expectations.
 
-    Args:
-        title: Of the page.
-        results: As ``run_checks`` gives them.
-        more: Titles of the pages beside it, each at its lower-case name.
+    Pages beside it, each at the lower-case name of its title, are given as ``more``.
     """
     failed = sorted((result for result in results if not result["success"]), key=lambda result: result["severity"])
     errors = sum(result["severity"] == "error" for result in failed)
@@ -119,12 +113,8 @@ def read_rejected(*places: Path) -> list[dict[str, Any]]:
                 record = json.loads(line)
                 records.append({"set": path.name.removesuffix(SUFFIX), **{key: record[key] for key in _KEYS}})
             except (ValueError, TypeError, KeyError) as error:
-                raise InputError(
-                    f"not a rejected record ({error!r})",
-                    file=path,
-                    record=f"line {number}",
-                    mend="run the stage `data` again",
-                ) from None
+                problem, mend = f"not a rejected record ({error!r})", "run the stage `data` again"
+                raise InputError(problem, file=path, record=f"line {number}", mend=mend) from None
     return records
 
 
@@ -174,7 +164,8 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
 
 def page(title: str, parts: Iterable[str]) -> str:
     """Return an HTML page; ``parts`` are HTML."""
-    head = f'<meta charset="UTF-8">{POLICY}<title>{html.escape(title)}</title><style>{STYLE}</style>'
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+    head = f'<meta charset="UTF-8">{policy}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     return f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n{body}\n</body></html>\n"
 

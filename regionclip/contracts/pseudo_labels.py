@@ -38,13 +38,7 @@ class Demands:
 
 
 def origin_check(store: Path, metadata: Mapping[str, str], wanted: Mapping[str, str]) -> Check:
-    """Return the check that a store was made with the teacher, the text bank and the RPN that are there now.
-
-    Args:
-        store: Its folder, for messages.
-        metadata: Of the store.
-        wanted: Key -> value that the metadata must have.
-    """
+    """Return the check that a store's metadata name the teacher, the text bank and the RPN that are there now."""
     rows = [(str(store), key, metadata.get(key, "unknown"), value) for key, value in wanted.items()]
     expect = Expect("the store was made with another teacher, text bank or RPN", _AGAIN, "made_with")
     table = pd.DataFrame(rows, columns=["file", "made_with", "found", "wanted"])
@@ -56,23 +50,15 @@ def pseudo_label_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame
 
     Args:
         store: Its folder, for messages.
-        regions: One row a region: image_id, x1, y1, x2, y2 (pixels), objectness (logit), top_concept, top_prob.
+        regions: See `RegionStore.to_pandas`.
         images: One row an image that the store must hold: id, width, height (pixels).
         demands: Pool size and limits.
     """
     kept = (regions["top_prob"] > demands.threshold).astype(np.float64)
-    table = region_table(str(store), regions, images).assign(kept=kept)
+    table, lower = region_table(str(store), regions, images).assign(kept=kept), "lower pseudo_labels.proposals"
     return [
         check("pseudo label regions", table, ("file", "image_id", "region"), _region_expectations(demands)),
-        count_check(
-            "pseudo label images",
-            str(store),
-            regions,
-            images,
-            demands.max_regions,
-            "lower pseudo_labels.proposals",
-            demands.tolerance,
-        ),
+        count_check("pseudo label images", str(store), regions, images, demands.max_regions, lower, demands.tolerance),
         _concept_check(store, label_profile(regions, demands.threshold)["concepts"]),
     ]
 

@@ -15,13 +15,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def region_table(store: str, regions: pd.DataFrame, images: pd.DataFrame) -> pd.DataFrame:
-    """Join regions with the sizes of their images.
-
-    Args:
-        store: The folder, for messages.
-        regions: One row a region: image_id, x1, y1, x2, y2 (pixels), and others that are kept.
-        images: id, width, height (pixels).
-    """
+    """Join the regions of a store (see `RegionStore.to_pandas`) with their images' id, width and height (pixels)."""
     sizes = images.drop_duplicates("id").set_index("id").reindex(regions["image_id"])
     return regions.assign(
         file=store,
@@ -55,24 +49,11 @@ def region_expectations(again: str, numbers: tuple[str, ...] = ()) -> list[Any]:
 
 
 def count_check(
-    name: str,
-    store: str,
-    regions: pd.DataFrame,
-    images: pd.DataFrame,
-    most: int,
-    lower: str,
-    tolerance: float = 0.0,
+    name: str, store: str, regions: pd.DataFrame, images: pd.DataFrame, most: int, lower: str, tolerance: float = 0.0
 ) -> Check:
-    """Return the check that each image has a region or more, and at most so many.
+    """Return the check that each image has a region or more, but for a fraction ``tolerance``, and ``most`` at most.
 
-    Args:
-        name: Of the suite.
-        store: The folder, for messages.
-        regions: One row a region: image_id.
-        images: One row an image that the store must hold: id.
-        most: Largest count.
-        lower: The mend where it is exceeded.
-        tolerance: Fraction of the images that may have no region.
+    Where there are more, the mend is to ``lower`` something.
     """
     counts = regions["image_id"].value_counts()
     table = images[["id"]].assign(file=store, regions=counts.reindex(images["id"], fill_value=0).to_numpy())
@@ -89,17 +70,13 @@ def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, mo
 
     Args:
         store: Its folder, of a split in that of its data set; they name the suites.
-        regions: One row a proposal: image_id, x1, y1, x2, y2 (pixels), objectness (logit).
+        regions: See `RegionStore.to_pandas`.
         images: One row an image that the store must hold: id, width, height (pixels).
         most: Most proposals of an image.
     """
     table, name = region_table(str(store), regions, images), f"proposals {store.parent.name} {store.name}"
+    expectations = region_expectations("run the stage `proposals` again")
     return [
-        check(
-            f"{name} regions",
-            table,
-            ("file", "image_id", "region"),
-            region_expectations("run the stage `proposals` again"),
-        ),
+        check(f"{name} regions", table, ("file", "image_id", "region"), expectations),
         count_check(f"{name} images", str(store), regions, images, most, "lower rpn.proposals"),
     ]

@@ -82,9 +82,8 @@ def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Chec
     table = table.assign(class_split=split_of.reindex(table["category_id"]).fillna("unknown").to_numpy())
     problem = "a box of a class that is not base is in the training annotations"
     expect = Expect(problem, "make the training annotations again from base classes only", "category_id")
-    return check(
-        f"{name} training boxes", table, ("file", "id", "category_name"), [expect.among("class_split", ["base"])]
-    )
+    expectations = [expect.among("class_split", ["base"])]
+    return check(f"{name} training boxes", table, ("file", "id", "category_name"), expectations)
 
 
 def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:

@@ -40,13 +40,7 @@ def overlap_with_novel(pool: ConceptPool, novel: Collection[str]) -> dict[str, i
 
 
 def twin_check(name: str, classes: pd.DataFrame, twins: Mapping[str, str]) -> Check:
-    """Return the check, a warning, that CLIP can tell the classes of a data set apart.
-
-    Args:
-        name: Name of the data set.
-        classes: Columns file, id, name.
-        twins: See `same_to_clip`.
-    """
+    """Return the check, a warning, that CLIP can tell classes (file, id, name) apart; ``twins`` as `same_to_clip`."""
     table = classes[["file", "id", "name"]].assign(twin=classes["name"].map(twins).astype(object))
     table["twin"] = table["twin"].where(table["twin"].notna(), None)
     problem = "CLIP cannot tell the class from another one: their prompts have the same tokens"

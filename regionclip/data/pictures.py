@@ -55,17 +55,6 @@ _TURNS = {
 _ON_THE_SIDE = frozenset(_TURNS[tag] for tag in (5, 6, 7, 8))
 _PLANE = np.array([(1, column, row) for row in range(8) for column in range(9)], np.float64)
 _RAMPS = _PLANE @ np.linalg.pinv(_PLANE)  # projects 72 cells on the ramps among them
-_SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),
-        ("error", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("sha256", pa.string()),
-        ("likeness", pa.string()),
-    ]
-)
-
 
 # Where Pillow only warns, the picture is refused anyway.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -117,6 +106,10 @@ class Looked(NamedTuple):
     height: int | None
     sha256: str | None
     likeness: str | None = None
+
+
+_TYPES = {"width": pa.int32(), "height": pa.int32()}
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in ("path", *Looked._fields)])
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -235,12 +228,9 @@ def look(image: bytes | ImageSpan, before: Looked | None = None) -> Looked:
 
 
 def look_at_files(paths: Sequence[Path], workers: int = 2, seen: dict[Path, Looked] | None = None) -> list[Looked]:
-    """Look at files with so many threads, which read and decode side by side.
+    """Look at files with so many threads; one that is absent is seen as nothing.
 
-    Args:
-        paths: The files; one that is absent is seen as nothing.
-        workers: Threads.
-        seen: What was seen before. A file of the same bytes is not decoded again, and what is seen now is added.
+    A file of the bytes that were ``seen`` before is not decoded again, and what is seen now is added.
     """
     seen = {} if seen is None else seen
     batches = [paths[start : start + _BATCH] for start in range(0, len(paths), _BATCH)]

@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
 
 from regionclip.errors import DataCheckFailed, InputError, printable
 from regionclip.files import atomic_path
@@ -32,16 +31,12 @@ class Rejects:
 
     def __init__(self, path: str | Path, limit: float) -> None:
         self.path, self.limit = Path(path), limit
-        if not self.path.name.endswith(SUFFIX) or not 0 <= limit <= 1:
-            raise ValueError(f"a name that ends in {SUFFIX} and a limit of 0 to 1 are needed, not {path} and {limit}")
         self._errors: dict[str, InputError] = {}
 
     def __enter__(self) -> Rejects:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._errors:
             self.path.unlink(missing_ok=True)
             return
@@ -78,6 +73,5 @@ class Rejects:
         if rejected > self.limit * total:
             counts = ", ".join(f"{count} x {why}" for why, count in self.counts().items())
             problem = f"{rejected} of {total} records were set aside, more than the limit of {self.limit:.2%}: {counts}"
-            raise DataCheckFailed(
-                problem, file=file, mend=f"mend the records that {self.path} lists, or raise the limit"
-            )
+            mend = f"mend the records that {self.path} lists, or raise the limit"
+            raise DataCheckFailed(problem, file=file, mend=mend)

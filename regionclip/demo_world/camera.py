@@ -46,7 +46,4 @@ def expose(rng: np.random.Generator, image: Image) -> NDArray[np.uint8]:
 
 def jpeg(image: NDArray[np.uint8], quality: int) -> bytes:
     """Encode an RGB picture (H, W, 3) as JPEG."""
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return data.tobytes()
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Protocol
 
 import numpy as np
 
+from regionclip.demo_world.scenes import SceneObject
 from regionclip.demo_world.seeding import pick
 from regionclip.demo_world.vocabulary import GROUND_PHRASES, Kind
 
@@ -53,14 +53,6 @@ _NUMBERS = ("no", "a", "two", "three", "four", "five", "six")
 _PLURALS = {"fish": "fish"}
 
 
-class SeenObject(Protocol):
-    """What a caption needs of an object: its kind, its box xywh and which objects (by index) hide part of it."""
-
-    kind: Kind
-    box: tuple[int, int, int, int]
-    behind: list[int]
-
-
 def with_article(phrase: str) -> str:
     """Put "a" or "an" before a phrase."""
     return f"{'an' if phrase[0] in 'aeio' else 'a'} {phrase}"
@@ -69,11 +61,8 @@ def with_article(phrase: str) -> str:
 def pair_caption(rng: np.random.Generator, kind: Kind, ground: str, fill: float) -> str:
     """Describe a single-object picture; the colour is left out of a quarter of the captions.
 
-    Args:
-        rng: Source of the choices.
-        kind: What the picture shows.
-        ground: What it lies on, a key of ``GROUND_PHRASES``; named at times.
-        fill: Longer side of the object in sides of the picture; decides whether it is "large".
+    The ground, a key of ``GROUND_PHRASES``, is named at times. An object is "large" by ``fill``, its longer side in
+    sides of the picture.
     """
     bare = kind.shape if rng.random() < 0.25 else f"{kind.colour} {kind.shape}"
     if rng.random() < 0.25:
@@ -84,7 +73,7 @@ def pair_caption(rng: np.random.Generator, kind: Kind, ground: str, fill: float)
     return text
 
 
-def scene_caption(rng: np.random.Generator, objects: list[SeenObject], ground: str) -> str:
+def scene_caption(rng: np.random.Generator, objects: list[SceneObject], ground: str) -> str:
     """Describe a scene: groups of equal objects, at times how two lie to each other, at times the ground."""
     pair = _related(rng, objects) if rng.random() < 0.45 else None
     used = [objects[i].kind for i in pair[:2]] if pair else []
@@ -121,7 +110,7 @@ def _listed(rng: np.random.Generator, names: list[str]) -> str:
     return ", ".join(names[:-1]) + join + names[-1]
 
 
-def _related(rng: np.random.Generator, objects: list[SeenObject]) -> tuple[int, int, str] | None:
+def _related(rng: np.random.Generator, objects: list[SceneObject]) -> tuple[int, int, str] | None:
     """Return two objects, each the only one of its kind, and words that are true of them; None if there are none."""
     counts = Counter(item.kind for item in objects)
     single = [i for i, item in enumerate(objects) if counts[item.kind] == 1]
@@ -141,6 +130,6 @@ def _related(rng: np.random.Generator, objects: list[SeenObject]) -> tuple[int, 
     return first, second, pick(rng, ("next to", "beside", "near")) if near and rng.random() < 0.8 else words
 
 
-def _middle(item: SeenObject) -> tuple[float, float]:
+def _middle(item: SceneObject) -> tuple[float, float]:
     x, y, width, height = item.box
     return x + width / 2, y + height / 2

@@ -26,19 +26,13 @@ def file_name(image_id: int) -> str:
     return f"{image_id:012d}.jpg"
 
 
-def categories() -> list[Json]:
-    """Return the 12 categories in COCO's form, ids from 1."""
-    return [{"supercategory": "shape", "id": number, "name": name} for number, name in enumerate(SHAPES, 1)]
-
-
 def class_list() -> Json:
     """Return the content of classes.json."""
     classes = [{"id": number, "name": name, "split": SHAPE_SPLITS[name]} for number, name in enumerate(SHAPES, 1)]
     return {"dataset": "coco", "classes": classes}
 
 
-def image_record(image_id: int, side: int) -> Json:
-    """Return an ``images`` entry in COCO's form."""
+def _image(image_id: int, side: int) -> Json:
     return {
         "license": 1,
         "file_name": file_name(image_id),
@@ -66,7 +60,7 @@ def instances(first_id: int, side: int, records: Iterable[SceneRecord], *, with_
     images, annotations = [], []
     ids = {name: number for number, name in enumerate(SHAPES, 1)}
     for image_id, record in enumerate(records, first_id):
-        images.append(image_record(image_id, side))
+        images.append(_image(image_id, side))
         for item in record.objects:
             entry = annotation(first_id + len(annotations), image_id, ids[item.kind.shape], item) | {"iscrowd": 0}
             annotations.append(entry | ({"colour": item.kind.colour} if with_colour else {}))
@@ -75,7 +69,7 @@ def instances(first_id: int, side: int, records: Iterable[SceneRecord], *, with_
         "licenses": LICENSES,
         "images": images,
         "annotations": annotations,
-        "categories": categories(),
+        "categories": [{"supercategory": "shape", "id": number, "name": name} for name, number in ids.items()],
     }
 
 

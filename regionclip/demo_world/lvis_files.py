@@ -34,15 +34,9 @@ def frequency(images: int, factor: float) -> str:
 
 
 def instances(seed: int, split: str, first_id: int, side: int, records: Sequence[SceneRecord], factor: float) -> Json:
-    """Return the annotations of a split, all classes; ``categories`` is still empty.
+    """Return the annotations of a split of pictures ``side`` pixels wide and high, all classes, without ``categories``.
 
-    Args:
-        seed: Seed of the world.
-        split: Name of the folder that holds the images.
-        first_id: Id of the first image.
-        side: Width and height of the images.
-        records: The scenes.
-        factor: Factor on the thresholds of ``frequency``. Rare classes keep every annotation.
+    Rare classes, by the thresholds of ``frequency`` with ``factor``, keep every annotation.
     """
     rng = generator(seed, f"lvis/{split}/annotators")
     spread = Counter(kind for record in records for kind in {item.kind for item in record.objects})

@@ -12,8 +12,7 @@ _TOLERANCE = 0.6  # pixels; less would keep every step of the pixel border
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return the tight box (x, y, width, height) of a mask (H, W) that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)
+    return cv2.boundingRect(mask.astype(np.uint8))
 
 
 def polygons_of(mask: NDArray[np.bool_]) -> list[list[float]]:

@@ -19,7 +19,7 @@ class Outline:
     Attributes:
         body: Polygons whose union is the object.
         holes: Polygons cut out of it.
-        details: (polygon, tone) drawn on the body, in order; a tone is a key of ``sprites.TONES``.
+        details: (polygon, tone) drawn on the body, in order; a tone is one of the palette of a sprite.
     """
 
     body: tuple[Polygon, ...]

@@ -34,12 +34,7 @@ def long_tail_plan(
 ) -> list[tuple[Kind, ...]]:
     """Draw the objects of every scene so that about 28 % of the 96 classes are rare and each occurs at least once.
 
-    Args:
-        seed: Seed of the world. It also fixes which classes are rare.
-        name: Name of the set.
-        images: Number of scenes.
-        objects: Fewest and most objects of a scene.
-        factor: Factor on LVIS's thresholds (10 and 100 training images).
+    The seed also fixes which classes are rare; ``factor`` scales LVIS's thresholds (10 and 100 training images).
     """
     rng = generator(seed, f"{name}/plan")
     sizes = _sizes(rng, name, images, objects)

@@ -16,19 +16,12 @@ def write_shards(folder: Path, pairs: Iterable[Pair]) -> int:
     import webdataset  # imports torch, which the processes that only draw do not need
 
     folder.mkdir(parents=True)
-    writer, count = None, 0
-    try:
-        for count, pair in enumerate(pairs, 1):
-            shard, place = divmod(count - 1, SHARD_SIZE)
-            if place == 0:
-                if writer:
-                    writer.close()
-                writer = webdataset.TarWriter(str(folder / f"{shard:05d}.tar"), encoder=False, mtime=0)
+    pattern = f"{str(folder).replace('%', '%%')}/%05d.tar"
+    with webdataset.ShardWriter(pattern, maxcount=SHARD_SIZE, verbose=0, encoder=False, mtime=0) as writer:
+        for number, pair in enumerate(pairs):
+            shard, place = divmod(number, SHARD_SIZE)
             writer.write(_sample(f"{shard:05d}{place:04d}", pair))
-    finally:
-        if writer:
-            writer.close()
-    return count
+        return writer.total
 
 
 def _sample(key: str, pair: Pair) -> dict[str, str | bytes]:

@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 
 from regionclip.data.annotations.truth import BoxArrays
 from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
-from regionclip.data.layout import ClassList, detection_set, load_classes
+from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.prediction import name_true_boxes, predict
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
@@ -48,20 +48,13 @@ def detect(
     """
     classes = load_classes(dataset)
     bank.require(names=classes.names)
-    known = _vocabulary(classes, group)
-    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.subset(tuple(known)).embeddings)
-    pictures = boxes_dataset(
-        detection_set(dataset, split), tuple(known), test_pipeline(sizes, proposals), training=False
-    )
-    return detections_from_samples(
-        predict(model, pictures, title=title, batch_size=sizes.test_batch), tuple(known.values())
-    )
-
-
-def _vocabulary(classes: ClassList, group: Group) -> dict[str, int]:
-    """Category id by name, for the classes of a group in the order of their ids."""
     pairs = zip(classes.names, classes.ids, strict=True)
-    return {name: identity for name, identity in pairs if name in classes.groups[group]}
+    ids = {name: identity for name, identity in pairs if name in classes.groups[group]}
+    names, pipeline = tuple(ids), test_pipeline(sizes, proposals)
+    model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.subset(names).embeddings)
+    pictures = boxes_dataset(detection_set(dataset, split), names, pipeline, training=False)
+    samples = predict(model, pictures, title=title, batch_size=sizes.test_batch)
+    return detections_from_samples(samples, tuple(ids.values()))
 
 
 def true_box_top1(
@@ -69,21 +62,12 @@ def true_box_top1(
 ) -> dict[str, Any]:
     """Top-1 and top-5 accuracy of the true boxes' RoI features among all classes; see `classify_regions`.
 
-    Args:
-        encoder: Embeds regions.
-        preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
-        dataset: Name of the data set.
-        split: ``dev`` or ``val``.
-        sizes: Picture sizes.
-        bank: One embedding a class, in the order of the class list.
-
     Returns:
-        The numbers; processes of a group share the pictures, and the others than the first have nothing.
+        The numbers; processes of a group share the pictures, and the others than the first have nothing. See
+        `name_true_boxes` and `detect` of the arguments.
     """
-    classes = load_classes(dataset)
-    pictures = boxes_dataset(
-        detection_set(dataset, split), classes.names, test_pipeline(sizes, "truth"), training=False
-    )
+    classes, pipeline = load_classes(dataset), test_pipeline(sizes, "truth")
+    pictures = boxes_dataset(detection_set(dataset, split), classes.names, pipeline, training=False)
     title, batch_size = f"{dataset} top-1", sizes.test_batch
     found = list(name_true_boxes(encoder, preprocessor, pictures, bank.embeddings, title=title, batch_size=batch_size))
     if not is_main_process():

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -61,6 +61,11 @@ def wrapping(model: BaseModel) -> dict[str, Any]:
             )
         settings["cfg"]["sync_bn"] = "torch"
     return settings
+
+
+def unwrapped(runner: Runner) -> BaseModel:
+    """Return the model that a Runner trains, out of what `wrapping` put around it."""
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 class JointCanvas(nn.Module):

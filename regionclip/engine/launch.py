@@ -1,9 +1,11 @@
-"""Start a stage in several processes under torch's elastic launcher, and end as the stage ended."""
+"""Several processes that share a stage under torch's elastic launcher: their start, their group and their end."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 from torch.distributed.elastic.multiprocessing import SignalException
@@ -18,6 +20,8 @@ from regionclip.errors import FAULT, DataCheckFailed, InputError, Interrupted
 _OWN_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 # The launcher calls each stage that fails a failure; these say themselves what they are.
 _SPEAKING = (DataCheckFailed.exit_code, InputError.exit_code, Interrupted.exit_code, FAULT)
+# How long the others wait for the first, which alone measures and writes. The launcher ends them when a process dies.
+_PATIENCE = timedelta(hours=12)
 
 
 def sharable(stage: str) -> bool:
@@ -52,6 +56,26 @@ def launch(arguments: Sequence[str]) -> int:
     except SignalException as error:
         raise Interrupted(str(error)) from None
     return 0
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Join the group that the launcher's environment describes: NCCL on CUDA, gloo on the CPU.
+
+    All leave it together, also when the training was interrupted, because the launcher ends all when one ends. After
+    another error nobody waits: the process that failed ends first, with its own exit code.
+    """
+    device = runtime.device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    except Interrupted:
+        torch.distributed.barrier()
+        raise
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def _check_devices() -> None:

@@ -13,7 +13,7 @@ import mmdet
 
 from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.data.datasets import detection, image_text  # noqa: F401  (registered, as what follows)
-from regionclip.engine import protocol_metric, strict_load_hook, training, vocabulary_hook  # noqa: F401
+from regionclip.engine import exported, training  # noqa: F401
 
 _TOOLS = ("train", "test")
 

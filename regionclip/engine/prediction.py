@@ -23,16 +23,9 @@ if TYPE_CHECKING:
 
 
 def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) -> Iterator[DetDataSample]:
-    """Yield the predictions for each picture, in order, on the CPU, boxes in original pixels.
+    """Yield a detector's predictions for each picture, in order, on the CPU, boxes in original pixels.
 
-    Args:
-        model: An MMDetection detector.
-        dataset: Gives ``inputs`` and ``data_samples``.
-        title: Shown by the progress bar.
-        batch_size: Pictures at a time, padded to one size.
-
-    Yields:
-        As `over_batches`: in the first process of a group only.
+    Pictures of a batch are padded to one size; see `over_batches` of the rest.
     """
     model = model.to(runtime.device(), memory_format=torch.channels_last).eval()
 
@@ -72,11 +65,8 @@ def name_true_boxes(
         preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
         dataset: Of a test pipeline with the true boxes as proposals.
         embeddings: (K, D), one a class, in label order.
-        title: Shown by the progress bar.
+        title: See `over_batches`.
         batch_size: Pictures at a time, padded to one size.
-
-    Yields:
-        As `over_batches`: in the first process of a group only.
     """
     device = runtime.device()
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), embeddings.to(device)

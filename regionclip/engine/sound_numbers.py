@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
 from regionclip.checkpoints.containers import non_finite
+from regionclip.engine.joint_batch import unwrapped
 from regionclip.errors import InputError
 
 _LOOK = 50  # iterations between two looks, which wait for the device
@@ -85,7 +85,7 @@ class SoundNumbersHook(Hook):
 
 def _kept(runner: Runner) -> dict[str, Tensor]:
     """Return what a resume point would hold: weights, statistics, and the optimizer's averages."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner)
     kept, state = dict(model.state_dict()), runner.optim_wrapper.optimizer.state
     for name, weight in model.named_parameters():
         averages = state.get(weight, {}).items()

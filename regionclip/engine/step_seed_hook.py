@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+
+from regionclip.engine.joint_batch import unwrapped
 
 
 @HOOKS.register_module()
@@ -32,8 +33,7 @@ class StepSeedHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Seed the samplers of the model's heads."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        for module in model.modules():
+        for module in unwrapped(runner).modules():
             for name in ("sampler", "bbox_sampler"):
                 if isinstance(getattr(module, name, None), BaseSampler):
                     self._samplers.append(PictureSampler(getattr(module, name), self.seed, runner.world_size))

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 
 _NOTE = b"Stops after this step, with a resume point; a second signal stops at once.\n"
 # Supervisors signal the process and its group, and torch's launcher passes on what it got: that is one request.
@@ -35,9 +35,7 @@ class StopRequest:
                     self._before[number] = signal.signal(number, self._keep)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
-from mmengine.runner import Runner
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
+from mmengine.registry import LOOPS, OPTIM_WRAPPERS
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from regionclip import runtime
 from regionclip.checkpoints.mmengine_files import register_safe_loader
-from regionclip.data.datasets.samplers import ResumableSampler  # noqa: F401  (registered)
-from regionclip.engine import per_parameter_clip, step_seed_hook  # noqa: F401  (registered)
+from regionclip.data.datasets.stream import ResumableSampler
+from regionclip.engine import step_seed_hook  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import share_of_batch, wrapping
-from regionclip.engine.loops import ResumableIterBasedTrainLoop  # noqa: F401  (registered)
 from regionclip.engine.progress_hook import ProgressHook
 from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.sound_numbers import SoundNumbersHook
@@ -66,16 +69,19 @@ def train(
             "batch_size": share_of_batch(schedule.batch_size),
             "worker_init_fn": {"type": leave_process_group},
         }
+        resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
+        point = newest_resume_point(scratch)
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
-            default_hooks=_default_hooks(schedule.iterations, stop, sound),
+            default_hooks={"checkpoint": resume_points, "logger": None},
+            load_from=None if point is None else str(point),
+            resume=point is not None,
             experiment_name=scratch.name,
             log_level="ERROR",
             **settings,
             **wrapping(model),
-            **_start(scratch),
         )
         _run(runner, stop)
     return model.cpu().eval()
@@ -84,10 +90,7 @@ def train(
 def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedule, seed: int) -> dict[str, Any]:
     """Return what decides a training, by the keys of an MMEngine config: pictures, optimiser, schedule and seed.
 
-    Args:
-        dataset: See `train`; or its configuration, with which all is plain values.
-        schedule: See `train`.
-        seed: See `train`.
+    All is plain values where the data set is given by its configuration.
     """
     workers = min(runtime.loader_workers(), 8)
     return {
@@ -107,6 +110,50 @@ def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedul
     }
 
 
+@LOOPS.register_module()
+class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
+    """MMEngine's loop, for a loader with `ResumableSampler`.
+
+    On resume MMEngine draws and discards as many batches as were trained on, decoding them all. Here the sampler
+    starts behind them, and what is drawn and discarded is empty.
+    """
+
+    def run(self) -> torch.nn.Module:
+        """Train from the current iteration to the last one."""
+        sampler = self.dataloader.sampler
+        if not isinstance(sampler, ResumableSampler):
+            raise TypeError(f"ResumableIterBasedTrainLoop needs a ResumableSampler, got {type(sampler).__name__}")
+        if self._iter > 0:
+            sampler.start = self._iter * self.dataloader.batch_size * get_world_size()
+            skipped = itertools.repeat(None, self._iter)
+            self.dataloader_iterator = itertools.chain(skipped, iter(self.dataloader))
+        return super().run()
+
+
+class _PerParameterClip:
+    """Apply ``clip_grad`` to one parameter at a time.
+
+    MMEngine clips the norm over all parameters. Detectron2's ``solver/build.py``, and so the official RegionCLIP,
+    clips each tensor apart from the others.
+    """
+
+    def _clip_grad(self) -> None:
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    torch.nn.utils.clip_grad_norm_(parameter, **self.clip_grad_kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipOptimWrapper(_PerParameterClip, OptimWrapper):
+    """``OptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
+
+
+@OPTIM_WRAPPERS.register_module()
+class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
+    """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
+
+
 def _run(runner: Runner, stop: StopRequest) -> None:
     try:
         runner.train()
@@ -115,16 +162,6 @@ def _run(runner: Runner, stop: StopRequest) -> None:
         if stop.made:
             raise KeyboardInterrupt from None
         raise
-
-
-def _start(scratch: Path) -> dict[str, Any]:
-    """Where a Runner begins: at the newest whole resume point, or anew."""
-    point = newest_resume_point(scratch)
-    return {"load_from": None if point is None else str(point), "resume": point is not None}
-
-
-def _default_hooks(iterations: int, stop: StopRequest, sound: SoundNumbersHook) -> dict[str, Any]:
-    return {"checkpoint": ResumePointHook(runtime.checkpoint_interval(iterations), stop, sound), "logger": None}
 
 
 def _optimizer(schedule: Schedule) -> dict[str, Any]:

@@ -14,13 +14,14 @@ from mmdet.structures import DetDataSample
 from mmdet.visualization import DetLocalVisualizer
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import EarlyStoppingHook
-from mmengine.model import BaseModel, is_model_wrapper
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
 from regionclip.artifacts import BEST
 from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.data.pictures import to_bgr
+from regionclip.engine.joint_batch import unwrapped
 from regionclip.errors import logger
 from regionclip.files import atomic_path
 from regionclip.params import Validation
@@ -57,12 +58,7 @@ class ValidationHook(EarlyStoppingHook):
     priority = "LOW"
 
     def __init__(
-        self,
-        settings: Validation,
-        monitor: str,
-        names: Sequence[str],
-        measure: Measure,
-        tracker: Tracker | None,
+        self, settings: Validation, monitor: str, names: Sequence[str], measure: Measure, tracker: Tracker | None
     ) -> None:
         # MMEngine takes an equal number for a gain, unless the least gain is above 0.
         super().__init__(monitor, "greater", min_delta=1e-9, strict=True, patience=settings.patience or math.inf)
@@ -84,7 +80,7 @@ class ValidationHook(EarlyStoppingHook):
         runner.call_hook("before_val_epoch")
         # A loader draws a number even where nothing is shuffled.
         with torch.random.fork_rng(devices=[]):
-            numbers, samples = self.measure(_model(runner))
+            numbers, samples = self.measure(unwrapped(runner))
         found = [{name: value for name, value in numbers.items() if value is not None}]
         broadcast_object_list(found)
         if is_main_process():
@@ -95,7 +91,8 @@ class ValidationHook(EarlyStoppingHook):
         """Keep the weights if they are the best so far, and ask for the end if there was no gain for too long."""
         super().after_val_epoch(runner, metrics)
         if self.wait_count == 0 and is_main_process():
-            publish(_model(runner).state_dict(), self._best, self._facts(runner.iter + 1, self.best_score))
+            facts = {"step": str(runner.iter + 1), self.monitor: f"{self.best_score:.6f}"}
+            publish(unwrapped(runner).state_dict(), self._best, facts)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Put what was found so far into a resume point."""
@@ -112,7 +109,7 @@ class ValidationHook(EarlyStoppingHook):
             return
         self.stopped = runner.iter
         state, facts = self.best()
-        _model(runner).load_state_dict(state)
+        unwrapped(runner).load_state_dict(state)
         if is_main_process():
             _log.warning(
                 "Stopped early, after iteration %d of %d: %s has not risen for %d validations. "
@@ -127,9 +124,6 @@ class ValidationHook(EarlyStoppingHook):
     def end(self) -> dict[str, str]:
         """Return what a training's result is to say of itself: nothing, unless it was stopped early."""
         return {} if self.stopped is None else {**self.best()[1], "stopped_early": str(self.stopped)}
-
-    def _facts(self, step: int, number: float) -> dict[str, str]:
-        return {"step": str(step), self.monitor: f"{number:.6f}"}
 
     def _show(self, samples: list[DetDataSample], file: Path) -> None:
         if self._tracker is not None:
@@ -189,7 +183,3 @@ def draw_sheet(samples: Sequence[DetDataSample], names: Sequence[str], file: Pat
     sheet = np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
     with atomic_path(file) as beside:
         beside.write_bytes(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
-
-
-def _model(runner: Runner) -> BaseModel:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

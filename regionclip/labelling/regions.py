@@ -110,5 +110,5 @@ def _match(
     if not len(boxes):
         return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
     network_boxes = torch.from_numpy(boxes) * torch.tensor([*scale, *scale], dtype=torch.float32)
-    index, probs = matcher(teacher(image, network_boxes.to(image.device))).top_k(k)
+    index, probs = matcher(teacher(image, network_boxes.to(image.device)), k)
     return index.cpu().numpy(), probs.cpu().numpy()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from regionclip.models import (  # noqa: F401
     attention_pool,
-    clip_res5,
     clip_resnet_c4,
-    joint_mask_head,
     logit_rpn_head,
     losses,
-    proposal_score_roi_head,
-    region_embedding_head,
     region_encoder,
     region_text_pretrainer,
+    roi_heads,
     text_embedding_classifier,
     text_tower,
     upper_clip_bbox_coder,

@@ -13,7 +13,6 @@ from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
-from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import load_visual, part_configs
 from regionclip.params import Pretrain, Rpn
 
@@ -108,7 +107,7 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
     preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
     config = {
         "type": "RegionTextPretrainer",
-        **_parts(clip, params.frozen_stages),
+        "student": {"type": "RegionEncoder", **_parts(clip, params.frozen_stages)},
         "concept_threshold": params.threshold,
         "whole_image_box": params.whole_image_box,
         # Its data set gives RGB.
@@ -123,7 +122,8 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
     model = _build(config)
     _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
     if model.text_tower is not None:
-        model.text_tower.load_state_dict(CLIPTextTower.from_clip(clip.model()).state_dict())
+        state = clip.model().state_dict()
+        model.text_tower.load_state_dict({key: state[key] for key in model.text_tower.state_dict()})
     return model
 
 

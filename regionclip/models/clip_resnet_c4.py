@@ -1,4 +1,4 @@
-"""The image-level part of a CLIP ResNet: stem to layer3, one feature map of stride 16."""
+"""A CLIP ResNet in two: stem to layer3 give one feature map of stride 16, layer4 runs on every RoIAligned region."""
 
 from __future__ import annotations
 
@@ -45,13 +45,10 @@ class CLIPResNetC4(BaseModule):
         width: Channels of the stem, 64 for RN50 and 80 for RN50x4.
         frozen_stages: What does not train: 0 nothing, 1 the stem, 2 also layer1 (official ``FREEZE_AT 2``),
             3 also layer2, 4 also layer3.
-        init_cfg: MMEngine's; without it ``init_weights`` changes nothing.
     """
 
-    def __init__(
-        self, layers: Sequence[int], width: int = 64, frozen_stages: int = 2, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, layers: Sequence[int], width: int = 64, frozen_stages: int = 2) -> None:
+        super().__init__()
         self.out_channels = width * 16
         # layer4 and the attention pool run on regions, so only the smallest are built here and dropped.
         trunk = ModifiedResNet([*layers[:3], 1], output_dim=1, heads=1, image_size=32, width=width)
@@ -73,3 +70,27 @@ class CLIPResNetC4(BaseModule):
         for stage in _STAGES:
             features = getattr(self, stage)(features)
         return (features,)
+
+
+@MODELS.register_module()
+class CLIPRes5(BaseModule):
+    """``layer4`` of open_clip's ``ModifiedResNet`` as the ``shared_head`` of an RoI head; batch norm is fixed.
+
+    Args:
+        blocks: Blocks of layer4, 3 for RN50 and 6 for RN50x4.
+        width: Channels of the stem, 64 for RN50 and 80 for RN50x4.
+    """
+
+    def __init__(self, blocks: int = 3, width: int = 64) -> None:
+        super().__init__()
+        self.out_channels = width * 32
+        trunk = ModifiedResNet([1, 1, 1, blocks], output_dim=1, heads=1, image_size=32, width=width)
+        self.layer4 = freeze_batch_norm(trunk.layer4)
+
+    def train(self, mode: bool = True) -> CLIPRes5:
+        """Set the mode of everything but batch norm, which stays fixed."""
+        return keep_batch_norm_fixed(super().train(mode))
+
+    def forward(self, regions: Tensor) -> Tensor:
+        """Map regions (N, width * 16, 2S, 2S) to (N, width * 32, S, S)."""
+        return self.layer4(regions)

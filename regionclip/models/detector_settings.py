@@ -19,12 +19,7 @@ def zero_shot_settings(
 ) -> dict[str, Any]:
     """Settings of detection without fine-tuning: no box regression (official ``NO_BOX_DELTA``).
 
-    Args:
-        params: Section ``zero_shot``.
-        num_classes: K.
-        max_detections: Kept a picture.
-        score_threshold: Detections score above it.
-        use_objectness: Multiply class scores by the proposals' objectness; not for true boxes.
+    True boxes have no objectness to multiply the class scores by.
     """
     return {
         "roi_head.bbox_head.with_reg": False,
@@ -36,13 +31,7 @@ def zero_shot_settings(
 
 
 def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: int) -> dict[str, Any]:
-    """Settings of a detector that is trained on K base classes.
-
-    Args:
-        params: Section ``finetune``.
-        target: Its part for the data set.
-        num_classes: K.
-    """
+    """Settings of a detector that is trained on K base classes; ``target`` is the data set's part of ``params``."""
     return {
         "roi_head.bbox_head.num_classes": num_classes,
         "roi_head.bbox_head.cls_predictor_cfg.temperature": params.temperature,

@@ -22,28 +22,19 @@ class RegionEncoder(BaseModule):
         roi_extractor: Config of MMDetection's ``SingleRoIExtractor``: aligned, sampling_ratio 0, stride 16.
         res5: Config of :class:`CLIPRes5`.
         attention_pool: Config of :class:`AttentionPool`.
-        init_cfg: MMEngine's; without it ``init_weights`` changes nothing.
     """
 
-    def __init__(
-        self, backbone: dict, roi_extractor: dict, res5: dict, attention_pool: dict, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, backbone: dict, roi_extractor: dict, res5: dict, attention_pool: dict) -> None:
+        super().__init__()
         self.backbone = MODELS.build(backbone)
         self.roi_extractor = MODELS.build(roi_extractor)
         self.res5 = MODELS.build(res5)
         self.attention_pool = MODELS.build(attention_pool)
 
     @classmethod
-    def from_clip(cls, visual: ModifiedResNet, roi_size: int | None = None, frozen_stages: int = 2) -> RegionEncoder:
-        """Copy the image tower of a built open_clip model.
-
-        Args:
-            visual: ``model.visual`` of a ResNet CLIP.
-            roi_size: Side of RoIAligned regions; by default twice the pool's grid.
-            frozen_stages: See :class:`CLIPResNetC4`.
-        """
-        encoder = cls(**part_configs(*describe(visual), roi_size=roi_size, frozen_stages=frozen_stages))
+    def from_clip(cls, visual: ModifiedResNet) -> RegionEncoder:
+        """Copy the image tower of a built open_clip model, ``model.visual`` of a ResNet CLIP."""
+        encoder = cls(**part_configs(*describe(visual)))
         encoder.load_visual_state_dict(visual.state_dict())
         return encoder
 

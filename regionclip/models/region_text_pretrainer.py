@@ -26,7 +26,7 @@ class RegionTextPretrainer(BaseModel):
     concept_prob (n, k) float, and, for the image-text loss, ``caption_tokens`` (L,) int64.
 
     Args:
-        backbone, roi_extractor, res5, attention_pool: Configs of the parts of :class:`RegionEncoder`.
+        student: Config of the :class:`RegionEncoder`.
         text_tower: Config or module that maps tokens (B, L) to features (B, D); needed by the image-text loss only.
         concept_threshold: Regions whose best concept is not above it take no part; if none is, all do.
         contrastive_loss: Config of the region-concept contrast; None leaves it out.
@@ -35,15 +35,11 @@ class RegionTextPretrainer(BaseModel):
         whole_image_box: What stands for the whole image: its own size, or the padded canvas of the batch as in the
             official code.
         data_preprocessor: MMEngine's.
-        init_cfg: MMEngine's; without it ``init_weights`` changes nothing.
     """
 
     def __init__(
         self,
-        backbone: dict,
-        roi_extractor: dict,
-        res5: dict,
-        attention_pool: dict,
+        student: dict,
         text_tower: dict | nn.Module | None = None,
         concept_threshold: float = 0.1,
         contrastive_loss: dict | None = None,
@@ -51,18 +47,9 @@ class RegionTextPretrainer(BaseModel):
         image_text_loss: dict | None = None,
         whole_image_box: Literal["image", "canvas"] = "image",
         data_preprocessor: dict | nn.Module | None = None,
-        init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(_built(data_preprocessor), init_cfg)
-        self.student = MODELS.build(
-            dict(
-                type="RegionEncoder",
-                backbone=backbone,
-                roi_extractor=roi_extractor,
-                res5=res5,
-                attention_pool=attention_pool,
-            )
-        )
+        super().__init__(_built(data_preprocessor))
+        self.student = MODELS.build(student)
         self.text_tower = _built(text_tower)
         self.contrastive_loss = _built(contrastive_loss)
         self.distillation_loss = _built(distillation_loss)

@@ -26,13 +26,10 @@ class TextEmbeddingClassifier(BaseModule):
         in_features: D, width of region and text embeddings.
         out_features: K + 1, as ``BBoxHead`` counts; K may change later through :meth:`set_vocabulary`.
         temperature: Divides the cosines.
-        init_cfg: MMEngine's.
     """
 
-    def __init__(
-        self, in_features: int, out_features: int, temperature: float = 0.01, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg)
+    def __init__(self, in_features: int, out_features: int, temperature: float = 0.01) -> None:
+        super().__init__()
         self.temperature = temperature
         self._filled = False
         self.register_buffer("embeddings", torch.zeros(out_features - 1, in_features))

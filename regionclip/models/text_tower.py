@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from open_clip.model import CLIP
@@ -25,17 +23,7 @@ class CLIPTextTower(BaseModule):
     def __init__(self, embed_dim: int, text_cfg: dict, quick_gelu: bool = False) -> None:
         super().__init__()
         smallest = dict(layers=[1, 1, 1, 1], width=2, head_width=64, image_size=32)
-        self._adopt(CLIP(embed_dim, smallest, text_cfg, quick_gelu=quick_gelu))
-
-    @classmethod
-    def from_clip(cls, clip: CLIP) -> CLIPTextTower:
-        """Copy the text side of a built open_clip model."""
-        tower = cls.__new__(cls)
-        BaseModule.__init__(tower)
-        tower._adopt(copy.deepcopy(clip))
-        return tower
-
-    def _adopt(self, clip: CLIP) -> None:
+        clip = CLIP(embed_dim, smallest, text_cfg, quick_gelu=quick_gelu)
         for name in self._PARTS:
             setattr(self, name, getattr(clip, name))
         self.register_buffer("attn_mask", clip.attn_mask, persistent=False)

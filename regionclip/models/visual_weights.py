@@ -12,15 +12,12 @@ from torch import Tensor, nn
 _RES5, _POOL = "layer4.", "attnpool."
 
 
-def part_configs(
-    visual: Mapping[str, Any], embed_dim: int, roi_size: int | None = None, frozen_stages: int = 2
-) -> dict[str, dict]:
+def part_configs(visual: Mapping[str, Any], embed_dim: int, frozen_stages: int = 2) -> dict[str, dict]:
     """Return the configs of the parts that hold a CLIP ResNet.
 
     Args:
         visual: ``vision_cfg`` of an open_clip configuration: layers, width, image_size, optionally head_width.
         embed_dim: D, its ``embed_dim``.
-        roi_size: Side of RoIAligned regions; by default twice the pool's grid, which is the only one it accepts.
         frozen_stages: See :class:`CLIPResNetC4`.
 
     Returns:
@@ -28,9 +25,8 @@ def part_configs(
         them as backbone, bbox_roi_extractor, shared_head and the head's attention_pool.
     """
     layers, width, grid = list(visual["layers"]), visual["width"], visual["image_size"] // 32
-    roi_layer = dict(
-        type="RoIAlign", output_size=roi_size or 2 * grid, sampling_ratio=0, aligned=True, use_torchvision=True
-    )
+    # layer4 halves the regions to the pool's grid.
+    roi_layer = dict(type="RoIAlign", output_size=2 * grid, sampling_ratio=0, aligned=True, use_torchvision=True)
     return dict(
         backbone=dict(type="CLIPResNetC4", layers=layers[:3], width=width, frozen_stages=frozen_stages),
         roi_extractor=dict(

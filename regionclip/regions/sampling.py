@@ -6,15 +6,9 @@ import numpy as np
 
 
 def sample_regions(n_total: int, n: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose regions uniformly at random without replacement, as the official pretraining does (not the top n).
+    """Choose ``n`` regions, or all where there are fewer: int64 [min(n, n_total)], ascending.
 
-    Args:
-        n_total: Regions there are.
-        n: Regions wanted; all are taken when there are fewer.
-        rng: Source of randomness.
-
-    Returns:
-        int64 [min(n, n_total)], ascending.
+    They are drawn uniformly without replacement, as the official pretraining does (not the top n).
     """
     return np.sort(rng.permutation(n_total)[:n])
 

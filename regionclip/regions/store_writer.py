@@ -44,9 +44,6 @@ class RegionStoreWriter:
         self._shards: list[Entry] = []
         self._stack = ExitStack()
 
-    def __len__(self) -> int:
-        return len(self._seen)
-
     def __enter__(self) -> RegionStoreWriter:
         self._folder = self._stack.enter_context(atomic_dir(self.path))
         return self
@@ -147,10 +144,8 @@ class RegionStoreWriter:
         path, schema = self._folder / shard_name(len(self._shards)), self._schema()
         columns: list[pa.Array] = [pa.array(self._ids, schema.field("image_id").type)]
         for name in schema.names[1:]:
-            values, value_type = (
-                [getattr(row, name).reshape(-1) for row in self._rows],
-                schema.field(name).type.value_type,
-            )
+            value_type = schema.field(name).type.value_type
+            values = [getattr(row, name).reshape(-1) for row in self._rows]
             offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
             flat = np.concatenate([np.empty(0, value_type.to_pandas_dtype()), *values])
             columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, value_type)))

@@ -112,7 +112,7 @@ def _label(
     if not missing:
         return parts
     teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
-    matcher = ConceptMatcher(bank.embeddings, params.temperature, params.threshold)
+    matcher = ConceptMatcher(bank.embeddings, params.temperature)
     left = np.concatenate([parts.images_of(part) for part in missing])
     pictures = PicturesDataset(_Pictures(everything.table, left), context.params.detection)
     labelled = label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k, batch)

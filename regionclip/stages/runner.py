@@ -80,7 +80,7 @@ def run_together(name: str, dataset: str | None = None) -> None:
     """
     from mmengine.dist import is_main_process
 
-    from regionclip.engine.process_group import process_group
+    from regionclip.engine.launch import process_group
 
     with process_group():
         if is_main_process():

@@ -80,8 +80,8 @@ def test_our_pretraining_goes_out_to_open_clip(tmp_path: Path) -> None:
     """A training checkpoint of MMEngine, loss history and all: the student in its CLIP, every key in its place."""
     with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
         tower = {"type": "CLIPTextTower", **{key: RN50[key] for key in ("embed_dim", "text_cfg")}}
-        parts = part_configs(RN50["vision_cfg"], RN50["embed_dim"])
-        model = MODELS.build({"type": "RegionTextPretrainer", **parts, "text_tower": tower})
+        student = {"type": "RegionEncoder", **part_configs(RN50["vision_cfg"], RN50["embed_dim"])}
+        model = MODELS.build({"type": "RegionTextPretrainer", "student": student, "text_tower": tower})
     state = {
         key: torch.tensor(float(number)).expand(v.shape) for number, (key, v) in enumerate(model.state_dict().items())
     }

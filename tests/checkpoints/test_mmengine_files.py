@@ -16,9 +16,8 @@ from mmengine.runner import CheckpointLoader, Runner
 from torch.utils.data import Dataset
 
 from regionclip.checkpoints.mmengine_files import publish, read, register_safe_loader
-from regionclip.data.datasets.samplers import ResumableSampler
-from regionclip.data.datasets.stream import StreamDataset
-from regionclip.engine.loops import ResumableIterBasedTrainLoop
+from regionclip.data.datasets.stream import ResumableSampler, StreamDataset
+from regionclip.engine.training import ResumableIterBasedTrainLoop
 from regionclip.errors import InputError
 
 

@@ -64,10 +64,3 @@ def test_kinds_are_counted_without_their_details(tmp_path):
     for error in (_error(1, "empty"), _error(2, "not JSON (at 3)"), _error(3, "not JSON (at 9)")):
         rejects.add(error)
     assert list(rejects.counts().items()) == [("not JSON", 2), ("empty", 1)]
-
-
-@pytest.mark.parametrize(("name", "limit"), [("a.jsonl", 0.1), ("a_rejected.jsonl", 1.5)])
-def test_wrong_names_and_limits_are_refused(tmp_path, name, limit):
-    """The name tells what the file is; a limit is a fraction."""
-    with pytest.raises(ValueError, match="needed"):
-        Rejects(tmp_path / name, limit)

@@ -27,8 +27,8 @@ from regionclip import runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
+from regionclip.engine.launch import process_group
 from regionclip.engine.prediction import predict
-from regionclip.engine.process_group import process_group
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import ValidationHook
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn

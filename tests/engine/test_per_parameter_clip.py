@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from regionclip.engine import per_parameter_clip  # noqa: F401  (registered)
+from regionclip.engine import training  # noqa: F401  (registered)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regionclip.engine.strict_load_hook import StrictLoadHook
+from regionclip.engine.exported import StrictLoadHook
 from regionclip.errors import InputError
 
 EMBEDDINGS = "roi_head.bbox_head.fc_cls.embeddings"

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
-from regionclip.engine.training import train
+from regionclip.engine.training import ResumableIterBasedTrainLoop, train
 from regionclip.params import Schedule
 from tests.engine.conftest import StopBefore
 
@@ -211,3 +212,10 @@ def test_damaged_resume_point_is_told_and_the_one_before_is_taken(
     again = fit(Slope(noise=0.1), _schedule(), hooks=[StopBefore(0), StopBefore(3)])
     assert "iter_6.pth: damaged, cut short" in caplog.text
     assert again.weight.item() == whole.weight.item() and _history(tmp_path) == _history(tmp_path, "whole")
+
+
+def test_a_sampler_that_cannot_resume_is_refused() -> None:
+    loader = DataLoader(TensorDataset(torch.zeros(2)))
+    loop = ResumableIterBasedTrainLoop(SimpleNamespace(), loader, max_iters=1)
+    with pytest.raises(TypeError, match="needs a ResumableSampler, got SequentialSampler"):
+        loop.run()

@@ -11,7 +11,7 @@ import torch
 from mmengine.config import ConfigDict
 from torch import nn
 
-from regionclip.engine.vocabulary_hook import VocabularyHook
+from regionclip.engine.exported import VocabularyHook
 from regionclip.errors import InputError
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_embedding_classifier import TextEmbeddingClassifier
@@ -81,7 +81,7 @@ def test_bank_of_another_width(tmp_path: Path) -> None:
 
 def _pretrainer() -> RegionTextPretrainer:
     parts = part_configs({"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "head_width": 32}, 3)
-    return RegionTextPretrainer(**{name: ConfigDict(part) for name, part in parts.items()})
+    return RegionTextPretrainer(student=ConfigDict(type="RegionEncoder", **parts))
 
 
 def test_pretrainer_gets_the_whole_bank(bank: Path) -> None:

@@ -97,9 +97,9 @@ def test_concepts_are_the_teachers_on_the_same_pixels(
         data = rpn.data_preprocessor({"inputs": [record["inputs"]], "data_samples": [sample]}, False)
         regions = labelled[sample.img_id]
         scale = torch.tensor([*sample.scale_factor, *sample.scale_factor])
-        match = matcher(teacher(data["inputs"][0], torch.from_numpy(regions.boxes) * scale))
-        assert regions.concept_index.tolist() == match.probs.topk(3).indices.tolist()
-        np.testing.assert_allclose(regions.concept_prob, match.probs.topk(3).values, rtol=1e-3)
+        index, probs = matcher(teacher(data["inputs"][0], torch.from_numpy(regions.boxes) * scale), 3)
+        assert regions.concept_index.tolist() == index.tolist()
+        np.testing.assert_allclose(regions.concept_prob, probs, rtol=1e-3)
         assert regions.concept_index.dtype == np.int32 and regions.concept_prob.dtype == np.float32
     assert pictures[0]["data_samples"].scale_factor == (2.0, 2.0)
 

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from regionclip import runtime
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
-from regionclip.engine.process_group import process_group
+from regionclip.engine.launch import process_group
 from regionclip.engine.training import train
 from regionclip.errors import InputError, Interrupted
 from regionclip.params import Schedule

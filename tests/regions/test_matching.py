@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip.errors import InputError
-from regionclip.regions.matching import ConceptMatcher, confident, cosine_logits, dense
+from regionclip.regions.matching import ConceptMatcher, cosine_logits, dense
 
 BANK = torch.tensor([[2.0, 0], [0, 0.5], [-1, 0]])
 
@@ -21,46 +21,35 @@ def test_cosine_logits_ignore_norms_and_zero_rows() -> None:
     assert logits[1].tolist() == [0, 0, 0]
 
 
-def test_probabilities_labels_and_scores() -> None:
-    match = ConceptMatcher(BANK, temperature=1.0, threshold=0.6)(torch.tensor([[5.0, 0], [1.0, 1.0]]))
+def test_probabilities_best_first() -> None:
+    indices, probs = ConceptMatcher(BANK, temperature=1.0)(torch.tensor([[5.0, 0], [1.0, 1.0]]), 3)
     e, s = math.e, math.sqrt(0.5)
-    total = 2 * math.exp(s) + math.exp(-s)
-    assert match.probs[0].tolist() == pytest.approx([e / (e + 1 + 1 / e), 1 / (e + 1 + 1 / e), 1 / e / (e + 1 + 1 / e)])
-    assert match.scores.tolist() == pytest.approx([e / (e + 1 + 1 / e), math.exp(s) / total])
-    assert match.labels[0] == 0
-    assert match.keep.tolist() == [True, False]
-
-
-def test_threshold_is_strict_and_keeps_all_when_none_passes() -> None:
-    scores = torch.tensor([0.1, 0.3, 0.05])
-    assert confident(scores, 0.1).tolist() == [False, True, False]
-    assert confident(scores, 0.3).tolist() == [True, True, True]
+    assert indices[0].tolist() == [0, 1, 2]
+    assert probs[0].tolist() == pytest.approx([e / (e + 1 + 1 / e), 1 / (e + 1 + 1 / e), 1 / e / (e + 1 + 1 / e)])
+    assert probs[1, 0].item() == pytest.approx(math.exp(s) / (2 * math.exp(s) + math.exp(-s)))
 
 
 def test_refuses_features_of_another_width() -> None:
     with pytest.raises(InputError, match="width 3.*width 2"):
-        ConceptMatcher(BANK)(torch.ones(1, 3))
+        ConceptMatcher(BANK)(torch.ones(1, 3), 1)
 
 
 @given(st.integers(1, 6), st.integers(1, 12), st.integers(1, 15), st.integers(0, 2**31))
 def test_top_k_then_dense_gives_the_top_back(regions: int, concepts: int, k: int, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     bank, features = torch.randn(concepts, 4, generator=generator), torch.randn(regions, 4, generator=generator)
-    match = ConceptMatcher(bank)(features)
-    indices, probs = match.top_k(k)
-    assert indices.dtype == torch.int32 and indices.shape == (regions, min(k, concepts))
-    assert torch.equal(indices[:, 0].long(), match.labels) and torch.equal(probs[:, 0], match.scores)
+    indices, probs = ConceptMatcher(bank)(features, k)
+    _, all_probs = ConceptMatcher(bank)(features, concepts)
+    assert indices.dtype == torch.int32 and probs.shape == indices.shape == (regions, min(k, concepts))
+    assert torch.equal(probs, all_probs[:, :k])
     spread = dense(indices, probs, concepts)
     assert torch.equal(spread.gather(1, indices.long()), probs)
-    if k >= concepts:
-        assert torch.equal(spread, match.probs)
     assert (spread > 0).sum() <= probs.numel()
+    torch.testing.assert_close(all_probs.sum(dim=1), torch.ones(regions))
 
 
-def test_half_precision_store() -> None:
-    _, probs = ConceptMatcher(BANK)(torch.ones(1, 2)).top_k(2, torch.float16)
-    assert probs.dtype == torch.float16
-    assert dense(torch.tensor([[2, 0]]), probs, 3).dtype == torch.float32
+def test_dense_is_float32_also_of_half_precision() -> None:
+    assert dense(torch.tensor([[2, 0]]), torch.ones(1, 2, dtype=torch.float16), 3).dtype == torch.float32
 
 
 def test_dense_refuses_an_index_outside_the_bank() -> None:

@@ -15,14 +15,7 @@ from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 
-__all__ = [
-    "CaptionTable",
-    "CaptionedImage",
-    "CaptionedImages",
-    "ImageSpan",
-    "decode_image",
-    "open_captioned_images",
-]
+__all__ = ["CaptionTable", "CaptionedImage", "CaptionedImages", "ImageSpan", "decode_image", "open_captioned_images"]
 
 _FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
 _START = 1 << 20  # bytes; the first image of a Karpathy JSON has its sentences within them
@@ -52,11 +45,12 @@ def open_captioned_images(
         raise InputError("there are no captions", file=path, mend=mend_missing(path, otherwise))
     suffix = path.suffix
     if path.is_dir():
-        inside = [path / name for name in ("captions.json", "captions.jsonl") if (path / name).exists()]
+        inside = next((path / name for name in ("captions.json", "captions.jsonl") if (path / name).exists()), None)
         suffix = next((suffix for suffix in (".tar", ".tsv") if any(path.glob(f"*{suffix}"))), None)
-        if not inside and suffix is None:
+        if inside:
+            path, suffix = inside, inside.suffix
+        elif suffix is None:
             raise InputError("the folder holds no captions", file=path, mend=_FORMS)
-        path, suffix = (inside[0], inside[0].suffix) if inside else (path, suffix)
     if suffix == ".tar":
         return ShardedCaptions(path, rejects)
     if suffix == ".tsv":

@@ -34,10 +34,6 @@ class CaptionedImages(ABC):
     ``rejects`` all of them are set aside there with their reason, images that are not there among them, and the reading
     stops at its end if they are too many.
 
-    Args:
-        path: The file or folder it reads.
-        rejects: Takes the bad records; None: they are errors.
-
     Attributes:
         path: The file or folder it reads.
         shards: Its files where they are large ones with the images in them; else none.

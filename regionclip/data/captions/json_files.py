@@ -21,11 +21,6 @@ class CocoCaptions(CaptionedImages):
 
     Of two images of one id nobody can tell whose the captions are, so all of them are broken records.
 
-    Args:
-        path: The JSON file.
-        images: The folder of images.
-        rejects: See `CaptionedImages`.
-
     Raises:
         InputError: The file is no such JSON; without ``rejects`` also where a record is broken or an annotation names
             an unknown image.
@@ -161,12 +156,8 @@ def _split(record: Any) -> str | None:
 class JsonLinesCaptions(CaptionedImages):
     """Lines of ``{"image": "a.jpg", "caption": "..."}`` or ``{"image": "a.jpg", "captions": ["...", ...]}``.
 
-    An image may have several lines; the key of an image is its name.
-
-    Args:
-        path: The file; blank lines are counted and left out.
-        images: The folder that names of images start from.
-        rejects: See `CaptionedImages`.
+    An image may have several lines; the key of an image is its name, which starts from the folder ``images``. Blank
+    lines are counted and left out.
     """
 
     def __init__(self, path: Path, images: Path, rejects: Rejects | None = None) -> None:

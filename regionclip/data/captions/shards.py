@@ -28,9 +28,7 @@ class ShardedCaptions(CaptionedImages):
     The stock readers of WebDataset stream the images' bytes; training reads a shard's images in any order and resumes
     at any of them, so this one takes their places from the tar headers.
 
-    Args:
-        path: A shard, or the folder that holds them.
-        rejects: See `CaptionedImages`; of a shard that is cut, the whole samples before the cut are kept.
+    With ``rejects`` the whole samples of a shard that is cut, those before the cut, are kept.
 
     Raises:
         InputError: A shard is no file.

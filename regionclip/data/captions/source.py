@@ -20,11 +20,6 @@ def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Reject
     Captions of a JSON are counted and their file summed. Shards are listed with their bytes instead: to sum the
     hundreds of gigabytes of CC3M is the work of the stage that fetches them.
 
-    Args:
-        root: The folder ``data``.
-        files: Where captions and pictures are; None: there are none.
-        rejects: Takes bad records; None: they are errors.
-
     Returns:
         Counts of images and captions, of records left out by reason, and with ``rejects`` of those set aside; or of
         shards and their bytes.

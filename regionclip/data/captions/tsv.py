@@ -24,10 +24,6 @@ class TsvCaptions(CaptionedImages):
     and ``text``, ``image`` and ``text``, ``img`` and ``caption``. All rows count; where they start is found by reading
     them once, so the ``.lineidx`` beside a TSV is not needed.
 
-    Args:
-        path: An image file, or the folder that holds them.
-        rejects: See `CaptionedImages`.
-
     Raises:
         InputError: There is no image file, its text file is missing, or a ``.linelist`` chooses some of the rows.
     """

@@ -75,15 +75,11 @@ def boxes_config(
             picture's factor up; the official sampler rounds at random, anew in each epoch.
         held_out: Leave out a development split of at most so many pictures; see `NamedBoxesDataset`.
     """
-    config = {
-        "type": "NamedBoxesDataset",
-        **NamedBoxesDataset.config(scenes, names, training=training),
-        "pipeline": pipeline,
-        "held_out": held_out,
-    }
-    if repeat_threshold is not None:
-        config = {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}
-    return config
+    boxes = NamedBoxesDataset.config(scenes, names, training=training)
+    config = {"type": "NamedBoxesDataset", **boxes, "pipeline": pipeline, "held_out": held_out}
+    if repeat_threshold is None:
+        return config
+    return {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}
 
 
 def boxes_dataset(
@@ -116,10 +112,7 @@ def _jitter(side: int) -> list[dict[str, Any]]:
 
 
 def _load(masks: bool) -> list[dict[str, Any]]:
-    return [
-        {"type": "LoadPicture"},
-        {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks},
-    ]
+    return [{"type": "LoadPicture"}, {"type": "LoadAnnotations", "with_bbox": True, "with_mask": masks}]
 
 
 def _with_proposals(

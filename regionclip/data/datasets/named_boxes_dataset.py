@@ -11,12 +11,7 @@ from typing import Any
 from mmdet.datasets import CocoDataset
 from mmdet.registry import DATASETS
 
-from regionclip.data.annotations.annotation_files import (
-    Json,
-    class_name,
-    picture_name,
-    read_boxes,
-)
+from regionclip.data.annotations.annotation_files import Json, class_name, picture_name, read_boxes
 from regionclip.data.layout import DetectionSet
 from regionclip.errors import InputError
 
@@ -45,12 +40,11 @@ class NamedBoxesDataset(CocoDataset):
 
     @staticmethod
     def config(scenes: DetectionSet, names: Sequence[str], *, training: bool) -> dict[str, Any]:
-        """Return the arguments, all but the pipeline; for a training, pictures without a box of the classes go."""
+        """Return the arguments, all but the pipeline; see `filter_data` of what is left out of a training."""
         return {
             "ann_file": str(scenes.annotations.resolve()),
             "data_prefix": {"img": str(scenes.images.resolve())},
             "metainfo": {"classes": tuple(names)},
-            "filter_cfg": {"filter_empty_gt": True, "min_size": 0} if training else None,
             "test_mode": not training,
         }
 
@@ -110,7 +104,7 @@ class NamedBoxesDataset(CocoDataset):
         Raises:
             InputError: No picture is left.
         """
-        if self.test_mode or not (self.filter_cfg or {}).get("filter_empty_gt"):
+        if self.test_mode:
             return self.data_list
         kept = [r for r in self.data_list if not all(instance["ignore_flag"] for instance in r["instances"])]
         if not kept:

@@ -14,6 +14,9 @@ from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.errors import InputError
 
+MAX_SHIFT = 4
+"""Pixels that images are moved by at most, the border repeated."""
+
 
 class PairsDataset(Dataset):
     """Captioned images of one size, read by stream positions (see `ShuffledStream`).
@@ -22,12 +25,9 @@ class PairsDataset(Dataset):
         path: Folder of WebDataset shards.
         tokenizer: Maps a list of B strings to int64 (B, L).
         seed: Seed of the order, of the shifts and flips.
-        max_shift: Images are moved by up to this many pixels, the border repeated.
     """
 
-    def __init__(
-        self, path: str | Path, tokenizer: Callable[[list[str]], torch.Tensor], seed: int, max_shift: int = 4
-    ) -> None:
+    def __init__(self, path: str | Path, tokenizer: Callable[[list[str]], torch.Tensor], seed: int) -> None:
         images, captions = [], []
         for record in open_captioned_images(path):
             images.append(np.asarray(decode_image(record.image)))
@@ -41,7 +41,7 @@ class PairsDataset(Dataset):
             raise InputError("no captioned image", file=path, mend="run `dvc repro data`")
         self.images, self.captions = torch.from_numpy(np.stack(images)), captions
         self.tokens = tokenizer(captions)
-        self.stream, self.max_shift = ShuffledStream(len(images), seed), max_shift
+        self.stream = ShuffledStream(len(images), seed)
 
     def __len__(self) -> int:
         return len(self.captions)
@@ -53,7 +53,7 @@ class PairsDataset(Dataset):
         image = self.images[index].permute(2, 0, 1)
         if rng.random() < 0.5:
             image = image.flip(-1)
-        top, left = rng.integers(0, 2 * self.max_shift + 1, size=2)
+        top, left = rng.integers(0, 2 * MAX_SHIFT + 1, size=2)
         height, width = image.shape[-2:]
-        padded = torch.nn.functional.pad(image[None].float(), [self.max_shift] * 4, mode="replicate")[0].byte()
+        padded = torch.nn.functional.pad(image[None].float(), [MAX_SHIFT] * 4, mode="replicate")[0].byte()
         return {"inputs": padded[:, top : top + height, left : left + width], "tokens": self.tokens[index]}

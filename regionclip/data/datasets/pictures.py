@@ -27,10 +27,7 @@ class PicturesDataset(Dataset):
     def __init__(self, pictures: Sequence[tuple[int | str, Path | ImageSpan]], sizes: Detection) -> None:
         self.pictures = pictures
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-        steps = [
-            test_resize(sizes),
-            {"type": "PackDetInputs", "meta_keys": keys},
-        ]
+        steps = [test_resize(sizes), {"type": "PackDetInputs", "meta_keys": keys}]
         # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
         with DefaultScope.overwrite_default_scope("mmdet"):
             self.pipeline = Compose(steps)

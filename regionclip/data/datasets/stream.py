@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from mmengine.registry import DATASETS
-from torch.utils.data import Dataset
+from mmengine.dist import get_dist_info
+from mmengine.registry import DATA_SAMPLERS, DATASETS
+from torch.utils.data import Dataset, Sampler
 
 
 class ShuffledStream:
@@ -59,6 +61,31 @@ class ShuffledStream:
     def rng(self, epoch: int, index: int) -> np.random.Generator:
         """Return the generator for all random choices about image ``index`` in ``epoch``."""
         return np.random.default_rng((self.seed, epoch, index))
+
+
+@DATA_SAMPLERS.register_module()
+class ResumableSampler(Sampler[int]):
+    """Yield ``start + rank``, ``start + rank + world size``, ... without end: the positions of one process.
+
+    They are no indices: the data set turns a position into an image with `ShuffledStream`.
+    `ResumableIterBasedTrainLoop` sets ``start`` before it makes the iterator.
+
+    Args:
+        dataset: A data set that is read by positions.
+        seed: Taken because MMEngine's Runner gives one to every sampler; the order comes from the data set's seed.
+        start: Position of the first record of the first process.
+    """
+
+    def __init__(self, dataset: Sized, seed: int | None = None, start: int = 0) -> None:
+        self.dataset, self.start = dataset, start
+        self.rank, self.world_size = get_dist_info()
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start + self.rank, self.world_size)
+
+    def __len__(self) -> int:
+        """Images in the data set (one epoch of all processes together), as in MMEngine's ``InfiniteSampler``."""
+        return len(self.dataset)
 
 
 @DATASETS.register_module()

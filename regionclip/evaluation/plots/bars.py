@@ -30,14 +30,9 @@ def per_class_bars(
     out_path: str | Path,
     title: str,
 ) -> None:
-    """Draw two bars a class, novel classes first, each group by falling gain.
+    """Draw two bars a class as PNG, novel classes first, each group by falling gain.
 
-    Args:
-        clip: Class name -> fraction 0..1 (AP50, top-1, ...).
-        regionclip: The same for the other model; only classes in both are drawn.
-        novel_names: The names to mark as novel.
-        out_path: The PNG file.
-        title: What is shown.
+    Both models have by class a fraction 0..1 (AP50, top-1, ...); only classes in both are drawn.
     """
     names = sorted(
         set(clip) & set(regionclip), key=lambda name: (name not in novel_names, clip[name] - regionclip[name], name)

@@ -16,11 +16,9 @@ _COLUMNS = 4
 
 
 def learning_curves(history: Mapping[str, Sequence[Record]], out_path: str | Path) -> None:
-    """Draw what a training logged: a row of panels for every training, a panel for every value.
+    """Draw what trainings logged as PNG: a row of panels for every training, a panel for every value.
 
-    Args:
-        history: Training name -> records {"step": int, value name: number}; a record may lack some values.
-        out_path: The PNG file.
+    ``history`` has by training's name records {"step": int, value name: number}; a record may lack some values.
     """
     trainings = {name: _values(records) for name, records in history.items()}
     rows = {name: max(1, -(-len(values) // _COLUMNS)) for name, values in trainings.items()}

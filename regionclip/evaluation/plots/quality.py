@@ -14,11 +14,9 @@ Bin = Mapping[str, float | int | None]
 
 
 def pseudo_label_quality(by_confidence: Sequence[Bin], out_path: str | Path) -> None:
-    """Draw precision against the teacher's confidence above the number of regions, kept and left out.
+    """Draw precision against the teacher's confidence above the number of regions, kept and left out, as PNG.
 
-    Args:
-        by_confidence: The list of that name from ``pseudo_label_precision``.
-        out_path: The PNG file.
+    ``by_confidence`` is the list of that name from ``pseudo_label_precision``.
     """
     with picture(out_path, 8.0, 6.2) as figure:
         regions, kept = (sum(int(part[key] or 0) for part in by_confidence) for key in ("regions", "kept"))

@@ -39,14 +39,9 @@ class SceneBoxes:
 def scene_boxes(
     found: BoxArrays, image_id: int, names: Mapping[int, str], limit: int | None = None, min_score: float = 0.0
 ) -> SceneBoxes:
-    """Choose the boxes of one scene that a sheet shows.
+    """Choose the boxes of one scene that a sheet shows: the best ``limit``, none of them below ``min_score``.
 
-    Args:
-        found: Detections, or true objects, whose scores are 1.
-        image_id: The scene.
-        names: Category id -> class name.
-        limit: At most this many, best first; None: all.
-        min_score: None below this score.
+    True objects have the score 1.
     """
     chosen = found.take((found.image_ids == image_id) & (found.scores >= min_score))
     chosen = chosen.take(np.argsort(-chosen.scores, kind="stable")[:limit])

@@ -8,17 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.plots.style import (
-    CLIP,
-    INK,
-    QUIET,
-    REGIONCLIP,
-    headline,
-    only_grid,
-    percent,
-    picture,
-    plain,
-)
+from regionclip.evaluation.plots.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, percent, picture, plain
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import spoken
 
@@ -55,11 +45,9 @@ def _panels(summary: Mapping[str, Any]) -> list[tuple[str, str, list[_Group]]]:
 
 
 def summary_picture(summary: Mapping[str, Any], out_path: str | Path) -> None:
-    """Draw the headline numbers of ``reports/summary.json`` as pairs of bars with the gain above them.
+    """Draw the headline numbers of ``reports/summary.json`` as pairs of bars with the gain above them, as PNG.
 
-    Args:
-        summary: The parsed file; a number that is missing or None is drawn as a dash.
-        out_path: The PNG file.
+    A number that is missing or None is drawn as a dash.
     """
     panels = _panels(summary)
     # Four pairs of bars have room in a panel; more make it wider.

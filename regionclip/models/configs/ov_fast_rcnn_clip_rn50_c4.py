@@ -1,6 +1,5 @@
 """Open-vocabulary Fast R-CNN on CLIP RN50-C4 and stored proposals: COCO's 48 base classes, official settings."""
 
-custom_imports = dict(imports=["regionclip.models"], allow_failed_imports=False)
 model = dict(
     type="FastRCNN",
     data_preprocessor=dict(

@@ -2,7 +2,6 @@
 
 _base_ = "mmdet::_base_/models/rpn_r50-caffe-c4.py"
 
-custom_imports = dict(imports=["regionclip.models"], allow_failed_imports=False)
 model = dict(
     # Pictures are padded to the largest of their batch only.
     data_preprocessor=dict(pad_size_divisor=1),

@@ -2,7 +2,6 @@
 
 _base_ = "mmdet::_base_/models/rpn_r50_fpn.py"
 
-custom_imports = dict(imports=["regionclip.models"], allow_failed_imports=False)
 model = dict(
     # MSRA's weights: BGR in 0..255, only the mean taken off, the stride in the first 1x1 convolution.
     data_preprocessor=dict(mean=[103.530, 116.280, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False),

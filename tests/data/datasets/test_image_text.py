@@ -18,7 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
-from regionclip.data.datasets.samplers import ResumableSampler
+from regionclip.data.datasets.stream import ResumableSampler
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.regions.store_writer import RegionStoreWriter

@@ -61,16 +61,18 @@ def test_position_and_seed_decide_everything(shards: Path) -> None:
     assert any(not torch.equal(first[p]["inputs"], other[p]["inputs"]) for p in positions)
 
 
-def test_without_shift_a_record_is_the_picture_or_its_mirror(shards: Path) -> None:
-    pairs = PairsDataset(shards, _tokens, seed=0, max_shift=0)
+def test_without_shift_a_record_is_the_picture_or_its_mirror(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regionclip.data.datasets.pairs.MAX_SHIFT", 0)
+    pairs = PairsDataset(shards, _tokens, seed=0)
     ramp = torch.arange(SIDE, dtype=torch.uint8) * 20
     seen = [pairs[position]["inputs"][1, 0].tolist() for position in range(40)]
     assert {tuple(row) for row in seen} == {tuple(ramp.tolist()), tuple(ramp.flip(0).tolist())}
 
 
-def test_shifts_repeat_the_border_and_reach_their_limit(shards: Path) -> None:
+def test_shifts_repeat_the_border_and_reach_their_limit(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moved by at most two pixels to either side; what comes in is the border's colour."""
-    pairs = PairsDataset(shards, _tokens, seed=0, max_shift=2)
+    monkeypatch.setattr("regionclip.data.datasets.pairs.MAX_SHIFT", 2)
+    pairs = PairsDataset(shards, _tokens, seed=0)
     columns = np.arange(SIDE)
     expected = {tuple((np.clip(columns + shift, 0, SIDE - 1) * 20).tolist()) for shift in range(-2, 3)}
     expected |= {row[::-1] for row in expected}

@@ -14,9 +14,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Dataset
 
-from regionclip.data.datasets.samplers import ResumableSampler
-from regionclip.data.datasets.stream import ShuffledStream, StreamDataset
-from regionclip.engine.loops import ResumableIterBasedTrainLoop
+from regionclip.data.datasets.stream import ResumableSampler, ShuffledStream, StreamDataset
+from regionclip.engine.training import ResumableIterBasedTrainLoop
 
 
 class Noisy(Dataset):
