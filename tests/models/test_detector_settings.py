@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
-from regionclip.models.roi_heads import ProposalScoreRoIHead
+from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 from regionclip.params import Params
 from tests.conftest import profile_params
 

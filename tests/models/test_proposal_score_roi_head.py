@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from regionclip.models.roi_heads import ProposalScoreRoIHead
+from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 
 CFG = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
 

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from regionclip.models.roi_heads import RegionEmbeddingHead, drop_empty
+from regionclip.models.region_embedding_head import RegionEmbeddingHead, drop_empty
 
 META = dict(img_shape=(100, 200), scale_factor=(2.0, 0.5))
 # Boxes 0 and 1 overlap by one half, box 2 stands alone.

@@ -1,16 +1,12 @@
-"""The heads on regions: class and box from a region's CLIP embedding, masks, and scores that count objectness."""
+"""The box head that classifies and refines regions from their CLIP embedding."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import torch
-from mmdet.models.layers import multiclass_nms
-from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from mmdet.registry import MODELS
-from mmdet.utils import ConfigType, InstanceList
+from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
@@ -66,65 +62,6 @@ class RegionEmbeddingHead(BBoxHead):
     ) -> InstanceData:
         results = super()._predict_by_feat_single(*args, rcnn_test_cfg=rcnn_test_cfg, **kwargs)
         return results if rcnn_test_cfg is None else drop_empty(results)
-
-
-@MODELS.register_module()
-class JointMaskHead(FCNMaskHead):
-    """``FCNMaskHead``; the mean of its loss over the processes is the mean over the regions of all."""
-
-    def loss_and_target(self, mask_preds: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Compute loss and targets as ``FCNMaskHead`` does, for the masks (N, 1, H, W) of N regions."""
-        result = super().loss_and_target(mask_preds, *args, **kwargs)
-        # A picture without a true box has no mask, but others of the joint batch may have.
-        share = len(mask_preds) / (joint_mean(len(mask_preds)) or 1)
-        result["loss_mask"] = {name: value * share for name, value in result["loss_mask"].items()}
-        return result
-
-
-@MODELS.register_module()
-class ProposalScoreRoIHead(StandardRoIHead):
-    """``StandardRoIHead`` whose scores are sqrt(class probability x objectness), multiplied before thresholds and NMS.
-
-    Official ``MULTIPLY_RPN_SCORE`` (``fast_rcnn_inference_single_image``). The proposals' ``scores`` must be raw
-    objectness **logits**.
-
-    Args:
-        score_mode: 'official' multiplies the raw logit, as the published numbers do: scores may exceed 1, and a box
-            with a negative logit is lost. 'sigmoid' multiplies the probability of an object instead.
-        **kwargs: Arguments of ``StandardRoIHead``.
-    """
-
-    def __init__(self, *args: Any, score_mode: Literal["official", "sigmoid"] = "official", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if score_mode not in ("official", "sigmoid"):
-            raise ValueError(f"score_mode is 'official' or 'sigmoid', not {score_mode!r}")
-        self.score_mode = score_mode
-
-    def predict_bbox(
-        self,
-        x: tuple[Tensor, ...],
-        batch_img_metas: list[dict],
-        rpn_results_list: InstanceList,
-        rcnn_test_cfg: ConfigType,
-        rescale: bool = False,
-    ) -> InstanceList:
-        """Detect objects among the proposals; arguments and results as in ``StandardRoIHead``.
-
-        ``BBoxHead`` gives all boxes and class scores, in the proposals' order, when it gets no ``rcnn_test_cfg``.
-        """
-        raw = super().predict_bbox(x, batch_img_metas, rpn_results_list, None, rescale)
-        return [
-            self._detect(boxes, proposals.scores, rcnn_test_cfg)
-            for boxes, proposals in zip(raw, rpn_results_list, strict=True)
-        ]
-
-    def _detect(self, raw: InstanceData, logits: Tensor, cfg: ConfigType) -> InstanceData:
-        official = self.score_mode == "official"
-        keep = logits >= 0 if official else torch.ones_like(logits, dtype=torch.bool)
-        objectness = logits if official else logits.sigmoid()
-        scores = (raw.scores * objectness[:, None])[keep].sqrt()
-        boxes, labels = multiclass_nms(raw.bboxes[keep], scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
-        return drop_empty(InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels))
 
 
 def drop_empty(results: InstanceData) -> InstanceData:

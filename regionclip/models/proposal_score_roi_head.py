@@ -1,0 +1,61 @@
+"""An RoI head that also counts how sure the proposal network was that there is an object."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from mmdet.models.layers import multiclass_nms
+from mmdet.models.roi_heads import StandardRoIHead
+from mmdet.registry import MODELS
+from mmdet.utils import ConfigType, InstanceList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from regionclip.models.region_embedding_head import drop_empty
+
+
+@MODELS.register_module()
+class ProposalScoreRoIHead(StandardRoIHead):
+    """``StandardRoIHead`` whose scores are sqrt(class probability x objectness), multiplied before thresholds and NMS.
+
+    Official ``MULTIPLY_RPN_SCORE`` (``fast_rcnn_inference_single_image``). The proposals' ``scores`` must be raw
+    objectness **logits**.
+
+    Args:
+        score_mode: 'official' multiplies the raw logit, as the published numbers do: scores may exceed 1, and a box
+            with a negative logit is lost. 'sigmoid' multiplies the probability of an object instead.
+        **kwargs: Arguments of ``StandardRoIHead``.
+    """
+
+    def __init__(self, *args: Any, score_mode: Literal["official", "sigmoid"] = "official", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if score_mode not in ("official", "sigmoid"):
+            raise ValueError(f"score_mode is 'official' or 'sigmoid', not {score_mode!r}")
+        self.score_mode = score_mode
+
+    def predict_bbox(
+        self,
+        x: tuple[Tensor, ...],
+        batch_img_metas: list[dict],
+        rpn_results_list: InstanceList,
+        rcnn_test_cfg: ConfigType,
+        rescale: bool = False,
+    ) -> InstanceList:
+        """Detect objects among the proposals; arguments and results as in ``StandardRoIHead``.
+
+        ``BBoxHead`` gives all boxes and class scores, in the proposals' order, when it gets no ``rcnn_test_cfg``.
+        """
+        raw = super().predict_bbox(x, batch_img_metas, rpn_results_list, None, rescale)
+        return [
+            self._detect(boxes, proposals.scores, rcnn_test_cfg)
+            for boxes, proposals in zip(raw, rpn_results_list, strict=True)
+        ]
+
+    def _detect(self, raw: InstanceData, logits: Tensor, cfg: ConfigType) -> InstanceData:
+        official = self.score_mode == "official"
+        keep = logits >= 0 if official else torch.ones_like(logits, dtype=torch.bool)
+        objectness = logits if official else logits.sigmoid()
+        scores = (raw.scores * objectness[:, None])[keep].sqrt()
+        boxes, labels = multiclass_nms(raw.bboxes[keep], scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
+        return drop_empty(InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels))
