@@ -29,5 +29,5 @@ def promote(dataset: str, candidate: str | None = None) -> Comparison:
     against = f"version {found.champion}" if found.champion else "none"
     heads = ("number", f"candidate, version {found.candidate}", f"champion, {against}")
     table = [dict(zip(heads, (name, *pair), strict=True)) for name, pair in found.numbers.items()]
-    create_table_artifact(table, key=f"promote-{dataset}", description=said)
+    create_table_artifact(table, key=f"promote-{dataset}".replace("_", "-"), description=said)
     return found

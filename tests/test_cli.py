@@ -45,7 +45,7 @@ def test_stages_are_those_of_dvc_yaml_in_their_order() -> None:
 
 def test_dvc_yaml_calls_each_stage_by_its_name() -> None:
     for name, stage in DVC.items():
-        suffix = " --dataset ${item}" if name in cli.BY_DATASET else ""
+        suffix = " --dataset ${key}" if name in cli.BY_DATASET else ""
         assert stage.get("do", stage)["cmd"] == f"regionclip {name}{suffix}"
 
 
@@ -75,9 +75,7 @@ def test_package_runs_as_a_program() -> None:
     assert _python("-m", "regionclip", "finetune", "--help").stdout.startswith("usage: regionclip finetune")
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["finetune"], ["finetune", "--dataset", "voc"], ["rpn", "--dataset", "coco"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["train"], ["finetune"], ["rpn", "--dataset", "coco"]])
 def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)

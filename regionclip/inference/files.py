@@ -50,9 +50,12 @@ def workspace_files(root: Path, dataset: str | None, initialisation: Initialisat
     """
     params = load_params(root / "params.yaml")
     dataset = dataset or next(iter(params.data.sets))
-    if dataset not in params.data.sets or initialisation not in params.finetune.initialisations:
-        problem = f"no detector is trained on {dataset} from {initialisation}"
-        raise InputError(problem, file=root / "params.yaml", mend=f"choose of {', '.join(params.data.sets)}, or add it")
+    params.require_set(dataset, root / "params.yaml")
+    if initialisation not in params.finetune.initialisations:
+        problem = f"no detector is trained from {initialisation}"
+        raise InputError(
+            problem, file=root / "params.yaml", key="finetune.initialisations", mend="add it, or take another"
+        )
     files = DetectorFiles(
         dataset,
         initialisation,

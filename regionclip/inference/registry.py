@@ -54,9 +54,7 @@ def register(dataset: str, root: Path, run_id: str | None) -> ModelVersion:
         InputError: Files are absent, or not the ones that dvc.lock names; or MLflow does not take the model.
     """
     params = load_params(root / "params.yaml")
-    if dataset not in params.data.sets:
-        mend = f"name one of {', '.join(params.data.sets)}"
-        raise InputError(f"there is no set '{dataset}'", file=root / "params.yaml", key="data.sets", mend=mend)
+    params.require_set(dataset, root / "params.yaml")
     headline = PROTOCOLS[params.data.sets[dataset].protocol].headline
     _require_locked(root, ["pretrain", "rpn", f"finetune@{dataset}", f"evaluate@{dataset}"])
     tags, numbers = _origin(dataset, root, params, headline), _numbers(dataset, root, headline)

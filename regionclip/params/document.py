@@ -55,6 +55,16 @@ class Params(Section):
     finetune: Finetune
     evaluation: Evaluation
 
+    def require_set(self, name: str, path: str | Path = "params.yaml") -> None:
+        """Check that there is a data set of this name.
+
+        Raises:
+            InputError: There is none.
+        """
+        if name not in self.data.sets:
+            mend = f"name one of {', '.join(self.data.sets)}"
+            raise InputError(f"there is no data set {name!r:.80}", file=path, key="data.sets", mend=mend)
+
     def raw_paths(self) -> dict[str, str]:
         """Return the raw files and folders that the other keys name, as the section ``raw`` should list them.
 

@@ -42,9 +42,8 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
     if (dataset is None) == (stage in BY_DATASET):
         wanted = "needs" if dataset is None else "has no"
         raise InputError(f"the config of {stage} {wanted} --dataset", mend=f"it is for {' and '.join(BY_DATASET)}")
-    if dataset is not None and dataset not in params.data.sets:
-        mend = f"name one of {', '.join(params.data.sets)}"
-        raise InputError(f"there is no set '{dataset}'", file="params.yaml", key="data.sets", mend=mend)
+    if dataset is not None:
+        params.require_set(dataset)
     if stage == "rpn":
         start, parts = rpn.build_model(params), recipe(rpn.training_set(params), params.rpn.schedule, params.seed)
     elif stage == "pretrain":

@@ -163,10 +163,15 @@ def test_pixels_of_another_form_are_refused(detector: Detector, pixels: np.ndarr
 
 
 def test_other_arguments_of_another_type_are_refused(detector: Detector, workspace: Path) -> None:
-    for arguments in ({"dataset": "voc"}, {"dataset": 1}, {"initialisation": "imagenet"}, {"initialisation": ["clip"]}):
+    for arguments, key in (
+        ({"dataset": "voc"}, "data.sets"),
+        ({"dataset": 1}, "dataset"),
+        ({"initialisation": "imagenet"}, "initialisation"),
+        ({"initialisation": ["clip"]}, "initialisation"),
+    ):
         with pytest.raises(InputError) as caught:
             Detector.open(workspace, **arguments)
-        assert caught.value.key == next(iter(arguments))
+        assert caught.value.key == key
     for call in (Detector.open, detector.export):
         with pytest.raises(InputError, match="a NoneType was given"):
             call(None)

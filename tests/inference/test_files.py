@@ -78,7 +78,11 @@ def test_workspace_without_the_detector_says_what_to_run(workspace: Path, tmp_pa
     with pytest.raises(InputError, match=r"finetune/lvis/clip\.pth: .*`dvc repro finetune@lvis`"):
         workspace_files(workspace, "lvis", "clip")
     shutil.copy(workspace / "params.yaml", tmp_path / "params.yaml")
-    only = (tmp_path / "params.yaml").read_text().replace("sets: [coco, lvis]", "sets: [coco]")
+    with pytest.raises(
+        InputError, match="key 'data.sets': there is no data set 'voc'. To mend: name one of coco, lvis"
+    ):
+        workspace_files(tmp_path, "voc", "regionclip")
+    only = (tmp_path / "params.yaml").read_text().replace("[clip, regionclip]", "[regionclip]")
     (tmp_path / "params.yaml").write_text(only)
-    with pytest.raises(InputError, match="no detector is trained on lvis"):
-        workspace_files(tmp_path, "lvis", "regionclip")
+    with pytest.raises(InputError, match="no detector is trained from clip"):
+        workspace_files(tmp_path, "lvis", "clip")

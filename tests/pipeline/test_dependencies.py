@@ -97,7 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, clip_path: Path, command: Com
     classes = {"base": list(names), "novel": []}
     own = {"format": "coco", "classes": classes, "protocol": "closed_set", "files": coco | {"images_val": "pictures"}}
     captions = {"file": "captions.jsonl", "images": "pictures"}
-    values["data"] = {"source": "files", "sets": {"coco": own}, "captions": captions}
+    values["data"] = {"source": "files", "sets": {"coco": own}, "captions": captions, "demo": None}
     values["teacher"] = {"source": "folder", "weights": "clip"}
     values["finetune"]["initialisations"] = ["regionclip"]
     for of_set in (values["finetune"]["sets"], values["zero_shot"]["score_threshold"]):

@@ -120,7 +120,7 @@ def write_params(clip_path: Path) -> Callable[..., None]:
             "images_val": "datasets/coco/val2017",
         }
         about = {"format": "coco", "classes": classes, "protocol": protocol, "files": coco}
-        values["data"] = {"source": "files", "sets": {"coco": about}, "captions": None}
+        values["data"] = {"source": "files", "sets": {"coco": about}, "captions": None, "demo": None}
         values["teacher"] = {"source": "folder", "weights": str(clip_path)}
         values["pretrain"]["weights"] = str(clip_path)
         values["finetune"]["initialisations"] = ["regionclip"]

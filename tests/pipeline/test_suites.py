@@ -85,7 +85,7 @@ def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     def write(profile: str, names: list[str]) -> None:
         values, theirs = compose_profile("tiny"), composed(profile)
-        values["data"] = {"source": "files", "captions": None, "sets": theirs["data"]["sets"]}
+        values["data"] = {"source": "files", "captions": None, "demo": None, "sets": theirs["data"]["sets"]}
         values["teacher"] = {"source": "folder", "weights": str(clip_path)}
         values["pretrain"]["weights"], values["rpn"]["dataset"] = str(clip_path), names[0]
         tuned, least = values["finetune"]["sets"]["coco"], theirs["zero_shot"]["score_threshold"]

@@ -23,7 +23,7 @@ stages:
     do:
       cmd: regionclip finetune --dataset ${item}
       params: ["finetune.${item}"]
-      deps: ["data/${item}", artifacts/pretrain]
+      deps: ["data/sets/${item}", artifacts/pretrain]
 """
 OWN = read_graph(ROOT)
 ALL = [name for name in OWN if not name.startswith("raw")]

@@ -101,10 +101,10 @@ def test_raw_data_that_changed_since_they_were_summed_are_refused(folder: Path) 
     write_raw("sets/coco/images_train", Path("in"))
     record = RAW / "sets/coco/images_train.json"
     assert read_json(record) | {"md5": ""} == {"path": "in", "md5": "", "files": 2, "bytes": 2}
-    assert read_inputs([RAW / "data"]).files.keys() == {record.as_posix(), "in/a", "in/deep/b"}
+    assert read_inputs([RAW / "sets"]).files.keys() == {record.as_posix(), "in/a", "in/deep/b"}
     Path("in/a").write_text("other")
     with pytest.raises(InputError, match=r"in, key 'sets/coco/images_train': changed since DVC summed it.*dvc repro"):
-        read_inputs([RAW / "data"])
+        read_inputs([RAW / "sets"])
 
 
 def test_raw_data_that_are_not_there_are_named(folder: Path) -> None:

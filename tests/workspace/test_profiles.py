@@ -92,7 +92,7 @@ def test_faults_name_the_file(text: str, problem: str) -> None:
 
 
 def test_another_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match="no such profile 'x'. To mend: there are demo, pretrain_cc3m_rn50"):
+    with pytest.raises(InputError, match="no such profile 'x'. To mend: there are cityscapes_foggy_rn50, demo"):
         profile_text("x")
 
 

@@ -38,8 +38,9 @@ def _paths(value: Any) -> Iterator[str]:
 
 
 def test_what_is_fetched_to_datasets_lies_where_the_profiles_read_it() -> None:
-    """CC3M is no download: its pictures are collected from two million addresses by img2dataset."""
-    read = {path for name in PAPER_PROFILES for path in _paths(compose_profile(name)["data"])} - {"cc3m"}
+    """CC3M is no download: its pictures are collected from two million addresses by img2dataset. Suites are others'."""
+    names = [name for name in PAPER_PROFILES if not name.startswith(("odinw", "cityscapes"))]
+    read = {path for name in names for path in _paths(compose_profile(name)["data"])} - {"cc3m"}
     given = {path for archive in ARCHIVES.values() for path in archive.gives}
     assert len(read) >= 8
     assert read <= given | {archive.into for archive in ARCHIVES.values()}
