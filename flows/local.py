@@ -88,12 +88,12 @@ def serve(
     Raises:
         InputError: A port is taken, or a service does not come up or ends by itself.
     """
-    every, environment = services(root, mlflow_port, prefect_port)
-    wanted = [service for service in every if only is None or service.name in only]
-    names = [service.name for service in wanted]
     for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
-        if name in names:
+        if only is None or name in only:
             _refuse_taken(port)
+    wanted, environment = services(root, mlflow_port, prefect_port)
+    wanted = [service for service in wanted if only is None or service.name in only]
+    names = [service.name for service in wanted]
     logs = root / ".prefect/logs"
     logs.mkdir(exist_ok=True)
     running: dict[Service, subprocess.Popen[bytes]] = {}

@@ -233,7 +233,7 @@ def test_a_disk_that_is_almost_full_fails_the_run_after_its_work_and_leaves_the_
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000e9, 950e9, 50e9))
-    with pytest.raises(DiskAlmostFull, match=r"50\.0 GB of 1000\.0 GB free"):
+    with pytest.raises(DiskAlmostFull, match=r"50\.0 GB of 1\.0 TB free"):
         maintenance()
     tables = [artifact for artifact in prefect.read_latest_artifacts() if artifact.key == "maintenance"]
     assert "alarm: below 10%" in tables[0].data
