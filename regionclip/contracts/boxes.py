@@ -97,7 +97,7 @@ def mask_check(name: str, annotations: pd.DataFrame) -> Check:
         annotations: See `box_tables`, with masks.
     """
     problem = "masks are asked for, and the annotation has none that fits its image"
-    expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
+    expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.sets.{name}.masks")
     return check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
 
 
