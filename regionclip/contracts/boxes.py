@@ -81,7 +81,7 @@ def box_checks(name: str, tables: BoxTables) -> list[Check]:
 def mask_check(name: str, annotations: pd.DataFrame) -> Check:
     """Return the check that each of `box_tables`' annotations (with masks) has a mask of its image."""
     problem = "masks are asked for, and the annotation has none that fits its image"
-    expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.{name}.masks")
+    expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.sets.{name}.masks")
     return check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
 
 

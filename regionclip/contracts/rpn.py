@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from regionclip import artifacts
 from regionclip.contracts.gx import WARNING, Check, Expect, check
 
 RECALL = "ar300_all"
@@ -47,19 +48,22 @@ def rpn_class_check(file: Path, classes: Iterable[str], own: str, novel: Mapping
     return check("rpn classes", table, ("file", "class_name"), expectations)
 
 
-def recall_check(file: Path, recall: Mapping[str, Mapping[str, Mapping[str, Any]]], floor: float) -> Check:
+def recall_check(recall: Mapping[str, Mapping[str, Mapping[str, Any]]], floor: float) -> Check:
     """Return the check that proposals find enough of the held-out objects.
 
     Args:
-        file: Where the recall was read, for messages.
         recall: Data set -> split -> what ``average_recall`` gives; its ``ar300_all`` is checked.
         floor: Least value, 0 to 1.
     """
-    rows = [(dataset, split, found[RECALL]) for dataset, splits in recall.items() for split, found in splits.items()]
-    table = pd.DataFrame(rows, columns=["data_set", "split", RECALL]).assign(file=str(file))
+    rows = [
+        (str(artifacts.recall(dataset)), dataset, split, found[RECALL])
+        for dataset, splits in recall.items()
+        for split, found in splits.items()
+    ]
+    table = pd.DataFrame(rows, columns=["file", "data_set", "split", RECALL])
     mend = "train the RPN longer, propose more, or lower check_pseudo_labels.min_proposal_recall"
     expectations = [
-        Expect("no recall was measured", "run `rpn` again").rows(),
+        Expect("no recall was measured", "run the stage `proposals` again").rows(),
         Expect(f"the proposals' average recall is below {floor:g}", mend).between(RECALL, floor),
     ]
     return check("proposal recall", table, ("file", "data_set", "split"), expectations)

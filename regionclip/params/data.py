@@ -116,6 +116,8 @@ class DataSet(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.files is None and self.classes != "open_vocabulary":
+            raise Relation("classes", "the demo world's sets have novel classes: choose open_vocabulary, or name files")
         if self.format == "lvis":
             if self.public is None:
                 raise Relation(

@@ -11,7 +11,6 @@ from regionclip.artifacts import (
     CONCEPT_BANK,
     CONCEPT_POOL,
     LABEL_PROFILE,
-    PROPOSALS,
     PSEUDO_LABELS,
     RPN,
     TEACHER,
@@ -74,7 +73,7 @@ def _rpn_checks(context: StageContext) -> list[Check]:
     recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
     return [
         rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
-        recall_check(PROPOSALS, recall, floor),
+        recall_check(recall, floor),
     ]
 
 

@@ -17,8 +17,6 @@ from PIL import Image
 
 WIDTH, HEIGHT = 40, 30
 SPLITS = {"train": 1, "dev": 11, "val": 21}  # first image id
-COCO_FILES = {"train": "train", "dev": "dev", "val": "val"}
-LVIS_FILES = {"train": "train", "dev": "dev", "val": "val"}
 SHAPES = {1: ("star", "base"), 2: ("ring", "novel"), 3: ("boat", "base")}
 KINDS = {1: ("red_star", "f"), 2: ("blue_ring_(round)", "r"), 3: ("red_boat", "c")}
 
@@ -71,7 +69,7 @@ def _coco(root: Path) -> None:
             "annotations": _boxes(first, kept, iscrowd=0),
             "categories": [{"id": number, "name": SHAPES[number][0]} for number in kept],
         }
-        _write(root / "annotations" / f"{COCO_FILES[split]}.json", content)
+        _write(root / "annotations" / f"{split}.json", content)
     classes = [{"id": number, "name": name, "split": split} for number, (name, split) in SHAPES.items()]
     _write(root / "classes.json", {"dataset": "coco", "classes": classes})
 
@@ -88,7 +86,7 @@ def _lvis(root: Path) -> None:
             "annotations": _boxes(first, (1, 3) if split == "train" else (1, 2, 3)),
             "categories": [{"id": number, "name": name, "frequency": f} for number, (name, f) in KINDS.items()],
         }
-        _write(root / "annotations" / f"{LVIS_FILES[split]}.json", content)
+        _write(root / "annotations" / f"{split}.json", content)
     classes = [
         {
             "id": number,
@@ -122,8 +120,8 @@ def _pairs(root: Path) -> None:
 def clean_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder ``data`` without a fault; tests must not change it."""
     root = tmp_path_factory.mktemp("clean") / "data"
-    _coco(root / "coco")
-    _lvis(root / "lvis")
+    _coco(root / "sets/coco")
+    _lvis(root / "sets/lvis")
     _scenes(root / "scenes")
     _pairs(root / "pairs")
     return root

@@ -21,12 +21,12 @@ from regionclip.contracts.gate import gate, run_checks
 from regionclip.data.annotations.annotation_files import RULES, read_boxes
 from regionclip.errors import DataCheckFailed, InputError
 
-COCO, LVIS = "coco/annotations/train.json", "lvis/annotations/train.json"
+COCO, LVIS = "sets/coco/annotations/train.json", "sets/lvis/annotations/train.json"
 Edit = Callable[[Path, Callable[[Any], None]], None]
 
 
 def _tables(file: Path, **options: bool) -> BoxTables:
-    return box_tables(read_boxes(file, "lvis" if "lvis" in file.name else "coco"), **options)
+    return box_tables(read_boxes(file, "lvis" if "lvis" in file.parts else "coco"), **options)
 
 
 def _check(file: Path, reports: Path) -> None:
@@ -35,7 +35,7 @@ def _check(file: Path, reports: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["coco", "lvis"])
 def test_clean_files_pass(clean_data: Path, kind: str) -> None:
-    files = sorted((clean_data / kind / "annotations").iterdir())
+    files = sorted((clean_data / "sets" / kind / "annotations").iterdir())
     tables = join_tables(_tables(file) for file in files)
     assert (len(tables.images), len(tables.annotations), len(tables.faults)) == (9, 24, 0)
     results = run_checks(box_checks(kind, tables))
@@ -135,7 +135,7 @@ def test_masks_that_are_asked_for_and_not_there_are_named_with_the_param(data: P
     edit(file, _set("annotations", 2, "segmentation", {"counts": [7], "size": [7, 1]}))
     with pytest.raises(DataCheckFailed, match="id 201, segmentation the mask has another size") as caught:
         gate("masks", [mask_check("coco", _tables(file, masks=True).annotations)], data)
-    assert caught.value.key == "finetune.coco.masks"
+    assert caught.value.key == "finetune.sets.coco.masks"
 
 
 def test_each_box_is_accounted_for(data: Path, edit: Edit) -> None:

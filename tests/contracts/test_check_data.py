@@ -12,11 +12,12 @@ import pytest
 
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CheckData, CocoFiles, Data, DataFiles, OwnClasses, Quarantine
+from regionclip.params import CheckData, Data, DataSet, OwnClasses, Quarantine, SetFiles
 from regionclip.stages import check_data
 from tests.conftest import profile_params
 
 CONTEXT = SimpleNamespace(params=profile_params("tiny"), tracker=None)
+OWN = OwnClasses(base=["star", "boat"], novel=["ring"])
 
 
 @pytest.fixture
@@ -31,6 +32,7 @@ def test_clean_data_pass(project: Path) -> None:
     boxes = metrics.pop("boxes")
     assert metrics == {"expectations": report["expectations"], "warnings": 0, "images": 27, "rejected": 0}
     assert report["success"] is True and report["expectations"] > 90
+    assert Path("artifacts/gates/check_data.json").exists()
     account = {"file": 6, "used": 6, "not_used": {}, "unexplained": 0}
     assert boxes["coco"]["train"] == boxes["lvis"]["train"] == account and report["boxes"] == boxes
     artefacts = {result["artefact"].split()[0] for result in report["results"]}
@@ -54,7 +56,7 @@ def test_a_novel_box_and_a_cut_image_stop_it(project: Path) -> None:
     assert failed[1]["records"][0]["file"] == str(image) and failed[1]["records"][0]["error"]
 
 
-@pytest.mark.parametrize("trained", ["scenes/images", "lvis/train"])
+@pytest.mark.parametrize("trained", ["scenes/images", "sets/lvis/train"])
 def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path, trained: str) -> None:
     twin = Path("data") / trained / "000000000002.jpg"
     shutil.copy("data/sets/coco/val/000000000021.jpg", twin)
@@ -63,12 +65,17 @@ def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path,
     assert caught.value.exit_code == 3 and caught.value.file == "data/sets/coco/val/000000000021.jpg"
 
 
-def _files_context(limit: float, official: Sequence[str] = (), box_profile: str | None = None) -> SimpleNamespace:
+def _files_context(
+    limit: float,
+    official: Sequence[str] = (),
+    box_profile: str | None = None,
+    classes: str | OwnClasses = OWN,
+) -> SimpleNamespace:
     """The same folder as if it came from files: its pictures and captions lie elsewhere."""
     params = CONTEXT.params
-    places = {"instances_train": "a", "instances_val": "b", "images_train": "c", "images_val": "d"}
-    coco = CocoFiles(**places, classes=OwnClasses(base=["star", "boat"], novel=["ring"]))
-    data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
+    files = SetFiles(instances_train="a", instances_val="b", images_train="c", images_val="d")
+    coco = DataSet(format="coco", classes=classes, protocol="generalised", files=files)
+    data = Data(source="files", sets={"coco": coco}, captions=None, demo=None)
     return SimpleNamespace(
         tracker=None,
         params=params.model_copy(
@@ -113,9 +120,10 @@ def test_a_part_of_a_public_set_stops_it_unless_it_is_not_named(project: Path) -
     zero = {f"{s}_{k}": 0 for s in ("train", "val") for k in ("images_left_out", "annotations_left_out")}
     counts = zero | {f"{s}_{k}": n for s in ("train", "val") for k, n in {**sizes, "categories": 3}.items()}
     sources = {split: {"file": f"instances_{split}2017.json", **sizes} for split in ("train", "val")}
-    write_json("data/sets/coco/manifest.json", {"classes": "open_vocabulary", "sources": sources, "counts": counts})
+    about = {"format": "coco", "classes": "open_vocabulary", "sources": sources, "counts": counts}
+    write_json("data/sets/coco/manifest.json", about)
     with pytest.raises(DataCheckFailed, match="images of instances_train2017.json, expected 118287, found 3"):
-        check_data.run(_files_context(0.0, ["coco2017"]))
+        check_data.run(_files_context(0.0, ["coco2017"], classes="open_vocabulary"))
 
 
 def test_boxes_of_an_earlier_run_are_compared_with(project: Path) -> None:

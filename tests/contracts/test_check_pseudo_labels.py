@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, sha256_file, write_json
-from regionclip.params import CocoFiles, Data, DataFiles, OwnClasses, Quarantine
+from regionclip.params import Data, DataSet, Quarantine, SetFiles
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool
@@ -62,7 +63,8 @@ def _bank(name: str, names: tuple[str, ...], width: int = 4) -> None:
 
 
 def _recall(value: float) -> None:
-    write_json("reports/metrics/rpn.json", {"coco": {"val": {"ar300_all": value, "ar100_all": 0.1}}})
+    for dataset in ("coco", "lvis"):
+        write_json(artifacts.recall(dataset), {"val": {"ar300_all": value, "ar100_all": 0.1}})
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def project(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         _bank(name, names)
     for split, ids in IDS.items():
         for dataset in ("coco", "lvis"):
-            _store(Path(f"artifacts/proposals/{dataset}_{split}"), ids)
+            _store(artifacts.proposals(dataset, split), ids)
     _labels(IDS["train"], threshold="0.1")
     _recall(0.5)
     return data.parent
@@ -108,8 +110,10 @@ def _rpn(classes: list[str]) -> None:
     publish({"w": torch.zeros(1)}, "artifacts/rpn/rpn.pth", {"classes": classes})
 
 
-def _proposals(name: str, ids: tuple[int, ...] | None = None, box: tuple[float, ...] = (0, 0, 40, 30)) -> None:
-    _store(Path("artifacts/proposals") / name, ids or IDS[name.split("_")[1]], box=box)
+def _proposals(
+    name: str, split: str, ids: tuple[int, ...] | None = None, box: tuple[float, ...] = (0, 0, 40, 30)
+) -> None:
+    _store(artifacts.proposals(name, split), ids or IDS[split], box=box)
 
 
 def _pool(minimum: int) -> None:
@@ -121,16 +125,16 @@ FAULTS = [
     (lambda: _rpn(["star", "ring"]), "rpn classes: the RPN was trained on a novel class", {"class_name": "ring"}),
     (lambda: _recall(0.2), "proposal recall: the proposals' average recall is below 0.3", {"split": "val"}),
     (
-        lambda: _proposals("coco_val", box=(0, 0, 41, 30)),
-        "proposals coco_val regions: the box leaves the image",
+        lambda: _proposals("coco", "val", box=(0, 0, 41, 30)),
+        "proposals coco val regions: the box leaves the image",
         {"image_id": 21, "region": 0, "over_right": 1.0},
     ),
     (
-        lambda: _proposals("coco_dev", ids=(11, 12, 13, 9)),
-        "proposals coco_dev regions: the image is not listed",
+        lambda: _proposals("coco", "dev", ids=(11, 12, 13, 9)),
+        "proposals coco dev regions: the image is not listed",
         {"image_id": 9},
     ),
-    (lambda: _proposals("lvis_dev", ids=(11, 12)), "proposals lvis_dev images: an image has no region", {"id": 13}),
+    (lambda: _proposals("lvis", "dev", ids=(11, 12)), "proposals lvis dev images: an image has no region", {"id": 13}),
     (lambda: _pool(5), "concept pool: a concept occurs fewer than 5 times", {"concept": "kite", "count": 3}),
     (
         lambda: _bank("coco", ("star", "boat", "ring")),
@@ -189,14 +193,9 @@ def test_real_captions_of_any_form_are_covered_but_for_what_was_set_aside(projec
     write_json("data/scenes/source.json", {"captions": "set.jsonl", "images": "data/scenes/images"})
     keys = tuple(f"{number:012d}.jpg" for number in (1, 2, 3))
     _labels(keys, threshold="0.1")
-    coco = CocoFiles(
-        instances_train="a",
-        instances_val="b",
-        images_train="c",
-        images_val="d",
-        classes=OwnClasses(base=["x"], novel=[]),
-    )
-    data = Data(source="files", sets=["coco"], demo=None, files=DataFiles(coco=coco, lvis=None, captions=None))
+    files = SetFiles(instances_train="a", instances_val="b", images_train="c", images_val="d")
+    coco = DataSet(format="coco", classes="all", protocol="closed_set", files=files)
+    data = Data(source="files", sets={"coco": coco}, captions=None, demo=None)
     context = _context(data=data, quarantine=Quarantine(max_fraction=0.4))
     assert check_pseudo_labels.run(context)["images"] == 3
     Path("data/scenes/images/000000000003.jpg").write_bytes(b"no picture")

@@ -61,6 +61,28 @@ def test_a_warning_is_counted_and_shown_and_stops_nothing(tmp_path: Path) -> Non
     assert "too large" in (tmp_path / "data_docs/stage/index.html").read_text()
 
 
+def test_the_verdict_is_there_after_a_pass_only_and_always_the_same(tmp_path: Path) -> None:
+    """Stages behind a gate depend on it, and must not run again because the gate has looked at more."""
+    verdict = tmp_path / "gates/stage.json"
+    gate("stage", [_check([0.5])], tmp_path, verdict=verdict)
+    passed = verdict.read_bytes()
+    warned = _check([0.5, 3.0], "others")
+    warned.suite.expectations[1].severity = WARNING
+    gate("stage", [_check([0.0, 1.0]), warned], tmp_path, about={"boxes": 3}, verdict=verdict)
+    assert verdict.read_bytes() == passed and read_json(verdict) == {"passed": True}
+    with pytest.raises(DataCheckFailed):
+        gate("stage", [_check([3.0])], tmp_path, verdict=verdict)
+    assert not verdict.exists(), "an earlier pass is none of what was refused"
+
+
+def test_a_gate_that_ends_in_an_error_leaves_no_verdict(tmp_path: Path) -> None:
+    check, verdict = _check([0.5]), tmp_path / "gates/stage.json"
+    gate("stage", [check], tmp_path, verdict=verdict)
+    with pytest.raises(RuntimeError):
+        gate("stage", [Check(check.suite, check.table.drop(columns="x"), check.record)], tmp_path, verdict=verdict)
+    assert not verdict.exists()
+
+
 class _Recorder:
     """Stands in for the stage's MLflow run."""
 

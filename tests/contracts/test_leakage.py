@@ -16,12 +16,12 @@ Edit = Callable[[Path, Callable[[Any], None]], None]
 
 @pytest.fixture
 def coco(data: Path) -> tuple[Path, Path]:
-    return data / "coco/annotations/train.json", data / "coco/classes.json"
+    return data / "sets/coco/annotations/train.json", data / "sets/coco/classes.json"
 
 
 def test_base_boxes_pass_and_are_counted(coco: tuple[Path, Path], clean_data: Path) -> None:
     assert assert_no_novel(*coco) == 6
-    lvis = clean_data / "lvis"
+    lvis = clean_data / "sets/lvis"
     assert assert_no_novel(lvis / "annotations/train.json", lvis / "classes.json") == 6
 
 

@@ -33,8 +33,8 @@ def test_novel_classes_are_found(classes: list[str], own: str, failed: list[tupl
 
 def test_recall_is_checked_on_each_split() -> None:
     recall = {"coco": {"dev": {"ar300_all": 0.31}, "val": {"ar300_all": 0.29}}, "lvis": {"val": {"ar300_all": 0.5}}}
-    failed = [r for r in run_checks([recall_check(Path("rpn.json"), recall, 0.3)]) if not r["success"]]
+    failed = [r for r in run_checks([recall_check(recall, 0.3)]) if not r["success"]]
     assert [r["records"] for r in failed] == [
-        [{"file": "rpn.json", "data_set": "coco", "split": "val", "ar300_all": 0.29}]
+        [{"file": "artifacts/proposals/coco/recall.json", "data_set": "coco", "split": "val", "ar300_all": 0.29}]
     ]
-    assert not run_checks([recall_check(Path("rpn.json"), {}, 0.3)])[0]["success"], "nothing measured is no pass"
+    assert not run_checks([recall_check({}, 0.3)])[0]["success"], "nothing measured is no pass"

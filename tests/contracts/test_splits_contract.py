@@ -22,10 +22,10 @@ Edit = Callable[[Path, Callable[[Any], None]], None]
 
 def _checks(data: Path, kind: str, part: str = "", *, supervised: bool = False) -> list[Check]:
     """Return the checks of a data set's splits, or only the one whose name ends with ``part``."""
-    sets = {split: detection_set(kind, split, data) for split in ("train", "dev", "val")}
+    sets = {split: detection_set(kind, split, data / "sets") for split in ("train", "dev", "val")}
     tables = {split: box_tables(read_boxes(where.annotations, kind)) for split, where in sets.items()}
     files = {split: image_files_table(tables[split].images, where.images) for split, where in sets.items()}
-    classes = class_table(data / kind / "classes.json")
+    classes = class_table(data / "sets" / kind / "classes.json")
     checks = split_checks(kind, classes, tables, files, supervised=supervised)
     return [check for check in checks if check.suite.name.endswith(part)]
 
@@ -82,7 +82,7 @@ FAULTS = [
 def test_a_planted_fault_is_named(
     data: Path, edit: Edit, kind: str, name: str, plant: Callable[[Any], None], message: str
 ) -> None:
-    file = data / kind / name
+    file = data / "sets" / kind / name
     edit(file, plant)
     with pytest.raises(DataCheckFailed, match=f"{message}.*To mend") as caught:
         gate("splits", _checks(data, kind), data)
@@ -90,7 +90,7 @@ def test_a_planted_fault_is_named(
 
 
 def test_a_supervised_set_has_base_classes_only(data: Path, edit: Edit) -> None:
-    file = data / "lvis/classes.json"
+    file = data / "sets/lvis/classes.json"
     edit(file, lambda content: [entry.update(split="base") for entry in content["classes"]])
     assert gate("splits", _checks(data, "lvis", supervised=True), data)
     edit(file, _class(0, "split", "novel"))
@@ -100,14 +100,14 @@ def test_a_supervised_set_has_base_classes_only(data: Path, edit: Edit) -> None:
 
 @pytest.mark.parametrize("other", ["train/000000000002.jpg", "dev/000000000012.jpg"])
 def test_a_picture_in_two_splits_is_found(data: Path, other: str) -> None:
-    shutil.copy(data / "coco/val/000000000021.jpg", data / "coco" / other)
+    shutil.copy(data / "sets/coco/val/000000000021.jpg", data / "sets/coco" / other)
     with pytest.raises(DataCheckFailed, match="the same picture is in two splits") as caught:
         gate("splits", _checks(data, "coco", "across splits"), data)
-    assert caught.value.file == str(data / "coco" / other) and "000000000021.jpg" in caught.value.record
+    assert caught.value.file == str(data / "sets/coco" / other) and "000000000021.jpg" in caught.value.record
 
 
 def test_a_picture_twice_in_one_split_is_no_leak(data: Path) -> None:
-    shutil.copy(data / "coco/val/000000000021.jpg", data / "coco/val/000000000022.jpg")
+    shutil.copy(data / "sets/coco/val/000000000021.jpg", data / "sets/coco/val/000000000022.jpg")
     results = gate("splits", _checks(data, "coco", "across splits"), data)
     assert all(result["success"] for result in results)
 
@@ -116,8 +116,8 @@ def test_a_base_class_without_boxes_and_one_with_most_of_them_are_warnings(data:
     def unbalance(content: Any) -> None:
         content["annotations"] = [box for box in content["annotations"] if box["category_id"] == 1]
 
-    edit(data / "coco/annotations/train.json", unbalance)
-    edit(data / "coco/classes.json", lambda c: c["classes"].append({"id": 4, "name": "moon", "split": "base"}))
+    edit(data / "sets/coco/annotations/train.json", unbalance)
+    edit(data / "sets/coco/classes.json", lambda c: c["classes"].append({"id": 4, "name": "moon", "split": "base"}))
     results = gate("splits", _checks(data, "coco", "class balance"), data)
     assert {(result["problem"], result["severity"]) for result in results if not result["success"]} == {
         ("a base class has no training box", "warning"),
