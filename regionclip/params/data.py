@@ -153,6 +153,8 @@ class Data(Section):
     def _complete(self) -> Self:
         if self.source == "demo" and self.demo is None:
             raise Relation("demo", "source 'demo' needs this section")
+        if self.source == "demo" and self.captions is not None:
+            raise Relation("captions", "the demo world has its own captions: null, or let source be files")
         if taken := [name for name in self.sets if name in _TAKEN]:
             raise Relation(f"sets.{taken[0]}", f"the name is taken; others that are: {', '.join(_TAKEN)}")
         if absent := [name for name, of in self.sets.items() if self.source == "files" and of.files is None]:

@@ -322,3 +322,20 @@ def test_a_class_of_all_that_the_training_file_lacks_is_named(real: SimpleNamesp
     write_json("sets/other.json", _only({1, 13})(read_json(real.coco.files.instances_train)))
     with pytest.raises(InputError, match=r"sets/other\.json, key 'categories': the file lists no class 'cat'"):
         _write(real.coco, classes="all", instances_train="sets/other.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"sets": {"coco": {"classes": "all", "protocol": "closed_set"}}}, "sets.coco.classes"),
+        ({"sets": {"coco": {"classes": {"base": ["star"], "novel": ["ring"]}}}}, "sets.coco.classes"),
+        ({"captions": {"file": "captions.json", "images": None}}, "captions"),
+    ],
+)
+def test_the_demo_world_has_its_own_classes_and_captions(change: dict[str, Any], key: str) -> None:
+    values = compose_profile("demo")
+    values["data"]["sets"]["coco"] |= change.get("sets", {}).get("coco", {})
+    values["data"]["captions"] = change.get("captions")
+    with pytest.raises(InputError, match="the demo world") as caught:
+        check_params(values, "params.yaml")
+    assert caught.value.key == f"data.{key}"
