@@ -20,6 +20,8 @@ from regionclip.workspace.profiles import compose_profile, profile_text
 from tests.conftest import PAPER_PROFILES, profile_params
 
 ROOT = Path(__file__).parents[1]
+FILES = {f"{part}_{split}": "x" for part in ("instances", "images") for split in ("train", "val")}
+OWN_SET = {"format": "coco", "classes": "all", "protocol": "closed_set", "files": FILES}
 
 
 @pytest.fixture
@@ -225,8 +227,8 @@ def test_profiles_of_the_paper_use_the_whole_of_their_public_sets(name: str) -> 
         ("data.sets.coco.protocol", "closed_set"),
         ("data.sets.lvis.protocol", "generalised"),
         ("data.sets.lvis.classes", {"base": ["star"], "novel": []}),
-        ("data.sets.scenes", {"format": "coco", "classes": "all", "protocol": "closed_set", "files": None}),
-        ("data.sets.Fork lifts", {"format": "coco", "classes": "all", "protocol": "closed_set", "files": None}),
+        ("data.sets.scenes", OWN_SET),
+        ("data.sets.Fork lifts", OWN_SET),
         ("rpn.dataset", "forklifts"),
         ("zero_shot.score_threshold.forklifts", {"gt": 0.1, "rpn": 0.1}),
         ("finetune.initialisations", ["clip", "clip"]),
@@ -250,7 +252,6 @@ def test_values_that_no_stage_can_work_with_are_refused_by_their_key(
     named = {
         "finetune.sets.coco.weights": "finetune.initialisations",
         "teacher.source": "teacher.weights",
-        "data.sets.coco.classes": "data.sets.coco.protocol",
         "data.sets.Fork lifts": "data.sets.Fork lifts.[key]",
     }.get(key, key)
     assert _refused(values).key == named
@@ -262,6 +263,9 @@ def test_what_the_sources_lack_is_refused(values: dict[str, Any]) -> None:
     assert _refused(values).key == "rpn.dataset"
     values["finetune"]["sets"]["coco"] = values["finetune"]["sets"]["lvis"]
     assert _refused(values).key == "finetune.sets.coco"
+    values = compose_profile("tiny")
+    values["data"]["sets"]["lvis"] = values["data"]["sets"]["coco"]
+    assert _refused(values).key == "data.sets"
     values = compose_profile("transfer_coco48_rn50")
     values["data"]["sets"]["coco"]["files"] = None
     assert _refused(values).key == "data.sets.coco.files"
@@ -304,7 +308,9 @@ def test_numbers_are_what_dvc_takes_them_for(tmp_path: Path) -> None:
         ("seed: " + "1" * 5000, "not YAML"),
         ("seed: 2020-13-45", "not YAML"),
         ("seed: 2020-01-02", "neither a number nor a text; got datetime"),
-        ("? 2020-01-02\n: 1", "neither a number nor a text"),
+        ("? 2020-01-02\n: 1", "the key datetime.* is no text"),
+        ("data: {sets: {13: {}}}", "the key 13 is no text"),
+        ("data: {sets: {null: {}}}", "the key None is no text"),
         ("seed: !!binary aGk=", "neither a number nor a text"),
         ("seed: !!python/object/apply:os.getcwd []", "not YAML"),
         ("seed: 1\n---\nseed: 2\n", "not YAML"),

@@ -52,7 +52,7 @@ def detection_set(name: str, split: Split, root: Path = SETS) -> DetectionSet:
     """
     folder, there = root / name, data_sets(root)
     if name not in there or split not in splits(name, root):
-        mend = f"use {' or '.join(there)}, with {', '.join(splits(name, root))}" if there else "run the stage 'data'"
+        mend = f"use {', '.join(splits(name, root) if name in there else there)}" if there else "run the stage 'data'"
         raise InputError(f"there is no set '{name}/{split}' in {root}", mend=mend)
     if (folder / PICTURES).exists():
         pictures = Path(_recorded(folder / PICTURES, split))

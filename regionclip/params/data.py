@@ -155,6 +155,9 @@ class Data(Section):
             raise Relation("demo", "source 'demo' needs this section")
         if self.source == "demo" and self.captions is not None:
             raise Relation("captions", "the demo world has its own captions: null, or let source be files")
+        drawn = [of.format for of in self.sets.values() if of.files is None]
+        if len(drawn) > len(set(drawn)):
+            raise Relation("sets", "the demo world has one set of each format, and two would be the same pictures")
         if taken := [name for name in self.sets if name in _TAKEN]:
             raise Relation(f"sets.{taken[0]}", f"the name is taken; others that are: {', '.join(_TAKEN)}")
         if absent := [name for name, of in self.sets.items() if self.source == "files" and of.files is None]:

@@ -219,6 +219,11 @@ def _plain(values: object, path: str | Path) -> None:
         if seen > _MOST_VALUES or key.count(".") > _MOST_LEVELS:
             raise InputError("too many values, or an alias that holds itself", file=path, mend="leave the aliases out")
         if isinstance(value, dict):
+            if odd := [name for name in value if not isinstance(name, str)]:
+                # DVC would leave out the stages of such a data set without a word.
+                raise InputError(
+                    f"the key {odd[0]!r:.80} is no text", file=path, key=key or "(top level)", mend="put it in quotes"
+                )
             rest += [(f"{key}.{name}".lstrip("."), part) for name, part in value.items()]
             rest += [(key, name) for name in value]
             continue

@@ -154,7 +154,12 @@ def _demanded(context: StageContext, dataset: str, profiles: dict[str, dict[str,
     if dataset in [name for official in params.official for name in _public(context, official)]:
         checks.append(detection_counts_check(dataset, SETS / dataset / "manifest.json"))
     if params.box_profile is not None:
-        checks.append(earlier_check(dataset, Path(params.box_profile), profiles))
+        file = Path(params.box_profile)
+        earlier = read_json(file)
+        if isinstance(earlier, dict) and dataset not in earlier and earlier.keys() & context.params.data.sets.keys():
+            print(f"check_data: {dataset} is new since {file}, and not compared with it")
+        else:
+            checks.append(earlier_check(dataset, file, profiles))
     return checks
 
 

@@ -31,10 +31,14 @@ def test_paths_of_the_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
 
 
-@pytest.mark.parametrize(("name", "split"), [("forklifts", "test"), ("coco", "train")])
-def test_an_unknown_set_or_split_is_refused_with_those_that_there_are(tmp_path: Path, name: str, split: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "split", "mend"), [("forklifts", "test", "use train, dev, val"), ("coco", "train", "use forklifts")]
+)
+def test_an_unknown_set_or_split_is_refused_with_those_that_there_are(
+    tmp_path: Path, name: str, split: str, mend: str
+) -> None:
     _classes(tmp_path / "forklifts")
-    with pytest.raises(InputError, match=rf"no set '{name}/{split}'.*use forklifts, with train, dev, val"):
+    with pytest.raises(InputError, match=rf"no set '{name}/{split}'.*{mend}"):
         detection_set(name, split, tmp_path)
 
 
