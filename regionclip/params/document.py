@@ -79,9 +79,10 @@ class Params(Section):
         }
         for name, of in self.data.sets.items():
             named[f"finetune/{name}/weights"] = self.finetune.sets[name].weights
-            # One folder may hold the pictures of both splits.
             files = of.files.model_dump() if of.files else {}
-            named |= {f"sets/{name}/{key}": path for path, key in {path: key for key, path in files.items()}.items()}
+            if files and files["images_val"] == files["images_train"]:
+                del files["images_val"]
+            named |= {f"sets/{name}/{key}": path for key, path in files.items()}
         if self.data.captions is not None:
             file, images = self.data.captions.file, self.data.captions.images
             if images is None and file.endswith(".json"):

@@ -14,7 +14,6 @@ from regionclip.artifacts import (
     PSEUDO_LABELS,
     RPN,
     TEACHER,
-    TEXT_BANKS,
 )
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import read
@@ -91,12 +90,11 @@ def _proposal_checks(most: int) -> list[Check]:
 
 
 def _bank_checks(pool: ConceptPool | None) -> list[Check]:
-    names = {dataset: load_classes(dataset).names for dataset in data_sets()}
+    wanted = {artifacts.class_bank(dataset): load_classes(dataset).names for dataset in data_sets()}
     if pool is not None:
-        names["concepts"] = pool.concepts
+        wanted[CONCEPT_BANK] = pool.concepts
     width = ClipFolder.open(TEACHER).model_cfg["embed_dim"]
-    files = {name: TEXT_BANKS / f"{name}.safetensors" for name in names}
-    return [bank_check(file, TextBank.load(file), names[name], width) for name, file in files.items()]
+    return [bank_check(file, TextBank.load(file), names, width) for file, names in wanted.items()]
 
 
 def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check], dict[str, Any]]:

@@ -51,7 +51,7 @@ def _labels(ids: tuple[int, ...] | tuple[str, ...], **about: str) -> None:
     """Write a store of pseudo labels that was made with what is there."""
     origin = {
         "teacher_sha256": ClipFolder.open("artifacts/teacher").weights_sha256,
-        "bank_sha256": TextBank.load("artifacts/text_bank/concepts.safetensors").sha256,
+        "bank_sha256": TextBank.load("artifacts/concept_bank/concepts.safetensors").sha256,
         "rpn_sha256": sha256_file("artifacts/rpn/rpn.pth"),
     }
     _store(LABELS, ids, k=2, **origin | about)
@@ -59,7 +59,7 @@ def _labels(ids: tuple[int, ...] | tuple[str, ...], **about: str) -> None:
 
 def _bank(name: str, names: tuple[str, ...], width: int = 4) -> None:
     bank = TextBank(names, torch.ones(len(names), width), ("a {}",), "tiny", "0" * 64)
-    bank.save(Path("artifacts/text_bank") / f"{name}.safetensors")
+    bank.save(artifacts.CONCEPT_BANK if name == "concepts" else artifacts.class_bank(name))
 
 
 def _recall(value: float) -> None:

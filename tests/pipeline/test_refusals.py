@@ -122,7 +122,7 @@ def test_teacher_of_another_architecture_is_refused(run: Run, stage: str) -> Non
 def test_bank_of_another_teacher_is_refused(run: Run, stage: str) -> None:
     """These compare with the teacher's concepts, so they see first that the concepts are not its own."""
     _swap_teacher()
-    assert_refused(run, stage, code=2, file="artifacts/text_bank/concepts.safetensors", key="weights_sha256")
+    assert_refused(run, stage, code=2, file="artifacts/concept_bank/concepts.safetensors", key="weights_sha256")
 
 
 def _swap_teacher() -> Path:
@@ -133,13 +133,17 @@ def _swap_teacher() -> Path:
     return clip.path / WEIGHTS
 
 
+def _bank(name: str) -> str:
+    return f"artifacts/{'concept' if name == 'concepts' else 'text'}_bank/{name}.safetensors"
+
+
 @pytest.mark.parametrize("stage", ["pseudo_labels", "pretrain", "zero_shot", "finetune", "evaluate"])
 def test_bank_of_another_width_is_refused(run: Run, stage: str) -> None:
     for name in ("concepts", "coco"):
-        bank = TextBank.load(f"artifacts/text_bank/{name}.safetensors")
+        bank = TextBank.load(_bank(name))
         wide = torch.cat([bank.embeddings, bank.embeddings], dim=1)
         TextBank(bank.names, wide, bank.templates, bank.text_model, bank.weights_sha256).save(bank.source)
-    file = f"artifacts/text_bank/{'concepts' if stage.startswith('p') else 'coco'}.safetensors"
+    file = _bank("concepts" if stage.startswith("p") else "coco")
     assert_refused(run, stage, code=2, file=file, key="embeddings", problem="width 64, wanted 32")
 
 
@@ -158,7 +162,7 @@ def test_detector_of_another_architecture_is_refused(run: Run, stage: str, file:
 
 def test_pseudo_labels_of_another_bank_are_refused(run: Run) -> None:
     """A bank that was made anew has other rows than those that the pseudo labels index."""
-    bank = TextBank.load("artifacts/text_bank/concepts.safetensors")
+    bank = TextBank.load("artifacts/concept_bank/concepts.safetensors")
     moved = bank.embeddings + 0.01
     TextBank(bank.names, moved, bank.templates, bank.text_model, bank.weights_sha256).save(bank.source)
     assert_refused(run, "pretrain", code=2, file="artifacts/pseudo_labels", key="bank_sha256")

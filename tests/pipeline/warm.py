@@ -44,7 +44,7 @@ def write_program(folder: Path, address: Path) -> None:
 
 
 def serve(address: str) -> None:
-    """Answer calls at a socket, side by side, until the process is killed; forked processes leave with SystemExit."""
+    """Answer calls at a socket, side by side, until the tests are gone; forked processes leave with SystemExit."""
     for package in PACKAGES:
         importlib.import_module(package)
     # What is here at the fork stays shared: a process that ends would visit, and so copy, every object of it.
@@ -52,8 +52,15 @@ def serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
         server.listen()
+        server.settimeout(5)
+        parent = os.getppid()
         while True:
-            call, _ = server.accept()
+            try:
+                call, _ = server.accept()
+            except TimeoutError:
+                if os.getppid() != parent:
+                    return
+                continue
             if not os.fork():
                 _answer(call)
             call.close()

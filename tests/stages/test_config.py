@@ -58,7 +58,7 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
                 for image_id, (boxes, _) in truth.items():
                     found = np.concatenate([_boxes(rng), boxes]).astype(np.float32)
                     writer.add(image_id, found, rng.normal(size=len(found)).astype(np.float32))
-    bank = _bank(root / "artifacts/text_bank/concepts.safetensors", [f"concept {n}" for n in range(CONCEPTS)], clip)
+    bank = _bank(root / "artifacts/concept_bank/concepts.safetensors", [f"concept {n}" for n in range(CONCEPTS)], clip)
     made_with = {"bank_sha256": bank.sha256, "teacher_sha256": clip.weights_sha256}
     with RegionStoreWriter(root / "artifacts/pseudo_labels", made_with, k=2) as writer:
         for image in read_json(captioned_scenes(world)[0])["images"]:

@@ -59,7 +59,7 @@ def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish(rpn.state_dict(), folder / "artifacts/rpn/rpn.pth", {})
     bank = torch.randn(7, clip.model_cfg["embed_dim"], generator=dice)
     TextBank(tuple("abcdefg"), bank, ("{}",), "tiny", clip.weights_sha256).save(
-        folder / "artifacts/text_bank/concepts.safetensors"
+        folder / "artifacts/concept_bank/concepts.safetensors"
     )
     return folder
 
