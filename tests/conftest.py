@@ -59,7 +59,8 @@ def profile_params(name: str) -> Params:
     return check_params(compose_profile(name), name)
 
 
-@pytest.hookimpl(trylast=True)
+# First, because xdist writes the groups that it finds into the names of the tests.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests that share a fixture of their module in one process, where several run, so that it is made once."""
     for item in items:

@@ -49,5 +49,5 @@ def test_params_exist() -> None:
     for key in changed:
         value = profile_params(f"pretrain_coco_rn50{'x4' if 'lvis' in key else ''}")
         for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
-            assert value is not None, key
+            assert part in value if isinstance(value, dict) else hasattr(value, part), key
+            value = value[part] if isinstance(value, dict) else getattr(value, part)

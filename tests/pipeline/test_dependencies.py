@@ -130,7 +130,7 @@ def test_raw_data_make_the_stages_stale_that_read_them(
         ),
         "caption": (
             lambda: (own_data / "captions.jsonl").write_text('{"image": "1.jpg", "caption": "a blue heart"}\n'),
-            "data/captions/file",
+            "captions/file",
             {"data", "check_data", "concepts"},
         ),
         "weights": (

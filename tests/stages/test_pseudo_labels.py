@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from regionclip import cli
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.files import sha256_tree
@@ -27,7 +26,6 @@ from regionclip.stages import pseudo_labels, runner
 from regionclip.text.text_bank import TextBank
 from regionclip.workspace.profiles import profile_text
 
-FORK = multiprocessing.get_context("fork")
 ROOT = Path(__file__).parents[2]
 SCENES, BROKEN = 20, 9  # scenes in three parts of eight, of which the middle one has a broken one
 
@@ -98,10 +96,6 @@ def _run() -> dict[str, Any]:
     return pseudo_labels.run(runner._untracked("pseudo_labels", None))
 
 
-def _label_shard(shard: str) -> None:
-    sys.exit(cli.main(["pseudo_labels", "--shard", shard]))
-
-
 def _check_end(whole: str) -> None:
     assert sha256_tree("artifacts/pseudo_labels") == whole
     (line,) = Path("reports/rejected/pseudo_labels_rejected.jsonl").read_text().splitlines()
@@ -110,13 +104,13 @@ def _check_end(whole: str) -> None:
 
 def test_two_processes_share_the_shards(project: Path, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side, the first shard twice; then the stage labels nothing, and its bytes are those of one worker."""
-    # Forked, they need not import torch and MMDetection, each for seconds.
-    workers = [FORK.Process(target=_label_shard, args=(shard,)) for shard in ("1/2", "2/2", "1/2")]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(timeout=300)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    command = [sys.executable, "-m", "regionclip", "pseudo_labels", "--shard"]
+    workers = [
+        subprocess.Popen([*command, shard], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for shard in ("1/2", "2/2", "1/2")
+    ]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
     assert not Path("artifacts/pseudo_labels").exists() and not Path("reports").exists()
     monkeypatch.setattr(pseudo_labels, "label_regions", lambda *_: pytest.fail("something was left to label"))
     assert _run()["rejected"] == 1
