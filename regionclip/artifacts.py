@@ -60,6 +60,11 @@ def metrics(stage: str) -> Path:
     return METRICS / f"{file_name(stage)}.json"
 
 
+def annotations(split: str) -> Path:
+    """Return where a split's annotations lie in the folder of its data set."""
+    return Path("annotations") / f"{split}.json"
+
+
 def class_bank(dataset: str) -> Path:
     """Return the text embeddings of a data set's classes."""
     return TEXT_BANKS / f"{dataset}.safetensors"

@@ -34,7 +34,7 @@ STAGES = {
     "pretrain": "region-text pretraining of the student",
     "zero_shot": "CLIP and RegionCLIP without fine-tuning, on true and proposed boxes",
     "finetune": "transfer CLIP and RegionCLIP to open-vocabulary detection",
-    "evaluate": "the generalised open-vocabulary protocol",
+    "evaluate": "detections of the fine-tuned, measured by the data set's protocol",
     "report": "the summary, its table and its pictures",
 }
 BY_DATASET = {"proposals", "zero_shot", "finetune", "evaluate"}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regionclip.artifacts import REPORTS
+from regionclip.artifacts import CHECKS, DATA_DOCS, REPORTS
 from regionclip.contracts.gx import WARNING, Check, gx, quiet_context
 from regionclip.contracts.pages import results_page, write_pages
 from regionclip.errors import DataCheckFailed
@@ -87,7 +87,7 @@ def gate(
         verdict.unlink(missing_ok=True)
     results = run_checks(checks)
     errors, warnings = ([r for r in results if not r["success"] and r["severity"] == kind] for kind in (ERROR, WARNING))
-    report, data_docs = reports / "checks" / f"{stage}.json", reports / "data_docs" / stage
+    report, data_docs = reports / CHECKS.name / f"{stage}.json", reports / DATA_DOCS.name / stage
     counts = {"expectations": len(results), "failed": len(errors), "warnings": len(warnings)}
     write_json(report, {"success": not errors, **counts, **(about or {}), "results": results})
     more = {f"{name.lower()}.html": page for name, page in (pages or {}).items()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from regionclip.artifacts import DATA, SETS
+from regionclip.artifacts import DATA, SETS, annotations
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
@@ -39,11 +39,6 @@ def splits(name: str, root: Path = SETS) -> tuple[Split, ...]:
     return ("train", "val") if (root / name / PICTURES).exists() else ("train", "dev", "val")
 
 
-def annotation_file(split: str) -> Path:
-    """Return where a split's annotations lie in the folder of its set."""
-    return Path("annotations") / f"{split}.json"
-
-
 def detection_set(name: str, split: Split, root: Path = SETS) -> DetectionSet:
     """Return where a split lies: base boxes only for "train", all classes for "dev" and "val".
 
@@ -58,7 +53,7 @@ def detection_set(name: str, split: Split, root: Path = SETS) -> DetectionSet:
         pictures = Path(_recorded(folder / PICTURES, split))
     else:
         pictures = folder if load_classes(name, root).federated else folder / split
-    return DetectionSet(pictures, folder / annotation_file(split))
+    return DetectionSet(pictures, folder / annotations(split))
 
 
 def captioned_scenes(root: Path = DATA) -> tuple[Path, Path | None]:

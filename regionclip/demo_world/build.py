@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import cv2
 from rich.progress import Progress
 
+from regionclip.artifacts import SETS, annotations
 from regionclip.demo_world import coco_files, lvis_files, plans
 from regionclip.demo_world.captions import scene_caption
 from regionclip.demo_world.manifest import write_manifest
@@ -103,7 +104,7 @@ def build_demo_world(
     with _mapper(workers) as mapper, Progress() as progress:
         parts = {"pairs": (root, _build_pairs), "scenes": (root, _build_scenes)}
         of_format = {"coco": _build_coco, "lvis": _build_lvis}
-        parts |= {name: (root / "sets", of_format[form]) for name, form in sets.items()}
+        parts |= {name: (root / SETS.name, of_format[form]) for name, form in sets.items()}
         counts = {}
         for name, (parent, build) in parts.items():
             with atomic_dir(parent / name) as folder:
@@ -182,5 +183,5 @@ def _build_lvis(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
 
 
 def _write_split(folder: Path, split: str, content: dict[str, Any]) -> dict[str, int]:
-    write_json(folder / "annotations" / f"{split}.json", content, indent=None)
+    write_json(folder / annotations(split), content, indent=None)
     return {f"{split}_images": len(content["images"]), f"{split}_annotations": len(content["annotations"])}

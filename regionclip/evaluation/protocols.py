@@ -40,6 +40,11 @@ class Protocol:
     evaluate: Callable[[Truth, BoxArrays, ClassSplit, int, IouType], dict[str, Any]]
     constrained: bool = False
 
+    @property
+    def has_novel(self) -> bool:
+        """Whether some classes are kept from training."""
+        return self.headline[0] != self.overall
+
 
 _GENERALISED = Protocol(
     headline=("ap50_novel", "ap50_base", "ap50_all", "ap"),

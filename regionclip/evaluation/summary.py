@@ -12,6 +12,7 @@ MODELS = ("clip", "regionclip")
 Numbers = Mapping[str, Any]
 
 _TOP1 = ("top1_base", "top1_novel", "top1_all")
+TUNED = "after fine-tuning on base boxes"
 _RECALL = ("ar100_base", "ar100_novel", "ar300_base", "ar300_novel")
 _PSEUDO_LABELS = (
     "kept_fraction",
@@ -111,19 +112,17 @@ def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
     """Yield data set, what is measured, the models' numbers and the key of one of them, for each row of the table."""
     protocols = {dataset: PROTOCOLS[protocol] for dataset, protocol in summary["protocols"].items()}
     for dataset, boxes in summary["zero_shot"].items():
-        for key in _TOP1:
-            if any(boxes["gt"][model].get(key) is not None for model in boxes["gt"]):
-                what = f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes"
-                yield dataset, what, boxes["gt"], key
+        for key in _TOP1 if protocols[dataset].has_novel else _TOP1[-1:]:
+            yield dataset, f"zero-shot top-1 on true boxes, {key.removeprefix('top1_')} classes", boxes["gt"], key
     for dataset, boxes in summary["zero_shot"].items():
         for key in dict.fromkeys((protocols[dataset].headline[0], protocols[dataset].overall)):
             yield dataset, f"zero-shot detection, {spoken(key)}", boxes["rpn"], key
     for dataset, models in summary["open_vocabulary"].items():
         for key in protocols[dataset].headline:
-            yield dataset, f"after fine-tuning on base boxes, {spoken(key)}", models, key
+            yield dataset, f"{TUNED}, {spoken(key)}", models, key
     for mean in summary["mean"].values():
         name, key = f"mean of {mean['sets']} sets", mean["number"]
-        for of, what in (("zero_shot", "zero-shot detection"), ("open_vocabulary", "after fine-tuning on base boxes")):
+        for of, what in (("zero_shot", "zero-shot detection"), ("open_vocabulary", TUNED)):
             yield name, f"{what}, {spoken(key)}", {model: {key: value} for model, value in mean[of].items()}, key
 
 

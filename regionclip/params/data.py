@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Annotated, Literal, Self
 
@@ -83,7 +84,6 @@ PUBLIC = {"coco": "coco2017", "lvis": "lvis_v1"}
 """Format to the public set that has it."""
 
 FEDERATED = ("federated", "federated_labelled")
-SetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 _TAKEN = ("concepts", "pairs", "scenes")
 
 
@@ -145,7 +145,7 @@ class Data(Section):
     """Where images, captions and boxes come from: the generated world, or files; a demo may have sets of files too."""
 
     source: Literal["demo", "files"]
-    sets: Annotated[dict[SetName, DataSet], Field(min_length=1)]
+    sets: Annotated[dict[str, DataSet], Field(min_length=1)]
     captions: CaptionFiles | None
     demo: DemoWorld | None
 
@@ -158,6 +158,9 @@ class Data(Section):
         drawn = [of.format for of in self.sets.values() if of.files is None]
         if len(drawn) > len(set(drawn)):
             raise Relation("sets", "the demo world has one set of each format, and two would be the same pictures")
+        if odd := [name for name in self.sets if not re.fullmatch("[a-z0-9][a-z0-9_-]{0,39}", name)]:
+            problem = "the name is not of lower-case letters, digits, _ and -, at most 40 and no _ or - first"
+            raise Relation(f"sets.{odd[0]}", f"{problem}: folders, stages and models are called by it")
         if taken := [name for name in self.sets if name in _TAKEN]:
             raise Relation(f"sets.{taken[0]}", f"the name is taken; others that are: {', '.join(_TAKEN)}")
         if absent := [name for name, of in self.sets.items() if self.source == "files" and of.files is None]:

@@ -96,9 +96,10 @@ class Params(Section):
             ("finetune.sets", self.finetune.sets),
             ("zero_shot.score_threshold", self.zero_shot.score_threshold),
         ):
-            for name in self.data.sets.keys() ^ named.keys():
-                where = "is not there, and data.sets has it" if name in self.data.sets else "is none of data.sets"
-                raise Relation(f"{key}.{name}", where)
+            for name in sorted(self.data.sets.keys() ^ named.keys()):
+                lacking = name in self.data.sets
+                where = "missing, and data.sets has the set: add it, as that of another one"
+                raise Relation(f"{key}.{name}", where if lacking else "is none of data.sets")
         for name, target in self.finetune.sets.items():
             if target.weights and self.finetune.initialisations != ["regionclip"]:
                 raise Relation(

@@ -10,7 +10,6 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,18 +91,22 @@ def composed(name: str, workspace: Path = Path()) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException, PyYAMLError) as error:
         problem = f"no profile can be made of it ({' '.join(str(error).split())[:300]})"
         raise InputError(problem, file=file, mend="mend the file, or what it names under defaults") from None
-    return _with_each_set(values) | {"profile": name}
+    if each := values.pop("each_set", None):
+        try:
+            _give_each_set(values, each)
+        except (AttributeError, KeyError, TypeError):
+            # What is no mapping, or lacks a part; the schema says the rest of a set's own keys.
+            mend = "let data, zero_shot and finetune stand under each_set, and each of data.sets be a mapping"
+            raise InputError("the data sets cannot be completed", file=file, key="each_set", mend=mend) from None
+    return values | {"profile": name}
 
 
-def _with_each_set(values: dict[str, Any]) -> dict[str, Any]:
+def _give_each_set(values: dict[str, Any], each: dict[str, Any]) -> None:
     """Give each data set what ``each_set`` says and the profile does not."""
-    each = values.pop("each_set", None)
-    if each is not None:
-        for name, of in values["data"]["sets"].items():
-            values["data"]["sets"][name] = each["data"] | of
-            values["zero_shot"].setdefault("score_threshold", {}).setdefault(name, deepcopy(each["zero_shot"]))
-            values["finetune"].setdefault("sets", {}).setdefault(name, deepcopy(each["finetune"]))
-    return values
+    for name, of in values["data"]["sets"].items():
+        values["data"]["sets"][name] = each["data"] | of
+        values["zero_shot"].setdefault("score_threshold", {}).setdefault(name, deepcopy(each["zero_shot"]))
+        values["finetune"].setdefault("sets", {}).setdefault(name, deepcopy(each["finetune"]))
 
 
 def complete(values: dict[str, Any], file: str | Path) -> dict[str, Any]:
@@ -121,10 +124,12 @@ def render(values: dict[str, Any], name: str, workspace: Path = Path()) -> str:
     yaml, text = YAML(), io.StringIO()
     yaml.width, yaml.Representer = 2**31, _Representer
     comments = _comments(name, workspace)
+    # What is said of the first data set's keys holds for a set of which nothing is said.
+    first = next((path[2] for path in comments if path[:2] == ("data", "sets") and len(path) > 2), "")
     for dataset in values["data"]["sets"].keys() - {key for path in comments for key in path}:
-        # What is said of one data set's keys holds for a set of which nothing is said.
         for path, comment in list(comments.items()):
-            comments[tuple(dataset if above == "sets" else key for above, key in pairwise(("", *path)))] = comment
+            if first in path:
+                comments[tuple(dataset if key == first else key for key in path)] = comment
     yaml.dump(_commented(values, comments), text)
     return f"# {_title(_file(name, workspace))}\n{text.getvalue().rstrip()}\n"
 

@@ -24,6 +24,7 @@ from regionclip.evaluation.plots import (
     summary_picture,
 )
 from regionclip.evaluation.plots.sheet import _right
+from regionclip.evaluation.plots.summary import _panels
 
 SCENE = np.full((40, 60, 3), 120, dtype=np.uint8)
 STAR = SceneBoxes(np.array([[5.0, 5.0, 25.0, 25.0]]), ["star"])
@@ -77,6 +78,13 @@ def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
 def test_nothing_to_draw_is_drawn_as_nothing(draw: Callable[[Path], None], tmp_path: Path) -> None:
     draw(tmp_path / "empty.png")
     assert cv2.imread(str(tmp_path / "empty.png")) is not None
+
+
+def test_a_closed_set_beside_others_shows_the_numbers_that_it_has() -> None:
+    protocols = {"coco": "generalised", "toys": "closed_set"}
+    recognised, detected, kept = (groups for _, _, groups in _panels({"protocols": protocols}))
+    assert [key for *_, key in recognised] == ["top1_novel", "top1_all"]
+    assert [key for *_, key in detected] == ["ap50_novel", "ap"] and [key for *_, key in kept] == ["ap50_base", "ap50"]
 
 
 def test_many_classes_stay_on_one_page(tmp_path: Path) -> None:

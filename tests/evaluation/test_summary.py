@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from regionclip.evaluation.protocols import PROTOCOLS as PROTOCOLS_BY_NAME
 from regionclip.evaluation.summary import build_summary, summary_table
+from regionclip.params import DataSet
 
 TOP1 = {"top1_base": 0.5, "top1_novel": 0.25, "top1_all": 0.4, "top1_per_class": {"star": 0.5}, "protocol": "words"}
 COCO = {"ap": 0.3, "ap50": 0.6, "ap50_base": 0.7, "ap50_novel": 0.4, "ap50_all": 0.6, "per_class": {"star": 0.7}}
@@ -124,6 +126,12 @@ def test_sets_of_one_protocol_have_a_mean_of_all_of_them(metrics: dict[str, Any]
         "| mean of 2 sets | after fine-tuning on base boxes, AP | 40.0 | – | – |",
     ]
     assert "mean" not in summary_table(_summary(metrics)), "of one set there is none"
+    rows = [line for line in summary_table(summary).splitlines() if line.startswith("| toys | zero-shot top-1")]
+    assert [row.split("|")[2].strip() for row in rows] == ["zero-shot top-1 on true boxes, all classes"]
+
+
+def test_each_protocol_that_params_may_name_is_there() -> None:
+    assert PROTOCOLS_BY_NAME.keys() == set(get_args(DataSet.model_fields["protocol"].annotation))
 
 
 def test_the_account_of_boxes_stands_below(metrics: dict[str, Any]) -> None:

@@ -91,6 +91,32 @@ def test_faults_name_the_file(text: str, problem: str) -> None:
     assert caught.value.file == Path("profiles/mine.yaml")
 
 
+TOYS = "files: {instances_train: t.json, instances_val: v.json, images_train: p, images_val: p}"
+
+
+def test_a_set_of_files_alone_has_the_rest_of_each_set_and_the_comments_of_the_first() -> None:
+    """Beside the demo's; what the profile says itself stays."""
+    _write("mine", f"# My own.\ndefaults: [demo, _small_sets, _self_]\ndata: {{sets: {{toys: {{{TOYS}}}}}}}\n")
+    values, text = compose_profile("mine"), profile_text("mine")
+    assert list(values["data"]["sets"]) == list(values["finetune"]["sets"]) == ["coco", "lvis", "toys"]
+    assert values["data"]["sets"]["toys"]["protocol"] == "closed_set"
+    assert values["data"]["sets"]["lvis"] == compose_profile("demo")["data"]["sets"]["lvis"]
+    assert values["finetune"]["sets"]["toys"]["schedule"]["iterations"] == 3000
+    toys = text.partition("    toys:\n")[2].partition("  captions:")[0]
+    assert "# of the annotation files; or lvis" in toys and "official loader" not in toys
+
+
+@pytest.mark.parametrize(
+    ("each", "toys"), [("3", f"{{{TOYS}}}"), ("{data: {format: coco}}", f"{{{TOYS}}}"), (None, "null")]
+)
+def test_what_cannot_be_given_to_each_set_is_named(each: str | None, toys: str) -> None:
+    own = "" if each is None else f"each_set: {each}\n"
+    base = "demo" if each else "demo, _small_sets"
+    _write("mine", f"# x\ndefaults: [{base}, _self_]\ndata: {{sets: {{toys: {toys}}}}}\n{own}")
+    with pytest.raises(InputError, match=r"mine\.yaml, key 'each_set': .*To mend: let data, zero_shot and finetune"):
+        profile_text("mine")
+
+
 def test_another_name_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(InputError, match="no such profile 'x'. To mend: there are cityscapes_foggy_rn50, demo"):
         profile_text("x")

@@ -6,11 +6,12 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regionclip.artifacts import annotations
 from regionclip.data.annotations.annotation_files import DerivedSplit, Json, is_there, picture_name
 from regionclip.data.annotations.coco_split import coco_class_list, coco_splits
 from regionclip.data.annotations.lvis_split import lvis_class_list, lvis_splits
 from regionclip.data.annotations.quarantine import quarantine_pictures
-from regionclip.data.layout import PICTURES, annotation_file
+from regionclip.data.layout import PICTURES
 from regionclip.data.pictures import SEEN, Looked, save_seen
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
@@ -61,7 +62,7 @@ def write_detection_set(
             content, set_aside = _with_pictures(part, rejects, seen)
             paths = (part.pictures / picture_name(image) for image in content["images"])
             kept |= {path: seen[path] for path in paths if path in seen}
-            result = annotation_file(part.name)
+            result = annotations(part.name)
             write_json(folder / result, content, indent=None)
             counts |= _counts(part, content)
             source = {"file": part.source.file.name, "sha256": sha256_file(part.source.file), **part.source.listed}

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from regionclip.evaluation.plots.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, percent, picture, plain
 from regionclip.evaluation.protocols import PROTOCOLS
-from regionclip.evaluation.summary import spoken
+from regionclip.evaluation.summary import TUNED, spoken
 
 _Group = tuple[str, Sequence[str], str]
 
@@ -18,9 +18,9 @@ _Group = tuple[str, Sequence[str], str]
 def _panels(summary: Mapping[str, Any]) -> list[tuple[str, str, list[_Group]]]:
     """Title, subtitle and groups (label, path and key of the models' numbers) of each panel."""
     protocols = {name: PROTOCOLS[protocol] for name, protocol in summary["protocols"].items()}
-    novel = any(protocol.headline[0] != protocol.overall for protocol in protocols.values())
-    regions, tuned = ("novel" if novel else "all"), "after fine-tuning on base boxes"
-    recognised = [(name, ("zero_shot", name, "gt"), f"top1_{regions}") for name in protocols]
+    novel = any(protocol.has_novel for protocol in protocols.values())
+    kinds = {name: "novel" if protocol.has_novel else "all" for name, protocol in protocols.items()}
+    recognised = [(f"{name}\n{of} classes", ("zero_shot", name, "gt"), f"top1_{of}") for name, of in kinds.items()]
 
     def detected(keys: Mapping[str, str]) -> list[_Group]:
         return [(f"{name}\n{spoken(key)}", ("open_vocabulary", name), key) for name, key in keys.items()]
@@ -28,17 +28,17 @@ def _panels(summary: Mapping[str, Any]) -> list[tuple[str, str, list[_Group]]]:
     return [
         (
             "Recognises novel regions" if novel else "Recognises regions",
-            f"zero-shot top-1 on true boxes of {regions} classes",
+            "zero-shot top-1 on true boxes",
             recognised,
         ),
         (
             "Detects novel classes" if novel else "Detects",
-            tuned,
+            TUNED,
             detected({name: protocol.headline[0] for name, protocol in protocols.items()}),
         ),
         (
             "Keeps the base classes" if novel else "Detects, at IoU 0.50",
-            tuned,
+            TUNED,
             detected({name: protocol.base for name, protocol in protocols.items()}),
         ),
     ]
