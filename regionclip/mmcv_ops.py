@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regionclip.errors import InputError
 
-_LINEAR, _GAUSSIAN = 1, 2  # mmcv's numbers of the soft-NMS methods; 0 is hard NMS
+_METHODS = ("naive", "linear", "gaussian")  # mmcv's names of the soft-NMS methods, in the order of its numbers
 
 
 class UnsupportedOperator(NotImplementedError):
@@ -72,30 +72,99 @@ def softnms(
     method: int,
     offset: int,
 ) -> Tensor:
-    """Soft-NMS (arXiv:1704.04503). Fills the first rows of ``dets`` (N, 5) in place and returns the kept indices."""
+    """Fill the first rows of ``dets`` (N, 5) in place and return the kept indices; see :func:`soft_nms`."""
+
+    one_class = torch.zeros_like(scores, dtype=torch.long)
+    kept, decayed = soft_nms(
+        boxes, scores, one_class, len(boxes), iou_threshold, sigma, min_score, _METHODS[method], offset
+    )
+    dets[: len(kept)] = torch.cat([boxes[kept], decayed[:, None]], dim=1)
+    return kept
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    limit: int,
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    min_score: float = 1e-3,
+    method: str = "linear",
+    offset: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """Soft-NMS (arXiv:1704.04503) of all classes at once: in each step every class takes its best box.
+
+    Classes end as soon as nothing of theirs can be among the ``limit`` best any more, which changes no result.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        scores: (N,).
+        classes: (N,) int64; boxes of different classes do not see each other.
+        limit: How many boxes are wanted at most.
+        iou_threshold: From which overlap on ``linear`` and ``naive`` decay.
+        sigma: Of ``gaussian``: a score is multiplied by exp(-overlap^2 / sigma).
+        min_score: A box whose decayed score is below it goes; the best of each class always stays.
+        method: ``linear``: multiplied by 1 - overlap; ``naive``: by 0; or ``gaussian``.
+        offset: 1 counts pixels inclusively.
+
+    Returns:
+        Indices of the kept boxes and their decayed scores, best first.
+
+    Raises:
+        InputError: A box ends before it begins.
+    """
     _refuse_inverted(boxes)
-    scores, rest, kept = scores.clone(), torch.arange(len(boxes)), []
-    while len(rest):
-        best = int(rest[scores[rest].argmax()])
-        dets[len(kept), :4], dets[len(kept), 4] = boxes[best], scores[best]
-        kept.append(best)
-        rest = rest[rest != best]
-        overlap = _overlap(boxes[best], boxes[rest], offset)
-        if method == _GAUSSIAN:
-            decay = torch.exp(-overlap.square() / sigma)
+    if not len(boxes):
+        return classes, scores
+    rows = _by_class(scores, classes)
+    # One row a class, best first; where a class has fewer boxes than the fullest, -inf.
+    rest = torch.cat([scores, scores.new_full((1,), -torch.inf)])[rows]
+    places = torch.cat([boxes, boxes.new_zeros(1, 4)])[rows]
+    kept, found = rows.new_zeros(0), scores.new_zeros(0)
+    while True:
+        best, column = rest.max(dim=1)
+        # What the limit-th best has so far; no score grows, so what is below it now stays out.
+        needed = found.topk(limit).values[-1] if len(found) >= limit else scores.new_tensor(-torch.inf)
+        going = (best >= needed) & (best > -torch.inf)
+        if not going.any():
+            break
+        wide = int((rest >= needed).any(dim=0).nonzero().max()) + 1
+        rows, rest, places = rows[going, :wide], rest[going, :wide], places[going, :wide]
+        best, column = best[going], column[going, None]
+        found = torch.cat([found, best])
+        kept = torch.cat([kept, rows.gather(1, column).squeeze(1)])
+        box = places.gather(1, column[..., None].expand(-1, -1, 4))
+        overlap = _overlap(box, places, offset)
+        if method == "gaussian":
+            rest = rest * torch.exp(-overlap.square() / sigma)
         else:
-            floor = 1 - overlap if method == _LINEAR else torch.zeros_like(overlap)
-            decay = torch.where(overlap >= iou_threshold, floor, 1.0)
-        scores[rest] *= decay
-        rest = rest[scores[rest] >= min_score]
-    return torch.tensor(kept, dtype=torch.long)
+            floor = 1 - overlap if method == "linear" else torch.zeros_like(overlap)
+            rest = rest * torch.where(overlap >= iou_threshold, floor, 1.0)
+        rest = rest.masked_fill(~(rest >= min_score), -torch.inf).scatter(1, column, -torch.inf)
+    order = found.argsort(descending=True, stable=True)[:limit]
+    return kept[order], found[order]
+
+
+def _by_class(scores: Tensor, classes: Tensor) -> Tensor:
+    """Return the indices (K, M) of each class's boxes, best first; N fills the rows up."""
+    order = scores.argsort(descending=True, stable=True)
+    order = order[classes[order].argsort(stable=True)]
+    counts = torch.unique_consecutive(classes[order], return_counts=True)[1]
+    rows = order.new_full((len(counts), int(counts.max())), len(scores))
+    rows[torch.arange(rows.shape[1], device=rows.device) < counts[:, None]] = order
+    return rows
 
 
 def _overlap(box: Tensor, boxes: Tensor, offset: int) -> Tensor:
-    """IoU of one box (4,) with boxes (N, 4)."""
-    size = (torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2]) + offset).clamp(min=0)
-    inter = size.prod(dim=1)
-    return inter / ((box[2:] - box[:2] + offset).prod() + (boxes[:, 2:] - boxes[:, :2] + offset).prod(dim=1) - inter)
+    """IoU of boxes (..., 4) and (..., 4); 0 where both have no area."""
+    left, top, right, bottom = box.unbind(-1)
+    lefts, tops, rights, bottoms = boxes.unbind(-1)
+    width = (torch.minimum(right, rights) - torch.maximum(left, lefts) + offset).clamp(min=0)
+    height = (torch.minimum(bottom, bottoms) - torch.maximum(top, tops) + offset).clamp(min=0)
+    inter = width * height
+    areas = (rights - lefts + offset) * (bottoms - tops + offset)
+    return (inter / ((right - left + offset) * (bottom - top + offset) + areas - inter)).nan_to_num(0.0)
 
 
 def roi_align_forward(

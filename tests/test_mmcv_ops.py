@@ -20,6 +20,7 @@ from mmcv._ext import UnsupportedOperator
 from mmcv.ops import RoIAlign, batched_nms, nms, nms_rotated, soft_nms
 
 from regionclip.errors import InputError
+from regionclip.mmcv_ops import soft_nms as soft_nms_by_class
 
 BOXES = torch.tensor([[20.0, 20, 30, 30], [0, 0, 10, 5], [0, 0, 10, 10]])  # the last two overlap by 0.5
 SCORES = torch.tensor([0.7, 0.8, 0.9])
@@ -116,6 +117,49 @@ def test_soft_nms_decays_overlapping_scores(method: str, decayed: float | None) 
 
 def test_soft_nms_drops_scores_below_the_minimum() -> None:
     assert soft_nms(BOXES, SCORES, iou_threshold=0.3, min_score=0.5, method="linear")[1].tolist() == [2, 0]
+
+
+def _soft_nms_box_by_box(boxes: np.ndarray, scores: np.ndarray, sigma: float, prune: float) -> list[tuple]:
+    """The loop of arXiv:1704.04503, gaussian, for one class: (index, decayed score), in the order of the choice."""
+    rest, chosen = dict(enumerate(scores.tolist())), []
+    while rest:
+        best = max(rest, key=lambda index: (rest[index], -index))
+        chosen.append((best, rest.pop(best)))
+        for index in [*rest]:
+            sides = np.minimum(boxes[best, 2:], boxes[index, 2:]) - np.maximum(boxes[best, :2], boxes[index, :2])
+            inter = np.prod(sides.clip(0))
+            areas = [np.prod(boxes[row, 2:] - boxes[row, :2]) for row in (best, index)]
+            overlap = inter / (sum(areas) - inter) if inter > 0 else 0.0
+            rest[index] *= math.exp(-(overlap**2) / sigma)
+            if rest[index] < prune:
+                del rest[index]
+    return chosen
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    corners=CORNERS,
+    limit=st.integers(1, 15),
+    dice=st.randoms(use_true_random=False),
+    peak=st.sampled_from([1, 12]),
+)
+def test_soft_nms_of_all_classes_equals_the_loop_over_each(corners: list, limit: int, dice: Any, peak: int) -> None:
+    """Classes that end early, because nothing of theirs can be among the best any more, change no result."""
+    boxes = np.array([(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in corners]).reshape(-1, 4)
+    scores = np.linspace(0.05, 1, len(corners)) ** peak
+    dice.shuffle(scores)
+    classes = np.array([dice.randrange(3) for _ in corners], np.int64)
+    expected = []
+    for one in range(3):
+        rows = np.flatnonzero(classes == one)
+        expected += [
+            (rows[index], score) for index, score in _soft_nms_box_by_box(boxes[rows], scores[rows], 0.5, 0.01)
+        ]
+    expected = sorted(expected, key=lambda pair: -pair[1])[:limit]
+    arrays = (torch.from_numpy(array) for array in (boxes.astype(float), scores, classes))
+    kept, decayed = soft_nms_by_class(*arrays, limit, sigma=0.5, min_score=0.01, method="gaussian")
+    assert decayed.tolist() == pytest.approx([score for _, score in expected], rel=1e-9)
+    assert kept.tolist() == [index for index, _ in expected]
 
 
 def test_soft_nms_takes_no_boxes() -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from regionclip.models.region_embedding_head import drop_empty
+from regionclip.models.region_embedding_head import best_detections
 
 
 @MODELS.register_module()
@@ -57,5 +56,4 @@ class ProposalScoreRoIHead(StandardRoIHead):
         keep = logits >= 0 if official else torch.ones_like(logits, dtype=torch.bool)
         objectness = logits if official else logits.sigmoid()
         scores = (raw.scores * objectness[:, None])[keep].sqrt()
-        boxes, labels = multiclass_nms(raw.bboxes[keep], scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
-        return drop_empty(InstanceData(bboxes=boxes[:, :4], scores=boxes[:, 4], labels=labels))
+        return best_detections(raw.bboxes[keep], scores, cfg)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from regionclip.mmcv_ops import soft_nms
 from regionclip.models.losses import joint_mean
 
 
@@ -60,15 +62,32 @@ class RegionEmbeddingHead(BBoxHead):
     def _predict_by_feat_single(
         self, *args: Any, rcnn_test_cfg: ConfigType | None = None, **kwargs: Any
     ) -> InstanceData:
-        results = super()._predict_by_feat_single(*args, rcnn_test_cfg=rcnn_test_cfg, **kwargs)
-        return results if rcnn_test_cfg is None else drop_empty(results)
+        # Without its settings `BBoxHead` gives all boxes and class scores, in the proposals' order.
+        raw = super()._predict_by_feat_single(*args, rcnn_test_cfg=None, **kwargs)
+        return raw if rcnn_test_cfg is None else best_detections(raw.bboxes, raw.scores, rcnn_test_cfg)
 
 
-def drop_empty(results: InstanceData) -> InstanceData:
-    """Leave out detections whose ``bboxes`` (n, 4) xyxy have no area, as Detectron2's ``detector_postprocess``.
+def best_detections(boxes: Tensor, scores: Tensor, cfg: ConfigType) -> InstanceData:
+    """Apply threshold, NMS of each class and limit.
 
-    Boxes are clipped to the picture, so one that lies outside becomes a line. It has taken part in NMS and counts
-    among the best; only the answer lacks it.
+    Args:
+        boxes: (N, 4) xyxy, of all classes.
+        scores: (N, K + 1), background last.
+        cfg: ``score_thr``, ``nms`` and ``max_per_img`` of ``test_cfg.rcnn``.
+
+    Returns:
+        bboxes (n, 4), scores and labels (n,), best first, without boxes that have no area, as Detectron2's
+        ``detector_postprocess``: boxes are clipped to the picture, so one that lies outside becomes a line. It takes
+        part in NMS and counts among the best; only the answer lacks it.
     """
+    if cfg.nms.type == "soft_nms":
+        rows, labels = (scores[:, :-1] > cfg.score_thr).nonzero(as_tuple=True)
+        places, found = boxes[rows], scores[rows, labels]
+        settings = {key: value for key, value in cfg.nms.items() if key != "type"}
+        kept, found = soft_nms(places, found, labels, cfg.max_per_img, **settings)
+        results = InstanceData(bboxes=places[kept], scores=found, labels=labels[kept])
+    else:
+        found, labels = multiclass_nms(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)
+        results = InstanceData(bboxes=found[:, :4], scores=found[:, 4], labels=labels)
     left, top, right, bottom = results.bboxes.unbind(dim=1)
     return results[(right > left) & (bottom > top)]

@@ -11,7 +11,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from regionclip.models.region_embedding_head import RegionEmbeddingHead, drop_empty
+from regionclip.models.region_embedding_head import RegionEmbeddingHead, best_detections
 
 META = dict(img_shape=(100, 200), scale_factor=(2.0, 0.5))
 # Boxes 0 and 1 overlap by one half, box 2 stands alone.
@@ -91,7 +91,12 @@ def test_boxes_are_clipped_then_rescaled_and_lines_are_dropped(head: RegionEmbed
     assert found.scores.tolist() == pytest.approx([0.5])
 
 
-def test_drop_empty_keeps_the_rest_in_order() -> None:
+@pytest.mark.parametrize("nms", [SOFT, dict(type="nms", iou_threshold=0.5)])
+def test_boxes_without_area_are_left_out_and_the_rest_keeps_its_order(nms: dict) -> None:
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 1, 0], [2, 2, 3, 3]])
-    assert drop_empty(InstanceData(bboxes=boxes, labels=torch.arange(4))).labels.tolist() == [0, 3]
-    assert len(drop_empty(InstanceData(bboxes=torch.zeros(0, 4)))) == 0
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]])
+    config = ConfigDict(score_thr=0.3, nms=nms, max_per_img=100)
+    found = best_detections(boxes, scores, config)
+    assert found.bboxes.tolist() == boxes[[0, 3]].tolist() and found.scores.tolist() == pytest.approx([0.9, 0.6])
+    assert found.labels.tolist() == [0, 0]
+    assert len(best_detections(boxes[:0], scores[:0], config)) == 0
