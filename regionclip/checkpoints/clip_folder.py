@@ -9,6 +9,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.transformer import text_global_pool
 from pydantic import ValidationError
 
 from regionclip.checkpoints.containers import Container, read_container, refuse_non_finite, save_tensors
@@ -155,9 +156,40 @@ def _section(config: Any, key: str, folder: Path) -> dict[str, Any]:
     return found
 
 
+def encode_text(clip: torch.nn.Module, text: torch.Tensor, normalize: bool = False) -> torch.Tensor:
+    """Encode prompts as ``open_clip.CLIP.encode_text`` does, without the tokens behind the last end token.
+
+    The text tower is causal, so they reach nothing: the same features up to rounding, in a fraction of the time.
+
+    Args:
+        clip: open_clip's CLIP, or what has its text modules under their own names.
+        text: Tokens (B, L) int64; a prompt ends with its highest token.
+        normalize: Whether features get norm 1.
+
+    Returns:
+        (B, D).
+    """
+    length = text.shape[1]
+    if clip.text_pool_type == "argmax" and clip.attn_mask is not None:
+        length = int(text.argmax(dim=-1).max()) + 1
+    text, dtype = text[:, :length], clip.transformer.get_cast_dtype()
+    tokens = clip.token_embedding(text).to(dtype) + clip.positional_embedding[:length].to(dtype)
+    mask = None if clip.attn_mask is None else clip.attn_mask[:length, :length]
+    tokens = clip.ln_final(clip.transformer(tokens, attn_mask=mask))
+    features = text_global_pool(tokens, text, clip.text_pool_type, eos_token_id=clip.text_eos_id)
+    projection = clip.text_projection
+    if projection is not None:
+        features = projection(features) if isinstance(projection, torch.nn.Linear) else features @ projection
+    return torch.nn.functional.normalize(features, dim=-1) if normalize else features
+
+
+class _Clip(open_clip.CLIP):
+    encode_text = encode_text
+
+
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:
     """Build an open_clip CLIP from its configuration, with fresh weights."""
-    return open_clip.CLIP(**{key: value for key, value in model_cfg.items() if key != "custom_text"})
+    return _Clip(**{key: value for key, value in model_cfg.items() if key != "custom_text"})
 
 
 def save_clip(

@@ -7,6 +7,8 @@ from mmengine.model import BaseModule
 from open_clip.model import CLIP
 from torch import Tensor, no_grad
 
+from regionclip.checkpoints.clip_folder import encode_text
+
 
 @MODELS.register_module()
 class CLIPTextTower(BaseModule):
@@ -37,4 +39,4 @@ class CLIPTextTower(BaseModule):
     @no_grad()
     def forward(self, tokens: Tensor) -> Tensor:
         """Encode ``tokens`` (B, L) int64 to un-normalised features (B, D)."""
-        return CLIP.encode_text(self, tokens)
+        return encode_text(self, tokens)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from regionclip.errors import InputError
 
 _BATCH = 256  # prompts that go through the encoder at a time
+_NAMES = 256  # names whose prompts are sorted by length
 _PHOTO = "a photo of a {}."
 
 REGIONCLIP_81 = ("{}.", _PHOTO, *(t for t in (make("{}") for make in OPENAI_IMAGENET_TEMPLATES) if t != _PHOTO))
@@ -76,16 +77,18 @@ def embed_names(
     """
     if not names or not templates:
         raise InputError("nothing to embed", key="templates" if names else "names", mend="give at least one")
-    prompts = [fill(template, name) for name in names for template in templates]
-    owners = torch.arange(len(names), device=device).repeat_interleave(len(templates))
     total: Tensor | None = None
-    for start in range(0, len(prompts), _BATCH):
-        tokens = tokenizer(prompts[start : start + _BATCH]).to(device)
-        features = clip_model.encode_text(tokens, normalize=False).double()
-        if total is None:
-            total = features.new_zeros(len(names), features.shape[1])
-        # Sums in float64, so the batch size does not show in the mean.
-        total.index_add_(0, owners[start : start + _BATCH], features)
+    for start in range(0, len(names), _NAMES):
+        part = names[start : start + _NAMES]
+        tokens = tokenizer([fill(template, name) for name in part for template in templates])
+        owners = torch.arange(start, start + len(part)).repeat_interleave(len(templates))
+        # Prompts of one length go together, as a batch is as long as its longest.
+        for rows in tokens.argmax(dim=1).argsort(stable=True).split(_BATCH):
+            features = clip_model.encode_text(tokens[rows].to(device), normalize=False).double()
+            if total is None:
+                total = features.new_zeros(len(names), features.shape[1])
+            # Sums in float64, so the batches do not show in the mean.
+            total.index_add_(0, owners[rows].to(device), features)
     assert total is not None
     means = (total / len(templates)).float().cpu()
     bad = ~means.isfinite().all(dim=1)

@@ -47,7 +47,10 @@ def test_open_clip_reads_the_folder_as_its_own(clip_path: Path) -> None:
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(theirs.encode_image(images), ours.encode_image(images))
-        assert torch.equal(theirs.encode_text(tokens), ours.encode_text(tokens))
+        for length in ([3, 4], [7, 2], [16, 5]):
+            prompts = [" ".join(["star"] * (words - 2)) for words in length]
+            wanted = theirs.encode_text(tokenizer(prompts))
+            torch.testing.assert_close(ours.encode_text(tokenizer(prompts)), wanted, rtol=1e-5, atol=1e-6)
     normalize = preprocess.transforms[-1]
     assert tuple(normalize.mean) == MEAN and tuple(normalize.std) == STD
 
