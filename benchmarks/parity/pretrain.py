@@ -20,7 +20,7 @@ from regionclip.models.region_encoder import RegionEncoder
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 from regionclip.models.visual_weights import part_configs
-from regionclip.regions.matching import ConceptMatcher, dense
+from regionclip.regions.matching import ConceptMatcher
 
 # Ours to the official names of the losses.
 LOSSES = {
@@ -99,7 +99,7 @@ def _teach(
     labels = index[keep, 0].long()
     arrays = _maps("teacher", features) | {
         "teacher_feats": regions.numpy(),
-        "teacher_concept_probs_kept": dense(index, probs, len(bank))[keep].numpy(),
+        "teacher_concept_probs_kept": torch.zeros_like(probs).scatter_(1, index.long(), probs)[keep].numpy(),
         "matched_index_all": index[:, 0].long().numpy(),
         "matched_score_all": scores.numpy(),
         "keep": keep.numpy(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,16 +13,22 @@ from torch import Tensor, nn
 
 from regionclip.regions.matching import cosine_logits
 
+Count = TypeVar("Count", int, float, Tensor)
 
-def joint_mean(count: float | Tensor) -> float:
+
+def joint_mean(count: Count) -> Count | float:
     """Return the mean of ``count`` over all processes, which must all call this; ``count`` itself where there is one.
 
     Training averages the gradients of the processes. Each dividing its sum by its own count would weigh the pictures
     of a process with few regions more; all dividing by this number gives what one process would compute.
+
+    A tensor stays on its device, so that nobody waits for it.
     """
-    mean = torch.as_tensor(count).detach().cpu().double()
+    if get_world_size() == 1:
+        return count
+    mean = torch.as_tensor(count).detach().double()
     all_reduce(mean, "mean")
-    return mean.item()
+    return mean.float() if isinstance(count, Tensor) else mean.item()
 
 
 class _Weighted(nn.Module):
@@ -47,35 +53,48 @@ class RegionConceptContrastiveLoss(_Weighted):
     its loss depends on how many GPUs there are.
     """
 
-    def forward(self, features: Tensor, bank: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss, whose mean over the processes is the mean over the regions of all.
+    def forward(self, features: Tensor, bank: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        """Return the loss, whose mean over the processes is the mean over the kept regions of all.
 
         Args:
-            features: Region features (N, D), any norm, N > 0 in some process.
+            features: Region features (N, D), any norm.
             bank: Concept embeddings (C, D), any norm.
             labels: (N,) concept of each region.
+            keep: (N,) bool: which regions take part, as rows and as columns; some, in some process.
         """
-        columns = torch.cat([part.to(labels.device) for part in all_gather_object(labels.cpu())])
-        logits = cosine_logits(features, bank[columns], self.temperature)
-        own = logits.masked_fill(labels[:, None] != columns[None, :], -torch.inf)
-        loss = (logits.logsumexp(dim=1) - own.logsumexp(dim=1)).sum() / joint_mean(len(labels))
-        return self.loss_weight * loss
+        columns, kept = labels, keep
+        if get_world_size() > 1:
+            columns, kept = _gathered(labels), _gathered(keep)
+        logits = cosine_logits(features, bank[columns], self.temperature).masked_fill(~kept, -torch.inf)
+        # A region that takes no part has all columns for its own, and so no loss.
+        others = (labels[:, None] != columns[None, :]) & keep[:, None]
+        losses = logits.logsumexp(dim=1) - logits.masked_fill(others, -torch.inf).logsumexp(dim=1)
+        return self.loss_weight * (losses.sum() / joint_mean(keep.sum()))
+
+
+def _gathered(values: Tensor) -> Tensor:
+    """Return the values (N,) of all processes, whose N may differ."""
+    return torch.cat([part.to(values.device) for part in all_gather_object(values.cpu())])
 
 
 @MODELS.register_module()
 class ConceptDistillationLoss(_Weighted):
     """KL(teacher || student) over the concepts (paper 3.2); the temperature is the student's."""
 
-    def forward(self, features: Tensor, bank: Tensor, teacher: Tensor) -> Tensor:
-        """Return the loss, whose mean over the processes is the mean over the regions of all.
+    def forward(self, features: Tensor, bank: Tensor, index: Tensor, probs: Tensor, keep: Tensor) -> Tensor:
+        """Return the loss, whose mean over the processes is the mean over the kept regions of all.
 
         Args:
             features: Student's region features (N, D), any norm.
             bank: Concept embeddings (C, D), any norm.
-            teacher: (N, C) the teacher's probabilities; a row may sum to less than 1 when only its top was stored.
+            index: (N, k) int64 concepts that the teacher gives a region, each at most once a row.
+            probs: (N, k) float32 their probabilities; a row sums to less than 1 when only its top was stored, and the
+                other concepts count as 0.
+            keep: (N,) bool: which regions take part.
         """
-        student = cosine_logits(features, bank, self.temperature).log_softmax(dim=-1)
-        return self.loss_weight * (F.kl_div(student, teacher, reduction="sum") / joint_mean(len(features)))
+        student = cosine_logits(features, bank, self.temperature).log_softmax(dim=-1).gather(1, index)
+        losses = F.kl_div(student, probs, reduction="none").sum(dim=1)
+        return self.loss_weight * ((losses * keep).sum() / joint_mean(keep.sum()))
 
 
 @MODELS.register_module()

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from regionclip.errors import InputError
 from regionclip.models.losses import joint_mean
-from regionclip.regions.matching import dense
 
 
 @MODELS.register_module()
@@ -114,15 +113,14 @@ class RegionTextPretrainer(BaseModel):
         probs = torch.cat([sample.proposals.concept_prob for sample in data_samples]).float()
         scores, best = probs.max(dim=1)
         keep = scores > self.concept_threshold
-        if joint_mean(keep.sum()) == 0:
-            keep = torch.ones_like(keep)
+        # A mask and no selection, so that the device need not tell how many they are.
+        keep = keep | (joint_mean(keep.sum()) == 0)
         losses = {"kept_regions": keep.sum().float() * get_world_size()}
         if self.contrastive_loss is not None:
             labels = index.gather(1, best[:, None]).squeeze(1)
-            losses["loss_contrastive"] = self.contrastive_loss(regions[keep], self.concepts, labels[keep])
+            losses["loss_contrastive"] = self.contrastive_loss(regions, self.concepts, labels, keep)
         if self.distillation_loss is not None:
-            teacher = dense(index[keep], probs[keep], len(self.concepts))
-            losses["loss_distillation"] = self.distillation_loss(regions[keep], self.concepts, teacher)
+            losses["loss_distillation"] = self.distillation_loss(regions, self.concepts, index, probs, keep)
         return losses
 
     def _whole_images(self, inputs: Tensor, data_samples: Sequence[DetDataSample]) -> list[Tensor]:

@@ -28,7 +28,7 @@ class ConceptMatcher:
     """
 
     def __init__(self, bank: Tensor, temperature: float = 0.01) -> None:
-        self.bank, self.temperature = bank, temperature
+        self.bank, self.temperature = F.normalize(bank.float(), dim=-1), temperature
 
     @torch.no_grad()
     def __call__(self, features: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -47,25 +47,8 @@ class ConceptMatcher:
                 key="embeddings",
                 mend="build the concept bank with the teacher's text encoder",
             )
-        probs = cosine_logits(features, self.bank.to(features.device), self.temperature).softmax(dim=-1)
+        # Once, not for every picture.
+        self.bank = self.bank.to(features.device)
+        probs = cosine_logits(features, self.bank, self.temperature).softmax(dim=-1)
         probs, indices = probs.topk(min(k, len(self.bank)), dim=1)
         return indices.to(torch.int32), probs
-
-
-def dense(indices: Tensor, probs: Tensor, num_concepts: int) -> Tensor:
-    """Spread the probabilities (N, k) of concepts ``indices`` (N, k), each at most once a row, over all C concepts.
-
-    Returns:
-        (N, C) float32, 0 where nothing was stored.
-
-    Raises:
-        InputError: An index is outside 0..C-1.
-    """
-    if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < num_concepts:
-        raise InputError(
-            f"concept index {int(indices.min())}..{int(indices.max())} is outside a bank of {num_concepts} concepts",
-            key="concept_index",
-            mend="use the bank that the pseudo labels were made with",
-        )
-    target = torch.zeros(len(indices), num_concepts, device=indices.device)
-    return target.scatter_(1, indices.long(), probs.float())

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS
 
@@ -23,33 +25,69 @@ from regionclip.models.losses import (
 # Unit axes: the cosine of a feature with a concept is 1 or 0. Norms differ, and must not matter.
 BANK = torch.tensor([[2.0, 0, 0], [0, 0.5, 0], [0, 0, 1]])
 FEATURES = torch.tensor([[3.0, 0, 0], [0, 0.1, 0], [5, 0, 0]])
+ALL, EACH = torch.ones(3, dtype=torch.bool), torch.arange(3).expand(3, 3)
 E = math.e  # exp(cosine 1 / temperature 1)
 
 
 def test_contrast_sums_the_probabilities_of_equal_labels() -> None:
     """Columns are concepts 0, 1, 0. Regions 0 and 2: P = 2e / (2e + 1). Region 1: P = e / (e + 2)."""
-    loss = RegionConceptContrastiveLoss(temperature=1.0)(FEATURES, BANK, torch.tensor([0, 1, 0]))
+    loss = RegionConceptContrastiveLoss(temperature=1.0)(FEATURES, BANK, torch.tensor([0, 1, 0]), ALL)
     expected = -(2 * math.log(2 * E / (2 * E + 1)) + math.log(E / (E + 2))) / 3
     assert float(loss) == pytest.approx(expected)
 
 
 def test_contrast_of_one_region_is_zero() -> None:
-    assert float(RegionConceptContrastiveLoss()(FEATURES[:1], BANK, torch.tensor([2]))) == 0
+    assert float(RegionConceptContrastiveLoss()(FEATURES[:1], BANK, torch.tensor([2]), ALL[:1])) == 0
 
 
 def test_distillation_is_the_mean_kl_divergence() -> None:
     """Student of region 0: (e, 1, 1) / (e + 2). The teacher of region 1 equals the student: no loss."""
     teacher = torch.tensor([[0.5, 0.5, 0], [1 / (E + 2), E / (E + 2), 1 / (E + 2)]])
-    loss = ConceptDistillationLoss(temperature=1.0)(FEATURES[:2], BANK, teacher)
+    loss = ConceptDistillationLoss(temperature=1.0)(FEATURES[:2], BANK, EACH[:2], teacher, ALL[:2])
     divergence = 0.5 * math.log(0.5 * (E + 2) / E) + 0.5 * math.log(0.5 * (E + 2))
     assert float(loss) == pytest.approx(divergence / 2, abs=1e-6)
 
 
 def test_distillation_gradient_is_student_minus_teacher() -> None:
     features = torch.eye(3)[:1].requires_grad_()
-    ConceptDistillationLoss(temperature=1.0)(features, torch.eye(3), torch.tensor([[0.2, 0.3, 0.5]])).backward()
+    teacher = torch.tensor([[0.2, 0.3, 0.5]])
+    ConceptDistillationLoss(temperature=1.0)(features, torch.eye(3), EACH[:1], teacher, ALL[:1]).backward()
     # Normalisation projects the gradient off the feature's own direction, axis 0.
     assert features.grad[0].tolist() == pytest.approx([0, 1 / (E + 2) - 0.3, 1 / (E + 2) - 0.5], abs=1e-6)
+
+
+@given(st.integers(1, 9), st.integers(1, 6), st.integers(0, 2**31))
+def test_a_region_that_is_not_kept_changes_neither_loss_nor_gradient(regions: int, k: int, seed: int) -> None:
+    """Equal to the losses of the kept ones alone, the teacher's top k spread over all concepts."""
+    dice = torch.Generator().manual_seed(seed)
+    features, bank = torch.randn(regions, 4, generator=dice), torch.randn(6, 4, generator=dice)
+    index = torch.rand(regions, 6, generator=dice).argsort(dim=1)[:, :k]
+    probs = torch.rand(regions, k, generator=dice) / k
+    keep = torch.rand(regions, generator=dice) > 0.4
+    keep[0] = True
+    teacher = torch.zeros(regions, 6).scatter(1, index, probs)[keep]
+
+    def plain(kept: torch.Tensor) -> list[torch.Tensor]:
+        student = F.normalize(kept, dim=1) @ F.normalize(bank, dim=1).T
+        distillation = F.kl_div((student / 0.5).log_softmax(1), teacher, reduction="batchmean")
+        labels = index[keep, 0]
+        share = (student[:, labels] / 0.5).softmax(dim=1)
+        own = (share * (labels[:, None] == labels)).sum(dim=1)
+        return [-own.log().mean(), distillation]
+
+    given_all = features.clone().requires_grad_()
+    losses = [
+        RegionConceptContrastiveLoss(0.5)(given_all, bank, index[:, 0], keep),
+        ConceptDistillationLoss(0.5)(given_all, bank, index, probs, keep),
+    ]
+    alone = features.clone().requires_grad_()
+    for loss, wanted in zip(losses, plain(alone[keep]), strict=True):
+        torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-6)
+        got, expected = (
+            torch.autograd.grad(loss, given_all)[0],
+            torch.autograd.grad(wanted, alone, retain_graph=True)[0],
+        )
+        torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_image_text_contrast_is_symmetric_cross_entropy() -> None:
@@ -62,8 +100,8 @@ def test_image_text_contrast_is_symmetric_cross_entropy() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("RegionConceptContrastiveLoss", (FEATURES, BANK, torch.tensor([0, 1, 2]))),
-        ("ConceptDistillationLoss", (FEATURES, BANK, torch.tensor([[0.0, 0, 1]]).expand(3, 3))),
+        ("RegionConceptContrastiveLoss", (FEATURES, BANK, torch.tensor([0, 1, 2]), ALL)),
+        ("ConceptDistillationLoss", (FEATURES, BANK, torch.full((3, 1), 2), torch.ones(3, 1), ALL)),
         ("ImageTextContrastiveLoss", (FEATURES, BANK)),
     ],
 )

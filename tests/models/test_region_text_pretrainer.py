@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +12,12 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.optim import OptimWrapper
 from open_clip.model import CLIP
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from regionclip.errors import InputError
 from regionclip.models.losses import ConceptDistillationLoss, ImageTextContrastiveLoss, RegionConceptContrastiveLoss
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
-from regionclip.regions.matching import dense
 
 CONCEPTS = 7
 LOSSES = dict(
@@ -69,8 +70,9 @@ def test_losses_are_those_of_the_modules_on_the_kept_regions(clip: CLIP, parts: 
     keep = probs[:, 0] > 0.15
     assert 0 < keep.sum() < len(keep), "the case must tell kept regions from others"
     regions = model(inputs, samples)[keep]
-    contrastive = RegionConceptContrastiveLoss()(regions, model.concepts, index[keep, 0])
-    distillation = 0.5 * ConceptDistillationLoss()(regions, model.concepts, dense(index[keep], probs[keep], CONCEPTS))
+    every = keep[keep]
+    contrastive = RegionConceptContrastiveLoss()(regions, model.concepts, index[keep, 0], every)
+    distillation = 0.5 * ConceptDistillationLoss()(regions, model.concepts, index[keep], probs[keep], every)
     boxes = [torch.tensor([[0.0, 0, 80, 64]]), torch.tensor([[0.0, 0, 64, 72]])]
     texts = clip.encode_text(torch.stack([s.caption_tokens for s in samples]))
     image_text = ImageTextContrastiveLoss()(model.student(inputs, boxes), texts)
@@ -78,6 +80,36 @@ def test_losses_are_those_of_the_modules_on_the_kept_regions(clip: CLIP, parts: 
     assert torch.allclose(losses["loss_contrastive"], contrastive)
     assert torch.allclose(losses["loss_distillation"], distillation)
     assert torch.allclose(losses["loss_image_text"], image_text, rtol=1e-4)
+
+
+class _Waits(TorchDispatchMode):
+    """Notes what makes the host wait for a device: a number read, or rows whose number the data decide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._schema.name.removeprefix("aten::") in (
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "is_nonzero",
+        ):
+            self.found.append(func._schema.name)
+        return func(*args, **kwargs or {})
+
+
+def test_the_losses_of_regions_never_wait_for_the_device(clip: CLIP, parts: dict, batch: dict) -> None:
+    model = _pretrainer(clip, parts, image_text_loss=None, text_tower=None, concept_threshold=0.15)
+    data = model.data_preprocessor(batch, True)
+    with _Waits() as waits:
+        losses = model(**data, mode="loss")
+        (losses["loss_contrastive"] + losses["loss_distillation"]).backward()
+    assert waits.found == []
+    with waits:
+        float(losses["kept_regions"])
+    assert waits.found == ["aten::_local_scalar_dense"], "the check itself must see"
 
 
 def test_whole_image_box_may_be_the_padded_canvas(clip: CLIP, parts: dict, batch: dict) -> None:
