@@ -116,11 +116,12 @@ def device() -> torch.device:
 
 
 def precision() -> str:
-    """Training precision (``REGIONCLIP_PRECISION``: ``fp32``, the default, ``fp16`` or ``bf16``)."""
+    """Name of torch's type that models train and infer in (``REGIONCLIP_PRECISION``: ``fp32``, ``fp16``, ``bf16``)."""
     name = os.environ.get("REGIONCLIP_PRECISION") or "fp32"
-    if name not in {"fp32", "fp16", "bf16"}:
+    types = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+    if name not in types:
         raise InputError(f"'{name}' is no precision", key="REGIONCLIP_PRECISION", mend="set it to fp32, fp16 or bf16")
-    return name
+    return types[name]
 
 
 def checkpoint_interval(total: int) -> int:

@@ -32,7 +32,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def test_defaults() -> None:
     assert runtime.device() == torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert runtime.precision() == "fp32"
+    assert runtime.precision() == "float32"
     assert 1 <= runtime.workers() <= 8
     assert runtime.processes() == 1 and runtime.torchrun_options() == []
     assert runtime.is_first() and not runtime.inside_group()
@@ -49,7 +49,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch,
     for name, value in settings.items():
         monkeypatch.setenv(f"REGIONCLIP_{name}", value)
     assert runtime.device() == torch.device("cuda", 3)
-    assert (runtime.workers(), runtime.precision(), runtime.checkpoint_interval(600)) == (0, "bf16", 7)
+    assert (runtime.workers(), runtime.precision(), runtime.checkpoint_interval(600)) == (0, "bfloat16", 7)
 
 
 @pytest.mark.parametrize(("cores", "device", "given", "helpers"), [

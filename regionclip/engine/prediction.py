@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,6 +34,14 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) 
         return [sample.cpu() for sample in model.test_step(batch)]
 
     return over_batches(step, dataset, title=title, batch_size=batch_size)
+
+
+@contextmanager
+def inference() -> Iterator[None]:
+    """Without gradients, in the precision of ``REGIONCLIP_PRECISION``."""
+    dtype = getattr(torch, runtime.precision())
+    with torch.inference_mode(), torch.autocast(runtime.device().type, dtype, enabled=dtype != torch.float32):
+        yield
 
 
 class NamedRegions(NamedTuple):
@@ -110,7 +119,7 @@ def over_batches(
     own, rounds = iter(loader), range(-(-len(batches) // processes))
     for _ in track(rounds, description=title, disable=not is_main_process()):
         batch = next(own, None)
-        with torch.inference_mode():
+        with inference():
             results = [] if batch is None else step(batch)
         gathered = all_gather_object(results)
         yield from chain.from_iterable(gathered) if is_main_process() else ()

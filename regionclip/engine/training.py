@@ -170,8 +170,8 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
     if schedule.optimizer == "SGD":
         optimizer["momentum"] = 0.9
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
-    if runtime.precision() != "fp32":
-        wrapper |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[runtime.precision()]}
+    if (dtype := runtime.precision()) != "float32":
+        wrapper |= {"type": "AmpOptimWrapper", "dtype": dtype}
     clip = schedule.clip_gradients
     if clip is not None:
         wrapper["clip_grad"] = {"max_norm": clip.norm}

@@ -21,6 +21,7 @@ from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
 from regionclip.data.pictures import Picture, to_bgr
+from regionclip.engine.prediction import inference
 from regionclip.errors import InputError
 from regionclip.inference.files import (
     MANIFEST,
@@ -155,7 +156,7 @@ class Detector:
         return model.to(self._device, memory_format=torch.channels_last).eval()
 
     @staticmethod
-    @torch.inference_mode()
+    @inference()
     def _run(model: BaseModel, record: dict[str, Any]) -> Any:
         return model.test_step(pseudo_collate([record]))[0].cpu()
 

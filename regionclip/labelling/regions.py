@@ -13,6 +13,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from regionclip import runtime
+from regionclip.engine.prediction import inference
 from regionclip.engine.stop_request import leave_process_group
 from regionclip.errors import InputError
 from regionclip.labelling.proposals import valid_regions
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 Proposer = Callable[[dict[str, Any]], "list[DetDataSample]"]
 
 
-@torch.inference_mode()
 def label_regions(
     propose: Proposer,
     teacher: RegionTeacher,
@@ -62,8 +62,10 @@ def label_regions(
     )
     for records in track(loader, description="pseudo labels"):
         sound = [record for record in records if not isinstance(record, InputError)]
-        labelled = _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else ()
-        found = iter(labelled)
+        with inference():
+            found = iter(
+                _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else []
+            )
         yield from (record if isinstance(record, InputError) else next(found) for record in records)
 
 
@@ -74,12 +76,21 @@ def _label_batch(
     matcher: ConceptMatcher,
     normalise: BaseModel,
     top_k: int,
-) -> Iterator[Regions]:
+) -> list[Regions]:
     # The official RPNs see pictures in another normalisation than CLIP.
     images = normalise(batch, False)["inputs"]
-    for image, sample in zip(images, propose(batch), strict=True):
-        boxes, objectness = valid_regions(sample.cpu())
-        yield Regions(boxes, objectness, *_match(image, sample.scale_factor, boxes, teacher, matcher, top_k))
+    samples = propose(batch)
+    found = [valid_regions(sample.cpu()) for sample in samples]
+    boxes = [
+        torch.from_numpy(boxes * np.tile(np.float32(sample.scale_factor), 2)).to(images.device)
+        for (boxes, _), sample in zip(found, samples, strict=True)
+    ]
+    counts, k = [len(of_one) for of_one in boxes], min(top_k, len(matcher.bank))
+    index, probs = torch.zeros(0, k, dtype=torch.int32), torch.zeros(0, k)
+    if sum(counts):
+        index, probs = (labels.cpu() for labels in matcher(teacher(images, boxes), k))
+    parts = zip(found, index.split(counts), probs.split(counts), strict=True)
+    return [Regions(*regions, concepts.numpy(), certainty.numpy()) for regions, concepts, certainty in parts]
 
 
 class _Tolerant(Dataset):
@@ -96,19 +107,3 @@ class _Tolerant(Dataset):
             return self.pictures[index]
         except InputError as error:
             return error
-
-
-def _match(
-    image: torch.Tensor,
-    scale: tuple[float, float],
-    boxes: np.ndarray,
-    teacher: RegionTeacher,
-    matcher: ConceptMatcher,
-    top_k: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    k = min(top_k, len(matcher.bank))
-    if not len(boxes):
-        return np.zeros((0, k), np.int32), np.zeros((0, k), np.float32)
-    network_boxes = torch.from_numpy(boxes) * torch.tensor([*scale, *scale], dtype=torch.float32)
-    index, probs = matcher(teacher(image, network_boxes.to(image.device)), k)
-    return index.cpu().numpy(), probs.cpu().numpy()

@@ -84,7 +84,7 @@ def classify_crops(
         boxes, categories = objects[picture["id"]]
         if len(boxes):
             image = normalized(np.asarray(decode_image(scenes.images / picture_name(picture)))).to(device)
-            features = teacher(image, torch.from_numpy(boxes).to(device))
+            features = teacher(image[None], [torch.from_numpy(boxes).to(device)])
             scores.append(cosine_logits(features, text, 1.0).cpu())
             labels.append(np.searchsorted(classes.ids, categories))
     recipe = RegionRecipe("crop", templates_in_words(bank.templates), "none")

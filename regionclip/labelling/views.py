@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import open_clip
 import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from regionclip.models.region_encoder import RegionEncoder
+
+_CROPS = 512  # that the teacher sees at a time, whatever the number of pictures
 
 
 def square_boxes(boxes: Tensor, context: float) -> Tensor:
@@ -17,19 +21,20 @@ def square_boxes(boxes: Tensor, context: float) -> Tensor:
     return torch.cat([centres - halves, centres + halves], dim=1)
 
 
-def crop_regions(image: Tensor, boxes: Tensor, size: int, context: float) -> Tensor:
-    """Cut squares around boxes out of a picture and resize them.
+def crop_regions(images: Tensor, boxes: Sequence[Tensor], size: int, context: float) -> Tensor:
+    """Cut squares around boxes out of pictures and resize them.
 
     Args:
-        image: Normalised picture, (3, H, W); what lies outside is 0, the mean colour.
-        boxes: (N, 4) xyxy in pixels.
+        images: Normalised pictures, (B, 3, H, W); what lies outside is 0, the mean colour.
+        boxes: For each picture (n_i, 4) xyxy in pixels.
         size: Side of the crops in pixels.
         context: Side of the square over the longer side of the box.
 
     Returns:
-        Crops (N, 3, size, size).
+        Crops (sum of n_i, 3, size, size), pictures in order.
     """
-    return roi_align(image[None], [square_boxes(boxes, context)], output_size=size, sampling_ratio=2, aligned=True)
+    squares = [square_boxes(of_one, context) for of_one in boxes]
+    return roi_align(images, squares, output_size=size, sampling_ratio=2, aligned=True)
 
 
 class RegionTeacher(nn.Module):
@@ -49,24 +54,25 @@ class RegionTeacher(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor, boxes: Tensor) -> Tensor:
+    def forward(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
         """Embed regions.
 
         Args:
-            image: Normalised picture, (3, H, W).
-            boxes: (N, 4) xyxy in pixels.
+            images: Normalised pictures, (B, 3, H, W).
+            boxes: For each picture (n_i, 4) xyxy in pixels.
 
         Returns:
-            Features (N, D), not normalised for one view.
+            Features (sum of n_i, D), pictures in order, not normalised for one view.
         """
         if self.view == "crop":
-            return self._crops(image, boxes)
-        regions = self.encoder.encode(self.encoder.forward_features(image[None]), [boxes])
+            return self._crops(images, boxes)
+        regions = self.encoder(images, boxes)
         if self.view == "roi":
             return regions
         normalize = nn.functional.normalize
-        return normalize(regions, dim=-1) + normalize(self._crops(image, boxes), dim=-1)
+        return normalize(regions, dim=-1) + normalize(self._crops(images, boxes), dim=-1)
 
-    def _crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        crops = crop_regions(image, boxes, self.visual.image_size, self.crop_context)
-        return self.visual(crops.contiguous(memory_format=torch.channels_last))
+    def _crops(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        crops = crop_regions(images, boxes, self.visual.image_size, self.crop_context)
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        return torch.cat([self.visual(part) for part in crops.split(_CROPS)])

@@ -15,6 +15,7 @@ from regionclip.data.datasets.pictures import PicturesDataset
 from regionclip.engine.prediction import predict
 from regionclip.errors import InputError
 from regionclip.labelling.proposals import valid_regions
+from regionclip.labelling.random_regions import RandomRegions
 from regionclip.labelling.regions import label_regions
 from regionclip.labelling.views import RegionTeacher
 from regionclip.models.assembly import build_rpn
@@ -97,11 +98,26 @@ def test_concepts_are_the_teachers_on_the_same_pixels(
         data = rpn.data_preprocessor({"inputs": [record["inputs"]], "data_samples": [sample]}, False)
         regions = labelled[sample.img_id]
         scale = torch.tensor([*sample.scale_factor, *sample.scale_factor])
-        index, probs = matcher(teacher(data["inputs"][0], torch.from_numpy(regions.boxes) * scale), 3)
+        index, probs = matcher(teacher(data["inputs"], [torch.from_numpy(regions.boxes) * scale]), 3)
         assert regions.concept_index.tolist() == index.tolist()
         np.testing.assert_allclose(regions.concept_prob, probs, rtol=1e-3)
         assert regions.concept_index.dtype == np.int32 and regions.concept_prob.dtype == np.float32
     assert pictures[0]["data_samples"].scale_factor == (2.0, 2.0)
+
+
+def test_labels_in_bfloat16_are_those_of_float32(
+    clip: ClipFolder, pictures: PicturesDataset, matcher: ConceptMatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same boxes of random regions; probabilities to bfloat16's two or three digits, and not to float32's."""
+    teacher, regions = RegionTeacher(clip.model(), "both", 1.3), RandomRegions(5, seed=1)
+    exact = list(label_regions(regions, teacher, matcher, pictures, top_k=7, batch_size=2))
+    monkeypatch.setenv("REGIONCLIP_PRECISION", "bf16")
+    mixed = label_regions(regions, teacher, matcher, pictures, top_k=7, batch_size=2)
+    for one, other in zip(exact, mixed, strict=True):
+        assert np.array_equal(one.boxes, other.boxes) and other.concept_prob.dtype == np.float32
+        spread = [np.take_along_axis(r.concept_prob, r.concept_index.argsort(axis=1), axis=1) for r in (one, other)]
+        np.testing.assert_allclose(*spread, atol=0.03)
+        assert not np.allclose(*spread, atol=1e-6)
 
 
 def test_no_more_concepts_than_there_are(

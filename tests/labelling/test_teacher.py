@@ -102,8 +102,8 @@ def test_crops_of_true_boxes_are_counted_by_category(
         torch.tensor([[4.0, 4, 24, 34], [30, 20, 50, 40]]),
         torch.tensor([[10.0, 10, 50, 30], [2, 40, 22, 50]]),
     )
-    star, ring = teacher(normalized(pictures[0]), first)
-    boat, wrong = teacher(normalized(pictures[1]), second)
+    star, ring = teacher(normalized(pictures[0])[None], [first])
+    boat, wrong = teacher(normalized(pictures[1])[None], [second])
     classes = ClassList(NAMES, (4, 7, 9), (True, False, True), {})
     bank = _bank(torch.stack([star, ring, boat]))
     nearest = torch.nn.functional.cosine_similarity(wrong[None], bank.embeddings).argmax()
