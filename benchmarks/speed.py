@@ -1,0 +1,302 @@
+"""How much faster than the plain recipe (open_clip's and torchvision's modules, float32, nothing fused), in pairs.
+
+Run ``python -m benchmarks.speed`` on an idle machine (about 25 minutes on two cores), or parts of it by name; a GPU by
+``--device cuda``. Both sides of a pair do the same work in turns; their results are compared before they are timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import open_clip
+import torch
+import torch.nn.functional as F
+import torchvision
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from regionclip.checkpoints.clip_folder import build_clip
+from regionclip.files import atomic_path, write_json
+from regionclip.mmcv_ops import soft_nms
+from regionclip.models.region_encoder import RegionEncoder
+from regionclip.models.region_text_pretrainer import RegionTextPretrainer
+from regionclip.models.visual_weights import describe, part_configs
+from regionclip.text.class_names import COCO_80
+from regionclip.text.prompts import REGIONCLIP_81, embed_names, fill
+
+RESULTS = Path(__file__).parent / "results"
+MODEL = "RN50-quickgelu"
+TEMPERATURE = 0.01
+
+
+class Pair(NamedTuple):
+    """The same work done twice.
+
+    Attributes:
+        work: What is done, in words.
+        plain: The plain recipe's way.
+        ours: This project's.
+        difference: The largest deviation of the results, relative to the largest number.
+    """
+
+    work: str
+    plain: Callable[[], object]
+    ours: Callable[[], object]
+    difference: float
+
+
+def region_head(device: torch.device, model: str = MODEL, regions: int = 300, side: int = 800) -> Pair:
+    """RoIAlign, layer4 and attention pool of the regions of one picture."""
+    visual = _clip(device, model).visual
+    encoder = RegionEncoder.from_clip(visual).to(device, memory_format=torch.channels_last).eval()
+    boxes = _boxes(regions, side, device)
+    features = torch.randn(1, encoder.backbone.out_channels, side // 16, side // 16, device=device)
+    ours_features = features.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def plain() -> Tensor:
+        return _plain_regions(visual, features, boxes)
+
+    @torch.no_grad()
+    def ours() -> Tensor:
+        return encoder.encode(ours_features, [boxes])
+
+    return Pair(f"region head, {regions} regions", plain, ours, _difference(plain(), ours()))
+
+
+def text(device: torch.device, model: str = MODEL, names: int = 12) -> Pair:
+    """Class names through the 81 prompts; both sides tokenise."""
+    clip = _clip(device, model)
+    tokenizer = open_clip.SimpleTokenizer(context_length=clip.context_length)
+    chosen = COCO_80[:names]
+
+    @torch.no_grad()
+    def plain() -> Tensor:
+        prompts = [fill(template, name) for name in chosen for template in REGIONCLIP_81]
+        parts = [prompts[start : start + 256] for start in range(0, len(prompts), 256)]
+        features = [open_clip.CLIP.encode_text(clip, tokenizer(part).to(device)) for part in parts]
+        return torch.cat(features).view(names, len(REGIONCLIP_81), -1).mean(dim=1).cpu()
+
+    def ours() -> Tensor:
+        return embed_names(clip, tokenizer, chosen, REGIONCLIP_81, device=device)
+
+    return Pair(f"text, {names} names x {len(REGIONCLIP_81)} prompts", plain, ours, _difference(plain(), ours()))
+
+
+def gaussian_soft_nms(device: torch.device, proposals: int = 1000, classes: int = 65) -> Pair:
+    """The 100 best of all scored boxes, half of them above the threshold; plain is the loop over each class's boxes."""
+    boxes = _boxes(proposals, 800, device)
+    scores = torch.rand(proposals, classes, generator=torch.Generator().manual_seed(0)).to(device)
+    rows, labels = (scores > 0.5).nonzero(as_tuple=True)
+    places, found = boxes[rows], scores[rows, labels]
+
+    def plain() -> Tensor:
+        kept = [_soft_nms_of_one_class(places[labels == one], found[labels == one]) for one in range(classes)]
+        return torch.cat(kept).sort(descending=True).values[:100]
+
+    def ours() -> Tensor:
+        return soft_nms(places, found, labels, 100, sigma=0.5, min_score=1e-3, method="gaussian")[1]
+
+    work = f"gaussian soft-NMS, {proposals} proposals x {classes} classes"
+    return Pair(work, plain, ours, _difference(plain(), ours()))
+
+
+def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 100, side: int = 800) -> Pair:
+    """Losses and gradients of one picture; plain labels its regions in the step, by a teacher and a text tower.
+
+    The RPN that plain would run too is left out, in its favour.
+    """
+    clip = _clip(device, model)
+    plain_visual, teacher = copy.deepcopy(clip.visual).train(), _clip(device, model).visual
+    for module in plain_visual.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval().requires_grad_(False)
+    stem = [name for name, _ in plain_visual.named_parameters() if name.startswith(("conv", "bn", "layer1."))]
+    for name in stem:
+        plain_visual.get_parameter(name).requires_grad_(False)
+    student = {"type": "RegionEncoder", **part_configs(*describe(clip.visual))}
+    contrast, distillation = {"type": "RegionConceptContrastiveLoss"}, {"type": "ConceptDistillationLoss"}
+    losses = {"contrastive_loss": contrast, "distillation_loss": distillation}
+    ours_model = RegionTextPretrainer(student, concept_threshold=0.0, **losses)
+    ours_model.student.load_visual_state_dict(clip.visual.state_dict())
+    ours_model = ours_model.to(device, memory_format=torch.channels_last).train()
+    width = ours_model.student.embed_dim
+    bank = F.normalize(torch.randn(6250, width, generator=torch.Generator().manual_seed(1)), dim=1).to(device)
+    ours_model.set_concepts(bank)
+    images, boxes = torch.randn(1, 3, side, side, device=device), _boxes(regions, side, device)
+    tokens = open_clip.SimpleTokenizer(context_length=clip.context_length)(["a person on a horse in a field"])
+    with torch.no_grad():
+        probs, index = _taught(teacher, images, boxes, bank).topk(64, dim=1)
+    sample = InstanceData(bboxes=boxes, concept_index=index, concept_prob=probs)
+    channels_last = images.contiguous(memory_format=torch.channels_last)
+
+    def plain() -> Tensor:
+        with torch.no_grad():
+            open_clip.CLIP.encode_text(clip, tokens.to(device))
+            taught = _taught(teacher, images, boxes, bank)
+        features = _plain_regions(plain_visual, _plain_map(plain_visual, images), boxes)
+        logits = F.normalize(features, dim=1) @ bank.T / TEMPERATURE
+        labels = taught.argmax(dim=1)
+        own = labels[:, None] == labels[None, :]
+        contrastive = -(logits[:, labels].softmax(dim=1) * own).sum(dim=1).log().mean()
+        top = torch.zeros_like(taught).scatter(1, index, probs)
+        loss = contrastive + F.kl_div(logits.log_softmax(dim=1), top, reduction="batchmean")
+        loss.backward()
+        return loss.detach()
+
+    def ours() -> Tensor:
+        losses = ours_model(channels_last, [_Sample(sample)], mode="loss")
+        loss = losses["loss_contrastive"] + losses["loss_distillation"]
+        loss.backward()
+        return loss.detach()
+
+    return Pair(f"pretraining step, {regions} regions", plain, ours, _difference(plain(), ours()))
+
+
+class _Sample(NamedTuple):
+    proposals: InstanceData
+
+
+PAIRS: dict[str, Callable[[torch.device], Pair]] = {
+    "head": region_head,
+    "text": text,
+    "soft_nms": gaussian_soft_nms,
+    "pretrain": pretraining_step,
+}
+
+
+def measure(pair: Pair, rounds: int, device: torch.device) -> dict[str, Any]:
+    """Time both sides in turns; medians of seconds, and the ratio of each round."""
+    plain, ours = [], []
+    for _ in range(rounds):
+        plain.append(_seconds(pair.plain, device))
+        ours.append(_seconds(pair.ours, device))
+    ratios = [one / other for one, other in zip(plain, ours, strict=True)]
+    return {
+        "work": pair.work,
+        "plain_seconds": statistics.median(plain),
+        "seconds": statistics.median(ours),
+        "ratio": statistics.median(ratios),
+        "least_ratio": min(ratios),
+        "largest_ratio": max(ratios),
+        "difference": pair.difference,
+        "rounds": rounds,
+    }
+
+
+def main() -> None:
+    """Measure what is asked for and write it as JSON and as a page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PAIRS)}; default: all")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--rounds", type=int, default=5, help="of each pair")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of speed_DEVICE.json and .md")
+    chosen = parser.parse_args()
+    if strange := [part for part in chosen.parts if part not in PAIRS]:
+        parser.error(f"no part {strange[0]}; there are {', '.join(PAIRS)}")
+    device, file = torch.device(chosen.device), chosen.out / f"speed_{chosen.device}.json"
+    found = json.loads(file.read_text(encoding="utf-8"))["pairs"] if file.exists() else {}
+    for part in chosen.parts or PAIRS:
+        torch.manual_seed(0)
+        found[part] = measure(PAIRS[part](device), chosen.rounds, device)
+        print(f"{found[part]['work']}: {found[part]['ratio']:.2f} times")
+    machine = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "open_clip": open_clip.__version__,
+    }
+    write_json(file, {"machine": machine, "pairs": found})
+    with atomic_path(file.with_suffix(".md")) as beside:
+        beside.write_text(page(machine, found), encoding="utf-8")
+
+
+def page(machine: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
+    """Return the page of all pairs that were measured."""
+    lines = [
+        "# Speed against the plain recipe",
+        "",
+        "`python -m benchmarks.speed`: open_clip's and torchvision's own modules in float32 against this project's, in",
+        f"turns; medians. {', '.join(f'{key} {value}' for key, value in machine.items())}.",
+        "",
+        "| work | plain, s | ours, s | times faster | least to largest | deviation | rounds |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for pair in found.values():
+        span = f"{pair['least_ratio']:.3g} to {pair['largest_ratio']:.3g}"
+        seconds = f"{pair['plain_seconds']:.3g} | {pair['seconds']:.3g} | {pair['ratio']:.3g}"
+        lines.append(f"| {pair['work']} | {seconds} | {span} | {pair['difference']:.1e} | {pair['rounds']} |")
+    return "\n".join([*lines, ""])
+
+
+def _clip(device: torch.device, model: str) -> open_clip.CLIP:
+    """Return a CLIP with batch norms that are not the identity, as those of trained weights are not."""
+    clip = build_clip(open_clip.get_model_config(model)).to(device).eval()
+    for module in clip.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.1)
+    return clip
+
+
+def _boxes(number: int, side: int, device: torch.device) -> Tensor:
+    dice = torch.Generator().manual_seed(0)
+    corners = torch.rand(number, 2, generator=dice) * side * 0.7
+    sizes = torch.rand(number, 2, generator=dice) * side * 0.25 + 16
+    return torch.cat([corners, corners + sizes], dim=1).clamp(max=side).to(device)
+
+
+def _plain_map(visual: torch.nn.Module, images: Tensor) -> Tensor:
+    return visual.layer3(visual.layer2(visual.layer1(visual.stem(images))))
+
+
+def _plain_regions(visual: torch.nn.Module, features: Tensor, boxes: Tensor) -> Tensor:
+    size = 2 * round((len(visual.attnpool.positional_embedding) - 1) ** 0.5)
+    regions = torchvision.ops.roi_align(features, [boxes], size, 1 / 16, aligned=True)
+    return visual.attnpool(visual.layer4(regions))
+
+
+def _taught(teacher: torch.nn.Module, images: Tensor, boxes: Tensor, bank: Tensor) -> Tensor:
+    features = _plain_regions(teacher, _plain_map(teacher, images), boxes)
+    return (F.normalize(features, dim=1) @ bank.T / TEMPERATURE).softmax(dim=1)
+
+
+def _soft_nms_of_one_class(boxes: Tensor, scores: Tensor) -> Tensor:
+    """The decayed scores by the loop of arXiv:1704.04503, one box at a time."""
+    kept = []
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    while len(scores):
+        best = int(scores.argmax())
+        kept.append(scores[best])
+        sides = torch.minimum(boxes[best, 2:], boxes[:, 2:]) - torch.maximum(boxes[best, :2], boxes[:, :2])
+        inter = sides.clamp(min=0).prod(dim=1)
+        scores = scores * torch.exp(-((inter / (areas[best] + areas - inter)) ** 2) / 0.5)
+        going = scores >= 1e-3
+        going[best] = False
+        boxes, scores, areas = boxes[going], scores[going], areas[going]
+    return torch.stack(kept) if kept else scores
+
+
+def _difference(plain: Tensor, ours: Tensor) -> float:
+    return float((plain.cpu() - ours.cpu()).abs().max() / plain.abs().max())
+
+
+def _seconds(act: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    act()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

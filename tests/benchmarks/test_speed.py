@@ -1,0 +1,33 @@
+"""Each pair of the speed benchmark does the same work twice: equal results at small sizes, and a page of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import speed
+
+SMALL = {
+    "head": dict(regions=3, side=160),
+    "text": dict(names=1),
+    "soft_nms": dict(proposals=40, classes=3),
+    "pretrain": dict(regions=3, side=96),
+}
+CLIP = dict(
+    embed_dim=16,
+    vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=8, image_size=32),
+    text_cfg=dict(context_length=40, vocab_size=49408, width=16, heads=2, layers=1),
+)
+
+
+@pytest.mark.parametrize("part", speed.PAIRS)
+def test_both_sides_give_the_same(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed.open_clip, "get_model_config", lambda name: CLIP)
+    sizes: dict[str, Any] = SMALL[part]
+    pair = speed.PAIRS[part](torch.device("cpu"), **sizes)
+    assert pair.difference < 1e-5
+    found = speed.measure(pair, 3, torch.device("cpu"))
+    assert found["least_ratio"] <= found["ratio"] <= found["largest_ratio"]
+    assert f"| {pair.work} |" in speed.page({"device": "here"}, {part: found})
