@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import signal
 import sys
@@ -67,6 +68,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fixtures = (made for found in item._fixtureinfo.name2fixturedefs.values() for made in found)
         if not item.get_closest_marker("xdist_group") and any(made.scope == "module" for made in fixtures):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later garbage collection: MMDetection's data sets ask for a whole one."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

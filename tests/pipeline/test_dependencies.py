@@ -117,42 +117,51 @@ def own_data(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
+def _repro(folder: Path, command: Command) -> set[str]:
+    """Let DVC make concepts and teacher; return the stages that ran."""
+    done = command(folder, "dvc", "repro", "concepts", "teacher")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")}
+
+
 def test_raw_data_make_the_stages_stale_that_read_them(
     own_data: Path, command: Command, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A picture's change is followed through the graph; of the others, what each makes stale, then all in one run."""
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", environment["DVC_SITE_CACHE_DIR"])
+    unmade = _named(own_data)
+    Image.new("RGB", (120, 90), (9, 99, 200)).save(own_data / "pictures/3.jpg")
+    pictures = {"raw@sets/coco/images_train", "raw@captions/images"}  # one folder
+    assert _named(own_data) - unmade == pictures
+    assert _repro(own_data, command) >= pictures | {"data", "check_data", "concepts"}
+
     boxes = read_json(own_data / "train.json")
-    changes: dict[str, tuple[Callable[[], Any], str, set[str]]] = {
-        "picture": (
-            lambda: Image.new("RGB", (120, 90), (9, 99, 200)).save(own_data / "pictures/3.jpg"),
-            "sets/coco/images_train",
-            {"data", "check_data", "concepts"},
-        ),
-        "caption": (
+    changes: dict[str, tuple[Callable[[], Any], set[str]]] = {
+        "captions/file": (
             lambda: (own_data / "captions.jsonl").write_text('{"image": "1.jpg", "caption": "a blue heart"}\n'),
-            "captions/file",
             {"data", "check_data", "concepts"},
         ),
-        "weights": (
+        "teacher/weights": (
             lambda: (own_data / "clip/open_clip_config.json").write_text(
                 json.dumps(read_json(own_data / "clip/open_clip_config.json"))
             ),
-            "teacher/weights",
-            {"teacher"},
+            {"check_data", "teacher"},
         ),
-        "box": (
+        "sets/coco/instances_train": (
             lambda: write_json(own_data / "train.json", boxes | {"annotations": boxes["annotations"][2:]}),
-            "sets/coco/instances_train",
             {"data", "check_data"},
         ),
     }
-    for what, (change, name, readers) in changes.items():
+    stale = set()
+    for name, (change, readers) in changes.items():
         change()
-        assert f"raw@{name}" in _named(own_data), what
-        done = command(own_data, "dvc", "repro", "concepts", "teacher")
-        assert done.returncode == 0, done.stdout + done.stderr
-        ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")}
-        assert readers <= ran and f"raw@{name}" in ran, what
+        stale.add(f"raw@{name}")
+        assert _named(own_data) - unmade == stale
+        kept = (own_data / f"artifacts/raw/{name}.json").read_bytes()
+        command(own_data, "regionclip", "raw", name).check_returncode()
+        assert _named(own_data) - unmade == stale | readers, name
+        (own_data / f"artifacts/raw/{name}.json").write_bytes(kept)
+    assert _repro(own_data, command) >= stale | {"data", "check_data", "concepts", "teacher"}
     assert len(read_json(own_data / "data/sets/coco/annotations/train.json")["annotations"]) == 14
 
 
