@@ -61,6 +61,7 @@ def test_second_signal_stops_at_once(start: Callable, resume_points: Callable, t
     assert training.end()[0] == 4 and resume_points(tmp_path / "run") == []
 
 
+@pytest.mark.slow  # two processes train as one in tests/distributed
 def test_signal_to_one_of_two_processes_stops_both_at_the_same_step(
     start: Callable, fit: Callable, resume_points: Callable, assert_whole: Callable, tmp_path: Path
 ) -> None:
