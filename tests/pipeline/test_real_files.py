@@ -245,9 +245,8 @@ def _write_captioned(form: str) -> dict[str, str | None]:
     return {"file": str(folder / "dataset_flickr30k.json"), "images": str(folder / "flickr30k-images")}
 
 
-@pytest.mark.parametrize(
-    "form", ["cc3m", *(pytest.param(form, marks=pytest.mark.slow) for form in ("flickr30k", "jsonl", "tsv"))]
-)
+@pytest.mark.slow  # each form's reader: tests/data/captions
+@pytest.mark.parametrize("form", ["cc3m", "flickr30k", "jsonl", "tsv"])
 def test_captioned_pictures_are_read_in_their_own_form_by_every_stage(
     project: Path, write_params: Callable[..., None], form: str
 ) -> None:
