@@ -46,6 +46,7 @@ def registered() -> dict[str, Any]:
         }
 
 
+@pytest.mark.slow  # what it registers: test_prefect_yaml.py, test_automations.py
 def test_second_deploy_changes_nothing(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
     deploy.main()
     assert "New or changed: pool cpu, pool gpu, limit gpu, automation" in capfd.readouterr().out

@@ -174,6 +174,7 @@ def wait_for(files: list[Path]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_best_of_promotions_at_once_stays(client, tmp_path) -> None:
     """Processes that all beat the old champion promote at the same time, again and again, and move the alias at any
     moment: in the end it is with the best of them. An older version that was the champion once and is better than all,

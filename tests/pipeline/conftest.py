@@ -23,9 +23,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process, where several run, because they share the first run."""
+    """Keep the tests that share the first run in one process, where several run."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        shares = {"command", "first_run", "finished"} & set(item.fixturenames)
+        if Path(__file__).parent in item.path.parents and shares:
             item.add_marker(pytest.mark.xdist_group("pipeline"))
 
 
@@ -49,10 +50,10 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def warm_path(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PATH whose first ``regionclip`` is that of warm.py."""
+    """A PATH whose first ``regionclip`` and ``dvc`` are those of warm.py."""
     folder = tmp_path_factory.mktemp("warm")
     address = folder / "socket"
-    warm.write_program(folder, address)
+    warm.write_programs(folder, address)
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, warm.__file__, str(address)], env=environment, stderr=log, start_new_session=True
@@ -110,8 +111,17 @@ def finished(repository: Path, first_run: subprocess.CompletedProcess[str]) -> P
 @pytest.fixture
 def copy(finished: Path, template: Path, tmp_path: Path) -> Iterator[Path]:
     """A copy of the finished repository to plant faults in; its MLflow store is empty."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("mlruns"), symlinks=True)
+    yield from _copied(finished, template, tmp_path / "copy", "mlruns")
+
+
+@pytest.fixture
+def outputs(finished: Path, template: Path, tmp_path: Path) -> Iterator[Path]:
+    """The same without DVC's cache, for stages that run without DVC."""
+    yield from _copied(finished, template, tmp_path / "copy", "mlruns", "cache")
+
+
+def _copied(finished: Path, template: Path, folder: Path, *left_out: str) -> Iterator[Path]:
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns(*left_out), symlinks=True)
     (folder / "mlruns").mkdir()
     shutil.copy(template, folder / "mlruns")
     yield folder

@@ -34,13 +34,13 @@ Run = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture
-def folder(copy: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished pipeline to spoil; the current folder."""
-    monkeypatch.chdir(copy)
+    monkeypatch.chdir(outputs)
     monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return copy
+    return outputs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The program ``regionclip`` without the seconds in which each stage imports other people's packages.
+"""The programs ``regionclip`` and ``dvc`` without the seconds in which each imports other people's packages.
 
 ``serve`` imports them once and then forks a process for each call. Of the project's own modules it knows none, so a
 stage still imports, and registers, all it needs by itself. Working folder, environment, output and exit code are the
@@ -18,7 +18,11 @@ from pathlib import Path
 # The package alone: with it, MMDetection finds mmcv-lite's operators.
 PACKAGES = ("regionclip", "mmdet.models", "mmdet.datasets", "mmdet.evaluation", "mmengine.runner", "open_clip")
 PACKAGES += (
-    "dvc.repo",
+    "dvc.cli",
+    "dvc.commands.repro",
+    "dvc.repo.graph",
+    "dulwich.porcelain",
+    "git",
     "great_expectations",
     "matplotlib.pyplot",
     "mlflow.store.tracking.sqlalchemy_store",
@@ -29,18 +33,19 @@ PROGRAM = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as server:
     server.connect({address!r})
-    call = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+    call = json.dumps([{name!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(server, [len(call).to_bytes(4, "big")], [0, 1, 2])
     server.sendall(call)
     sys.exit(server.recv(1)[0])
 """
 
 
-def write_program(folder: Path, address: Path) -> None:
-    """Write the program ``regionclip``, which asks the server at a socket, into a folder for the PATH."""
-    program = folder / "regionclip"
-    program.write_text(PROGRAM.format(python=sys.executable, address=str(address)))
-    program.chmod(0o755)
+def write_programs(folder: Path, address: Path) -> None:
+    """Write ``regionclip`` and ``dvc``, which ask the server at a socket, into a folder for the PATH."""
+    for name in ("regionclip", "dvc"):
+        program = folder / name
+        program.write_text(PROGRAM.format(python=sys.executable, name=name, address=str(address)))
+        program.chmod(0o755)
 
 
 def serve(address: str) -> None:
@@ -72,7 +77,7 @@ def _answer(call: socket.socket) -> None:
     """Run a command in a process of its own, and send the byte of its exit code."""
     length, files, _, _ = socket.recv_fds(call, 4, 3)
     with call.makefile("rb") as stream:
-        arguments, folder, environment = json.loads(stream.read(int.from_bytes(length, "big")))
+        name, arguments, folder, environment = json.loads(stream.read(int.from_bytes(length, "big")))
     child = os.fork()
     if not child:
         for number, file in enumerate(files):
@@ -80,9 +85,8 @@ def _answer(call: socket.socket) -> None:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        from regionclip.cli import main
-
-        sys.exit(main(arguments))
+        sys.argv = [name, *arguments]
+        sys.exit(importlib.import_module(f"{name}.cli").main(arguments))
     _, status = os.waitpid(child, 0)
     call.sendall(bytes([os.waitstatus_to_exitcode(status) % 256]))
     os._exit(0)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.recovery.conftest import ONE_MACHINE
 
+pytestmark = pytest.mark.slow  # launchers that start twice; test_signals.py stops one of two, and one goes on
 STEP = 0.1  # seconds
 
 
@@ -55,7 +56,7 @@ def test_two_machines_train_as_one(
     assert_whole(tmp_path / "run", rel=1e-5)
 
 
-@pytest.mark.slow  # the launcher waits for 30 seconds whether the other machine comes back
+# The launcher waits for 30 seconds whether the other machine comes back.
 def test_training_goes_on_without_the_machine_that_left(
     start: Callable, two_machines: Callable, assert_whole: Callable, tmp_path: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_second_signal_stops_at_once(start: Callable, resume_points: Callable, t
     assert training.end()[0] == 4 and resume_points(tmp_path / "run") == []
 
 
+@pytest.mark.slow  # two processes train as one in tests/distributed
 def test_signal_to_one_of_two_processes_stops_both_at_the_same_step(
     start: Callable, fit: Callable, resume_points: Callable, assert_whole: Callable, tmp_path: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_killed_process_ends_the_other_and_a_rerun_resumes(
     assert_whole(tmp_path / "run", rel=1e-5)
 
 
+@pytest.mark.slow  # of one process: tests/engine/test_sound_numbers.py
 def test_number_that_is_none_in_one_of_two_processes_stops_both(
     start: Callable, fit: Callable, resume_points: Callable, assert_whole: Callable, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
