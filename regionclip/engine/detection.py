@@ -17,7 +17,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.params import Detection as PictureSizes
+from regionclip.params.stages import Detection as PictureSizes
 from regionclip.text.text_bank import TextBank
 
 

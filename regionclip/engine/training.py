@@ -25,7 +25,7 @@ from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
 from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 
 
 def train(

@@ -24,7 +24,7 @@ from regionclip.data.pictures import to_bgr
 from regionclip.engine.joint_batch import unwrapped
 from regionclip.errors import logger
 from regionclip.files import atomic_path
-from regionclip.params import Validation
+from regionclip.params.stages import Validation
 
 if TYPE_CHECKING:
     from regionclip.tracking.tracker import Tracker

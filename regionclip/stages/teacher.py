@@ -18,7 +18,7 @@ from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer
-from regionclip.params import Teacher
+from regionclip.params.stages import Teacher
 
 if TYPE_CHECKING:
     from regionclip.stages.runner import StageContext

@@ -19,7 +19,7 @@ from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.sound_numbers import SoundNumbersHook
 from regionclip.engine.training import train
 from regionclip.errors import InputError
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 
 ITERATIONS = 60
 
