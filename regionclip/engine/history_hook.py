@@ -68,13 +68,9 @@ class HistoryHook(Hook):
         if step % self._interval and step != runner.max_iters:
             return
         rates = [rate for group in runner.optim_wrapper.get_lr().values() for rate in group]
-        line = {
-            "step": step,
-            "lr": rates[0],
-            **{name: float(value) / self._count for name, value in self._sums.items()},
-        }
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        self._add(line)
+        self._add({"step": step, "lr": rates[0], **means})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Write the numbers of a validation."""
@@ -129,9 +125,8 @@ def _lines_until(path: Path, step: int) -> list[dict[str, float]]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
-            raise InputError(
-                f"not JSON ({error})", file=path, record=f"line {number}", mend="delete the folder it is in"
-            ) from None
+            mend = "delete the folder it is in"
+            raise InputError(f"not JSON ({error})", file=path, record=f"line {number}", mend=mend) from None
         if line["step"] <= step:
             kept.append(line)
     return kept

@@ -71,10 +71,8 @@ def unwrapped(runner: Runner) -> BaseModel:
 class JointCanvas(nn.Module):
     """Pads a batch of MMDetection's preprocessor to the largest pictures of all processes, masks too.
 
-    Features near the edge depend on the padding. One process pads all pictures of the batch to one size.
-
-    Args:
-        preprocessor: The ``DetDataPreprocessor`` that it is a batch augmentation of.
+    Features near the edge depend on the padding. One process pads all pictures of the batch to one size. It is a batch
+    augmentation of the ``DetDataPreprocessor`` that it is given.
     """
 
     def __init__(self, preprocessor: nn.Module) -> None:

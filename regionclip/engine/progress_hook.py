@@ -6,32 +6,19 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
 class ProgressHook(Hook):
-    """Show iterations done, time left and the last loss.
-
-    Args:
-        title: Text before the bar.
-    """
+    """Show iterations done, time left and the last loss behind a ``title``; a validation shows its own bar below."""
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._progress: Progress | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Open the bar."""
-        if runner.rank != 0:
-            return
-        columns = (
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[loss]}"),
-        )
-        self._progress = Progress(TextColumn("{task.description}"), *columns)
+        columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[loss]}"))
+        self._progress = Progress(*Progress.get_default_columns(), *columns, disable=runner.rank != 0)
         self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
         self._progress.start()
 
@@ -39,22 +26,10 @@ class ProgressHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
         """Move the bar on."""
-        if self._progress is not None:
+        if not self._progress.disable:
             loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
             self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        """Make room for the validation's own bar."""
-        if self._progress is not None:
-            self._progress.stop()
-
-    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Show the bar again."""
-        if self._progress is not None:
-            self._progress.start()
-
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        self._progress.stop()

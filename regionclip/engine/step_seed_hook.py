@@ -20,9 +20,7 @@ class StepSeedHook(Hook):
 
     MMDetection samples anchors and regions from the global generators, whose state a checkpoint does not hold. What a
     picture gets depends on its position in the stream alone, so that any number of processes draws what one would.
-
-    Args:
-        seed: The run's seed; iterations and pictures use numbers derived from it and from their own.
+    Seeds are derived from the run's and from the number of the iteration or picture.
     """
 
     priority = "VERY_HIGH"
@@ -52,13 +50,8 @@ class StepSeedHook(Hook):
 class PictureSampler:
     """A sampler of MMDetection that seeds torch's generator by the position of the picture it samples for.
 
-    Args:
-        sampler: The sampler; heads call it once for each picture of a batch, in order.
-        seed: The run's seed.
-        stride: Positions between two pictures of one process.
-
-    Attributes:
-        position: Of the next picture in the endless stream; set at each step.
+    Heads call it once for each picture of a batch, in order. ``position`` in the endless stream is set at each step;
+    two pictures of one process are ``stride`` apart.
     """
 
     def __init__(self, sampler: BaseSampler, seed: int, stride: int) -> None:

@@ -21,8 +21,7 @@ from regionclip.data.datasets.stream import ResumableSampler
 from regionclip.engine import step_seed_hook  # noqa: F401  (registered)
 from regionclip.engine.joint_batch import share_of_batch, wrapping
 from regionclip.engine.progress_hook import ProgressHook
-from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
-from regionclip.engine.sound_numbers import SoundNumbersHook
+from regionclip.engine.resume_points import ResumePointHook, SoundNumbersHook, newest_resume_point
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
 from regionclip.params.stages import Schedule
@@ -172,8 +171,7 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
     if runtime.precision() != "fp32":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": {"fp16": "float16", "bf16": "bfloat16"}[runtime.precision()]}
-    clip = schedule.clip_gradients
-    if clip is not None:
+    if clip := schedule.clip_gradients:
         wrapper["clip_grad"] = {"max_norm": clip.norm}
         if clip.per == "parameter":
             wrapper["type"] = f"PerParameterClip{wrapper['type']}"
@@ -182,15 +180,7 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
 
 def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:
     """Linear warm-up, then a tenth of it after each milestone."""
-    steps: list[dict[str, Any]] = [
-        {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
-    ]
-    if schedule.warmup_iterations:
-        warmup = {
-            "type": "LinearLR",
-            "start_factor": schedule.warmup_factor,
-            "end": schedule.warmup_iterations,
-            "by_epoch": False,
-        }
-        steps.insert(0, warmup)
-    return steps
+    warmup: dict[str, Any] = {"type": "LinearLR", "start_factor": schedule.warmup_factor, "by_epoch": False}
+    warmup["end"] = schedule.warmup_iterations
+    steps = {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
+    return [warmup, steps] if schedule.warmup_iterations else [steps]

@@ -132,13 +132,9 @@ class ValidationHook(EarlyStoppingHook):
 
 
 def publish_training(model: BaseModel, file: Path, meta: dict[str, Any], validation: ValidationHook | None) -> None:
-    """Write what a training ended with, and beside it, in ``best/``, the best that its validation found.
+    """Write what a training ended with (see `publish`), and beside it, in ``best/``, the best of its validation.
 
-    Args:
-        model: As `train` returned it.
-        file: The checkpoint; see `publish`.
-        meta: Plain values about the weights; of the best ones also their step and number.
-        validation: None where the training did not validate.
+    The best weights have their step and number in ``meta`` too.
     """
     publish(model.state_dict(), file, meta if validation is None else {**meta, **validation.end()})
     best = file.parent / BEST / file.name
@@ -160,13 +156,7 @@ def shown(sample: DetDataSample) -> DetDataSample:
 
 
 def draw_sheet(samples: Sequence[DetDataSample], names: Sequence[str], file: Path) -> None:
-    """Draw pictures in rows, the true boxes on the left and the predicted ones on the right, as a PNG file.
-
-    Args:
-        samples: See `shown`.
-        names: What labels are called.
-        file: Where to.
-    """
+    """Draw pictures (see `shown`) in rows, true boxes on the left and predicted ones on the right, as a PNG file."""
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = {"classes": list(names)}
     rows = []
