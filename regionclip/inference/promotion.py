@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regionclip.errors import InputError
-from regionclip.tracking.store import connect, tracking_uri
+from regionclip.tracking.store import all_found, connect, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,7 +131,7 @@ def promote(dataset: str, candidate: str | None = None) -> Comparison:
     client, name = connect(tracking_uri()), model_name(dataset)
     ours = _candidate(client, dataset, candidate)
     # Looked up before the champion: one that ends in between is looked at once more, rather than not at all.
-    versions = all_versions(client, f"name = '{name}'")
+    versions = all_found(client.search_model_versions, f"name = '{name}'")
     ended = {version.version for version in versions if version.tags.get(_TAG) == _PROMOTED}
     theirs = _champion(client, name)
     if theirs is not None and theirs.version == ours.version:
@@ -170,16 +170,6 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
 
 
-def all_versions(client: MlflowClient, wanted: str | None = None) -> list[ModelVersion]:
-    """Return the versions of registered models that fit a filter of MLflow."""
-    page = client.search_model_versions(wanted)
-    found = list(page)
-    while page.token:
-        page = client.search_model_versions(wanted, page_token=page.token)
-        found += page
-    return found
-
-
 def _say(client: MlflowClient, ours: ModelVersion, what: str, why: Decision, theirs: ModelVersion | None) -> None:
     against = str(theirs.version) if theirs else "none"
     # What stands in _TAG counts for others, so it comes last.
@@ -194,7 +184,7 @@ def _settle(client: MlflowClient, ours: ModelVersion, ended: set[str]) -> ModelV
     """
     while True:
         best = ours
-        for other in all_versions(client, f"name = '{ours.name}'"):
+        for other in all_found(client.search_model_versions, f"name = '{ours.name}'"):
             told = other.tags.get(_TAG)
             meanwhile = told == _MOVING or (told == _PROMOTED and other.version not in ended)
             if meanwhile and other.version != best.version and decide(other.tags, best.tags).promoted:

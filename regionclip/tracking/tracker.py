@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from regionclip import runtime
 from regionclip.errors import InputError, Interrupted, logger
-from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
 from regionclip.tracking.origin import origin_tags
-from regionclip.tracking.record import PARENT, End, Metrics, Record, Start, milliseconds
+from regionclip.tracking.record import PARENT, End, Metrics, Record, Start, checkpoints, milliseconds
 from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 
 if TYPE_CHECKING:
@@ -40,9 +39,8 @@ def track(
 
     Args:
         stage: DVC's name, such as ``finetune@coco``.
-        params: The params that the stage depends on.
+        params, profile: Those that the stage depends on, and the name of their profile.
         inputs: Path of each file and folder of data that it reads -> MD5, as DVC records it; logged as data sets.
-        profile: Name of the params profile.
         digest: Names params and inputs.
     """
     tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
@@ -69,8 +67,9 @@ class Tracker:
         self.record = Record.begin(stage, start)
         self._tags = dict(start.tags)
         self._uri = uri
-        self._parent = parent
-        self._children: list[Tracker] = []
+        # The stage's own, which delivers for all, then those of its models.
+        self._all: list[Tracker] = [] if parent is None else parent._all
+        self._all.append(self)
         self._refused: list[str] = []
         self._away: bool | None = None  # None: not asked yet
         self._tried = 0.0
@@ -109,7 +108,6 @@ class Tracker:
         tags = {**self._tags, "model": model, PARENT: self.record.id}
         tags.pop("mlflow.parentRunId", None)
         child = Tracker(f"{self.stage} {model}", Start(tags=tags, params={"model": model}), self._uri, parent=self)
-        self._children.append(child)
         with child.open():
             yield child
 
@@ -146,7 +144,7 @@ class Tracker:
 
     def _deliver(self) -> None:
         self.record.last = milliseconds()
-        root = self._parent or self
+        root = self._all[0]
         # The end is tried in any case: it is the last chance within the run.
         if not root._away or self.record.end or time.monotonic() - root._tried >= RETRY:
             root._send_waiting()
@@ -159,7 +157,7 @@ class Tracker:
         try:
             if self._away is not False:
                 require_answer(self._uri)
-            for tracker in (self, *self._children):
+            for tracker in self._all:
                 tracker._send_own(self._client)
         except delivery_errors() as error:
             if not self._away:
@@ -167,14 +165,11 @@ class Tracker:
             self._away = True
         else:
             if self._away:
-                self._say_back()
+                _log.warning("MLflow takes the record of %s again; all that waited is delivered.", self.stage)
+                for tracker in self._all:
+                    if tracker._system is not None:
+                        tracker._system.restart(tracker.run_id)
             self._away = False
-
-    def _say_back(self) -> None:
-        _log.warning("MLflow takes the record of %s again; all that waited is delivered.", self.stage)
-        for tracker in (self, *self._children):
-            if tracker._system is not None:
-                tracker._system.restart(tracker.run_id)
 
     def _send_own(self, client: MlflowClient) -> None:
         if self.record.waiting:

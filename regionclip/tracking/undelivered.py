@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from regionclip.errors import InputError
-from regionclip.tracking.liveness import is_gone
+from regionclip.tracking.origin import is_gone
 from regionclip.tracking.record import FOLDER, End, Record
 from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 
