@@ -48,11 +48,8 @@ def checkout() -> dict[str, str]:
         return set_working_directory(workspace)
     repository = os.environ.get(REPOSITORY)
     if not repository:
-        raise InputError(
-            f"the worker has neither {WORKSPACE} nor {REPOSITORY}",
-            key=REPOSITORY,
-            mend="set it in the worker's environment to the address of the repository",
-        )
+        mend = "set it in the worker's environment to the address of the repository"
+        raise InputError(f"the worker has neither {WORKSPACE} nor {REPOSITORY}", key=REPOSITORY, mend=mend)
     entered = set_working_directory(git_clone(repository)["directory"])
     if scratch := os.environ.get(SCRATCH):
         Path(scratch).mkdir(parents=True, exist_ok=True)

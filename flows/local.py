@@ -19,8 +19,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flows.deploy import POOLS
 from flows.doors import MLFLOW_HOSTS, PREFECT_HOSTS
@@ -36,15 +36,8 @@ CLIENT = Path("prefect.toml")
 _OURS = "# Written by `make serve`, removed when it ends."
 
 
-@dataclass(frozen=True)
-class Service:
-    """A program that runs until it is stopped.
-
-    Attributes:
-        name: Of its log.
-        command: Program and arguments.
-        address: Answers with 200 once it is up; None for one that nobody waits for.
-    """
+class Service(NamedTuple):
+    """A program that runs until it is stopped; ``address`` answers with 200 once it is up, if somebody waits for it."""
 
     name: str
     command: tuple[str, ...]
@@ -119,9 +112,8 @@ def serve(
             addresses = {"mlflow": environment["MLFLOW_TRACKING_URI"], "prefect": environment["PREFECT_API_URL"][:-4]}
             for name in filter(addresses.get, names):
                 print(f"{name:<9}{addresses[name]}")
-            print(
-                f"log in as the one line of {LOGIN} says; logs in {logs.relative_to(root)}/; Ctrl-C stops", flush=True
-            )
+            place = logs.relative_to(root)
+            print(f"log in as the one line of {LOGIN} says; logs in {place}/; Ctrl-C stops", flush=True)
         while not stop.wait(1):
             _refuse_ended(running, logs)
 
@@ -187,9 +179,8 @@ def _wait_until_up(
                 return
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
-                raise InputError(
-                    f"{service.name} is not up after {START_SECONDS:.0f} s", file=logs / f"{service.name}.log"
-                ) from None
+                problem = f"{service.name} is not up after {START_SECONDS:.0f} s"
+                raise InputError(problem, file=logs / f"{service.name}.log") from None
 
 
 def _refuse_ended(running: dict[Service, subprocess.Popen[bytes]], logs: Path) -> None:
