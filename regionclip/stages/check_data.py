@@ -203,16 +203,9 @@ def _detection(context: StageContext, dataset: str, seen: dict[Path, Looked]) ->
 def account_boxes(
     dataset: str, train: DetectionSet, tables: Mapping[str, BoxTables], root: Path = SETS
 ) -> dict[str, dict[str, Any]]:
-    """Return where the boxes of each split's file go, training boxes by the training's own data set.
+    """Return by split where the boxes of its file go, training boxes by the training's own data set.
 
-    Args:
-        dataset: Name of the data set.
-        train: The split that is trained on.
-        tables: Split -> what stage `data` wrote of it.
-        root: The folder of the sets.
-
-    Returns:
-        Split -> see `box_account`.
+    ``tables`` hold what stage `data` wrote of each split below ``root``; of the accounts see `box_account`.
     """
     manifest = read_json(root / dataset / "manifest.json") if (root / dataset / PICTURES).exists() else None
     classes = load_classes(dataset, root)

@@ -68,12 +68,9 @@ def run(context: StageContext) -> dict[str, Any]:
 def _rpn_checks(context: StageContext) -> list[Check]:
     novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
     classes = read(RPN)[1].get("classes", ())
-    floor = context.params.check_pseudo_labels.min_proposal_recall
     recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
-    return [
-        rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
-        recall_check(recall, floor),
-    ]
+    floor = context.params.check_pseudo_labels.min_proposal_recall
+    return [rpn_class_check(RPN, classes, context.params.rpn.dataset, novel), recall_check(recall, floor)]
 
 
 def _proposal_checks(most: int) -> list[Check]:
@@ -100,7 +97,11 @@ def _bank_checks(pool: ConceptPool | None) -> list[Check]:
 def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check], dict[str, Any]]:
     """Return the checks of the pseudo labels and what is measured of them; write their histograms."""
     params, store = context.params.check_pseudo_labels, RegionStore.open(PSEUDO_LABELS)
-    threshold = _threshold(store)
+    try:
+        threshold = float(store.metadata["threshold"])
+    except (KeyError, ValueError):
+        mend = "run the stage `pseudo_labels` again"
+        raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None
     # Real pictures that do not decode were set aside by the stage before, and are not in the store.
     tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
     demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions, tolerance)
@@ -117,10 +118,8 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
         "bank_sha256": TextBank.load(CONCEPT_BANK).sha256,
         "rpn_sha256": sha256_file(RPN) if context.params.pseudo_labels.regions == "rpn" else "random regions",
     }
-    checks = [
-        origin_check(store.path, store.metadata, origin),
-        *pseudo_label_checks(store.path, regions, images, demands),
-    ]
+    checks = [origin_check(store.path, store.metadata, origin)]
+    checks += pseudo_label_checks(store.path, regions, images, demands)
     return checks, {**counts, "concepts_seen": len(named)}
 
 
@@ -144,11 +143,3 @@ def _first_regions(store: RegionStore, most: int) -> pd.DataFrame:
         # The last image may be cut.
         regions = regions[regions["image_id"] != regions["image_id"].iloc[-1]]
     return regions
-
-
-def _threshold(store: RegionStore) -> float:
-    try:
-        return float(store.metadata["threshold"])
-    except (KeyError, ValueError):
-        mend = "run the stage `pseudo_labels` again"
-        raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,11 @@ def run(context: StageContext) -> dict[str, Any]:
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
         raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
-    covered = {dataset: _coverage(dataset, counts, params.minimum_count) for dataset in data_sets()}
+    covered: dict[str, dict[str, Any]] = {}
+    for dataset in data_sets():
+        classes = load_classes(dataset)
+        groups = {"base": classes.base_names, "novel": classes.novel_names}
+        covered[dataset] = {group: coverage(names, counts, params.minimum_count) for group, names in groups.items()}
     with atomic_dir(artifacts.CONCEPTS) as folder:
         pool.save(folder / "concepts.csv")
         write_misspellings(misspellings, folder / "misspellings.csv")
@@ -67,9 +70,3 @@ def _size(path: Path) -> int:
     """Return the bytes of a file, or of all files of a folder of shards."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _coverage(dataset: str, counts: Mapping[str, int], minimum_count: int) -> dict[str, dict[str, Any]]:
-    classes = load_classes(dataset)
-    groups = {"base": classes.base_names, "novel": classes.novel_names}
-    return {group: coverage(names, counts, minimum_count) for group, names in groups.items()}

@@ -99,15 +99,9 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
 def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
-    train(
-        model,
-        build_dataset(training_set(params, dataset)),
-        params.finetune.sets[dataset].schedule,
-        title=f"finetune {dataset} from {name}",
-        seed=params.seed,
-        scratch=context.scratch / name,
-        hooks=hooks,
-    )
+    boxes, schedule = build_dataset(training_set(params, dataset)), params.finetune.sets[dataset].schedule
+    title, scratch = f"finetune {dataset} from {name}", context.scratch / name
+    train(model, boxes, schedule, title=title, seed=params.seed, scratch=scratch, hooks=hooks)
 
 
 def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -> ValidationHook | None:

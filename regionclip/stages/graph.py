@@ -83,12 +83,7 @@ def read_graph(root: str | Path = ".") -> dict[str, Stage]:
 
 
 def read_stage(name: str, item: str | None = None, root: str | Path = ".") -> Stage:
-    """Read one stage of a folder's dvc.yaml.
-
-    Args:
-        name: The stage's name without its item.
-        item: The item of a ``foreach`` stage, such as ``coco``.
-        root: The folder.
+    """Read one stage of a folder's dvc.yaml, by its name and, of a ``foreach`` stage, its item, such as ``coco``.
 
     Raises:
         InputError: There is no such file, stage or item.

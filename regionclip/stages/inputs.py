@@ -85,12 +85,9 @@ def require_raw(params: Params) -> None:
     if "DVC_STAGE" not in os.environ or params.raw == wanted:
         return
     lines = "\n".join(f"  {place}: {json.dumps(path, ensure_ascii=False)}" for place, path in wanted.items())
-    raise InputError(
-        "does not list the files and folders that the other keys name, so DVC would not follow them",
-        file=_PARAMS,
-        key="raw",
-        mend=f"let the section be\nraw:\n{lines}" if wanted else "let the section be `raw: {}`",
-    )
+    problem = "does not list the files and folders that the other keys name, so DVC would not follow them"
+    mend = f"let the section be\nraw:\n{lines}" if wanted else "let the section be `raw: {}`"
+    raise InputError(problem, file=_PARAMS, key="raw", mend=mend)
 
 
 def changed(before: Inputs, after: Inputs) -> str | None:

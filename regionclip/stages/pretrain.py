@@ -120,16 +120,9 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
     preprocessor = clip_preprocessor()
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
-        found = list(
-            name_true_boxes(
-                model.student,
-                preprocessor,
-                pictures,
-                bank.embeddings,
-                title="validation",
-                batch_size=sizes.test_batch,
-            )
-        )
+        batch, text = sizes.test_batch, bank.embeddings
+        named = name_true_boxes(model.student, preprocessor, pictures, text, title="validation", batch_size=batch)
+        found = list(named)
         if not is_main_process():
             return {}, []
         scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))

@@ -75,13 +75,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def run_shard(context: StageContext, number: int, shards: int) -> None:
-    """Label one share of the pictures, whose parts ``run`` finds in the scratch folder.
-
-    Args:
-        context: Of the whole stage.
-        number: Which share, from 1.
-        shards: How many workers share the pictures.
-    """
+    """Label share ``number``, from 1, of ``shards`` of the pictures; ``run`` finds its parts in the scratch folder."""
     if context.params.pretrain.weights:
         context.not_needed("pretrain.weights is given")
         return

@@ -53,9 +53,8 @@ def run(context: StageContext) -> None:
         _draw(folder, summary, metrics, params.evaluation.split)
     for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.glob("*.png"))):
         context.tracker.log_artifact(file)
-    context.tracker.log_metrics(
-        {key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")}
-    )
+    numbers = ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")
+    context.tracker.log_metrics({key: summary[key] for key in numbers})
 
 
 def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split: str) -> None:
@@ -101,13 +100,9 @@ def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
 
 def _histories() -> dict[str, list[dict[str, float]]]:
     """Return the learning curve of each training by name; where a result was imported there is none."""
-    folder = HISTORIES
-    files = {"_".join(file.relative_to(folder).with_suffix("").parts): file for file in folder.rglob("*.jsonl")}
-    return {name: records for name, file in sorted(files.items()) if (records := _records(file))}
-
-
-def _records(file: Path) -> list[dict[str, float]]:
-    return [parse_json(line, file=file) for line in read_text(file).splitlines()]
+    files = {"_".join(file.relative_to(HISTORIES).with_suffix("").parts): file for file in HISTORIES.rglob("*.jsonl")}
+    lines = {name: read_text(file).splitlines() for name, file in sorted(files.items())}
+    return {name: [parse_json(line, file=files[name]) for line in of] for name, of in lines.items() if of}
 
 
 def _sheet(path: Path, dataset: str, split: str) -> None:
