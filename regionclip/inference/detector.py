@@ -73,10 +73,7 @@ class Detector:
 
     @classmethod
     def open(
-        cls,
-        source: str | Path = ".",
-        dataset: str | None = None,
-        initialisation: Initialisation | None = None,
+        cls, source: str | Path = ".", dataset: str | None = None, initialisation: Initialisation | None = None
     ) -> Detector:
         """Read a detector from a folder where the pipeline has run, or from a bundle.
 

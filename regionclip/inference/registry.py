@@ -22,14 +22,7 @@ from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name
 from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
-from regionclip.tracking.store import (
-    connect,
-    delivery_errors,
-    experiment_id,
-    one_line,
-    process_wide,
-    tracking_uri,
-)
+from regionclip.tracking.store import connect, delivery_errors, experiment_id, one_line, process_wide, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -106,11 +99,7 @@ def _signature() -> Any:
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema
 
     found = Object(
-        [
-            Property("name", DataType.string),
-            Property("score", DataType.double),
-            Property("box", Array(DataType.double)),
-        ]
+        [Property("name", DataType.string), Property("score", DataType.double), Property("box", Array(DataType.double))]
     )
     # Pictures come as bytes, base64 or pixels.
     inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])

@@ -41,14 +41,7 @@ from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
-from regionclip.data.layout import (
-    PICTURES,
-    DetectionSet,
-    captioned_scenes,
-    detection_set,
-    load_classes,
-    splits,
-)
+from regionclip.data.layout import PICTURES, DetectionSet, captioned_scenes, detection_set, load_classes, splits
 from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import Rejects
 from regionclip.files import read_json, write_json

@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from regionclip import artifacts
-from regionclip.artifacts import (
-    CONCEPT_BANK,
-    CONCEPT_POOL,
-    LABEL_PROFILE,
-    PSEUDO_LABELS,
-    RPN,
-    TEACHER,
-)
+from regionclip.artifacts import CONCEPT_BANK, CONCEPT_POOL, LABEL_PROFILE, PSEUDO_LABELS, RPN, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.gate import Check, counts_of, gate
