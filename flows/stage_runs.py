@@ -30,19 +30,12 @@ _RESTORED = "is cached - skipping run"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What all stages of a pipeline run share.
+    """What all stages of a pipeline run share."""
 
-    Attributes:
-        root: The checkout.
-        parent_run: MLflow's parent run, or None.
-        force: Run stages that have not changed too.
-        pull: Fetch what is missing from the DVC remote, and run nothing for outputs that are only missing.
-    """
-
-    root: Path
-    parent_run: str | None = None
-    force: bool = False
-    pull: bool = False
+    root: Path  # the checkout
+    parent_run: str | None = None  # of MLflow
+    force: bool = False  # run stages that have not changed too
+    pull: bool = False  # fetch what is missing from the DVC remote, and run nothing for outputs that are only missing
 
     def run(self, command: Sequence[str], lock: str) -> tuple[int, list[str]]:
         """Run a command of a stage, as `commands.run` does; its MLflow run lies below the parent."""

@@ -26,12 +26,9 @@ def share_of_batch(batch_size: int) -> int:
     """
     processes = get_world_size()
     if batch_size % processes:
-        raise InputError(
-            f"a batch of {batch_size} cannot be dealt evenly to {processes} processes",
-            file="params.yaml",
-            key="schedule.batch_size",
-            mend="run as many processes as divide it, or change the batch",
-        )
+        problem = f"a batch of {batch_size} cannot be dealt evenly to {processes} processes"
+        mend = "run as many processes as divide it, or change the batch"
+        raise InputError(problem, file="params.yaml", key="schedule.batch_size", mend=mend)
     return batch_size // processes
 
 
@@ -54,11 +51,8 @@ def wrapping(model: BaseModel) -> dict[str, Any]:
     settings: dict[str, Any] = {"launcher": "pytorch", "cfg": {"model_wrapper_cfg": wrapper}}
     if any(isinstance(module, _BatchNorm) and module.training for module in model.train().modules()):
         if devices is None:
-            raise InputError(
-                "batch norm trains here, and processes on the CPU cannot share its statistics",
-                key="REGIONCLIP_PROCESSES",
-                mend="run this stage in one process, or on CUDA",
-            )
+            problem = "batch norm trains here, and processes on the CPU cannot share its statistics"
+            raise InputError(problem, key="REGIONCLIP_PROCESSES", mend="run this stage in one process, or on CUDA")
         settings["cfg"]["sync_bn"] = "torch"
     return settings
 

@@ -36,17 +36,11 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) 
 
 
 class NamedRegions(NamedTuple):
-    """The true boxes of one picture, on the CPU.
+    """The true boxes of one picture, on the CPU."""
 
-    Attributes:
-        sample: The record that they are of.
-        logits: (N, K) cosines with the classes.
-        labels: (N,) true classes.
-    """
-
-    sample: DetDataSample
-    logits: torch.Tensor
-    labels: torch.Tensor
+    sample: DetDataSample  # the record that they are of
+    logits: torch.Tensor  # (N, K) cosines with the classes
+    labels: torch.Tensor  # (N,) true classes
 
 
 def name_true_boxes(

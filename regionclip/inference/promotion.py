@@ -27,12 +27,7 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a candidate.
-
-    Attributes:
-        promoted: Whether it is the champion now.
-        reason: Why, in one sentence.
-    """
+    """Whether a candidate is the champion now, and why, in one sentence."""
 
     promoted: bool
     reason: str
@@ -40,21 +35,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate beside the champion.
+    """A candidate beside the champion."""
 
-    Attributes:
-        model: The registered model.
-        candidate: Its version.
-        champion: The champion's version; None when there was none.
-        decision: What became of the candidate.
-        numbers: The protocol's numbers: name to that of the candidate and that of the champion.
-    """
-
-    model: str
-    candidate: str
-    champion: str | None
+    model: str  # the registered one
+    candidate: str  # its version
+    champion: str | None  # its version; None when there was none
     decision: Decision
-    numbers: dict[str, tuple[str, str]]
+    numbers: dict[str, tuple[str, str]]  # of the protocol: the candidate's and the champion's
 
 
 def model_name(dataset: str) -> str:

@@ -66,11 +66,7 @@ class Params(Section):
     evaluation: Evaluation
 
     def require_set(self, name: str, path: str | Path = "params.yaml") -> None:
-        """Check that there is a data set of this name.
-
-        Raises:
-            InputError: There is none.
-        """
+        """Refuse the name of a data set that there is none of."""
         if name not in self.data.sets:
             mend = f"name one of {', '.join(self.data.sets)}"
             raise InputError(f"there is no data set {name!r:.80}", file=path, key="data.sets", mend=mend)
@@ -112,9 +108,8 @@ class Params(Section):
                 raise Relation(f"{key}.{name}", where if lacking else "is none of data.sets")
         for name, target in self.finetune.sets.items():
             if target.weights and self.finetune.initialisations != ["regionclip"]:
-                raise Relation(
-                    "finetune.initialisations", f"not [regionclip], and finetune.sets.{name}.weights is one detector"
-                )
+                problem = f"not [regionclip], and finetune.sets.{name}.weights is one detector"
+                raise Relation("finetune.initialisations", problem)
         if self.rpn.dataset not in self.data.sets:
             raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets: {', '.join(self.data.sets)}")
         self._sources_agree()
@@ -131,10 +126,8 @@ class Params(Section):
             raise Relation("teacher.source", "train, and only the demo has pictures for that: name a CLIP to take")
         size = teacher.architecture.vision_cfg.image_size
         if data.demo.pair_size != size:
-            problem = (
-                f"the teacher's image_size is {size}, and its pictures are of that size; got {data.demo.pair_size}"
-            )
-            raise Relation("data.demo.pair_size", problem)
+            problem = f"the teacher's image_size is {size}, and its pictures are of that size"
+            raise Relation("data.demo.pair_size", f"{problem}; got {data.demo.pair_size}")
 
     def _official_sets_are_there(self) -> None:
         official, there = self.check_data.official, {of.public for of in self.data.sets.values() if of.files}
@@ -158,9 +151,8 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(
-            "the file does not exist", file=path, mend="run from the folder that holds params.yaml"
-        ) from None
+        mend = "run from the folder that holds params.yaml"
+        raise InputError("the file does not exist", file=path, mend=mend) from None
     except UnicodeDecodeError as error:
         raise InputError(f"not UTF-8 text (byte {error.start})", file=path, mend="save it as UTF-8") from None
     except OSError as error:
@@ -233,9 +225,8 @@ def _plain(values: object, path: str | Path) -> None:
         if isinstance(value, dict):
             if odd := [name for name in value if not isinstance(name, str)]:
                 # DVC would leave out the stages of such a data set without a word.
-                raise InputError(
-                    f"the key {odd[0]!r:.80} is no text", file=path, key=key or "(top level)", mend="put it in quotes"
-                )
+                problem = f"the key {odd[0]!r:.80} is no text"
+                raise InputError(problem, file=path, key=key or "(top level)", mend="put it in quotes")
             rest += [(f"{key}.{name}".lstrip("."), part) for name, part in value.items()]
             rest += [(key, name) for name in value]
             continue

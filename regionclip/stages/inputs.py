@@ -28,15 +28,10 @@ _PARAMS = Path("params.yaml")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads.
+    """What a stage reads."""
 
-    Attributes:
-        sums: Dependency -> MD5, as dvc.lock has it (a folder's ends in ``.dir``).
-        files: Each file of the dependencies, and of the raw data behind them -> MD5.
-    """
-
-    sums: dict[str, str]
-    files: dict[str, str]
+    sums: dict[str, str]  # dependency -> MD5, as dvc.lock has it (a folder's ends in .dir)
+    files: dict[str, str]  # each file of the dependencies, and of the raw data behind them -> MD5
 
     def digest(self, values: dict[str, Any]) -> str:
         """Return a SHA-256 (hex) of a stage's params and inputs; their order does not matter."""

@@ -25,23 +25,14 @@ DATA_FOLDERS = ("data", "artifacts", "reports")
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a stage is given besides its files.
+    """What a stage is given besides its files."""
 
-    Attributes:
-        stage: DVC's name of it.
-        params: The whole of params.yaml, checked.
-        dataset: The data set of a ``foreach`` stage, else None.
-        digest: Names the params and inputs that decide the result; kept in what the stage writes.
-        scratch: Folder for resumable state, named by the digest.
-        tracker: The stage's MLflow run; None in processes of a group that track nothing.
-    """
-
-    stage: str
-    params: Params
-    dataset: str | None
-    digest: str
-    scratch: Path
-    tracker: Tracker | None
+    stage: str  # DVC's name of it
+    params: Params  # the whole of params.yaml, checked
+    dataset: str | None  # of a foreach stage
+    digest: str  # names the params and inputs that decide the result; kept in what the stage writes
+    scratch: Path  # folder for resumable state, named by the digest
+    tracker: Tracker | None  # the stage's MLflow run; None in processes of a group that track nothing
 
     @contextmanager
     def model_run(self, model: str) -> Iterator[Tracker | None]:
@@ -151,9 +142,6 @@ def _require_same(stage: Stage, values: dict[str, Any], inputs: Inputs) -> None:
     keys = [key for key in values if now[key] != values[key]]
     file = changed(inputs, read_inputs([Path(dep) for dep in inputs.sums]))
     if keys or file:
-        raise InputError(
-            f"changed while the stage {stage.name} ran, and DVC would record its result as made with this",
-            file="params.yaml" if keys else file,
-            key=keys[0] if keys else None,
-            mend="run the stage again; with what it began with, a training goes on from its last resume point",
-        )
+        problem = f"changed while the stage {stage.name} ran, and DVC would record its result as made with this"
+        mend = "run the stage again; with what it began with, a training goes on from its last resume point"
+        raise InputError(problem, file="params.yaml" if keys else file, key=keys[0] if keys else None, mend=mend)

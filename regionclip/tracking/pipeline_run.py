@@ -28,19 +28,13 @@ LOCK = Path("dvc.lock")
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What became of one stage in a pipeline run.
+    """What became of one stage in a pipeline run."""
 
-    Attributes:
-        name: DVC's name, such as ``finetune@coco``.
-        outcome: ``cached`` when its outputs were there already or came from the cache.
-        run_id: The MLflow run that made its outputs; None when none is known.
-        seconds: How long it took; None when it did not run.
-    """
-
-    name: str
+    name: str  # DVC's, such as finetune@coco
+    # cached: its outputs were there already or came from the cache
     outcome: Literal["ran", "cached", "failed", "not run"]
-    run_id: str | None
-    seconds: float | None
+    run_id: str | None  # the MLflow run that made its outputs; None when none is known
+    seconds: float | None  # how long it took; None when it did not run
 
 
 def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:

@@ -74,23 +74,14 @@ class Model(_Values):
 
 
 class Record(_Values):
-    """What is still to be sent of one run; while MLflow is away it lies in ``mlruns/undelivered/STAGE-ID.json``.
+    """What is still to be sent of one run; while MLflow is away it lies in ``mlruns/undelivered/STAGE-ID.json``."""
 
-    Attributes:
-        id: Names the run before MLflow does, so that it is opened once.
-        stage: Name of the run.
-        run_id: The MLflow run; None until it was opened.
-        origin: Host and process that the record is of.
-        since: When the run began.
-        last: When something was last added.
-    """
-
-    id: Annotated[str, Field(min_length=1)]
-    stage: str
-    run_id: str | None = None
-    origin: dict[str, str]
-    since: Time
-    last: Time
+    id: Annotated[str, Field(min_length=1)]  # names the run before MLflow does, so that it is opened once
+    stage: str  # name of the run
+    run_id: str | None = None  # of MLflow; None until it was opened
+    origin: dict[str, str]  # host and process that the record is of
+    since: Time  # when the run began
+    last: Time  # when something was last added
     start: Start | None = None
     metrics: list[Metrics] = []
     artifacts: list[Annotated[str, Field(min_length=1)]] = []

@@ -56,14 +56,10 @@ class Tracker:
 
     When MLflow cannot be reached the stage goes on: a warning is given, the records wait, and from time to time and at
     the end it is tried again. What is still waiting then is in mlruns/undelivered/, for ``regionclip mlflow-sync``.
-
-    Attributes:
-        stage: DVC's name of the stage; of a model, with its name.
-        record: What waits.
     """
 
     def __init__(self, stage: str, start: Start, uri: str, parent: Tracker | None = None) -> None:
-        self.stage = stage
+        self.stage = stage  # of a model, with its name
         self.record = Record.begin(stage, start)
         self._tags = dict(start.tags)
         self._uri = uri
