@@ -39,14 +39,11 @@ _MESSAGE = (
 
 
 def ensure_automations(client: SyncPrefectClient) -> dict[str, Change]:
-    """Make or update the automations; a second call changes nothing.
+    """Make or update the automations, and return what was done with each; a second call changes nothing.
 
     The address in ``REGIONCLIP_ALERT_WEBHOOK`` is kept on the server as the block ``webhook/regionclip-alerts``;
     without it a block of that name that is there already is used. Without either, failures are only marked in the
     server's event feed and nobody is told.
-
-    Returns:
-        Name of each automation to what was done.
     """
     wanted = [_failure_notice(_webhook(client)), _zombies(), _stuck_pending()]
     return {automation.name: _ensure(client, automation) for automation in wanted}

@@ -55,12 +55,9 @@ def lock_of(home: Path) -> bytes | None:
 
 
 def bring_home(tree: Path, home: Path, lock: bytes | None, graph: Mapping[str, Stage]) -> list[str]:
-    """Give the checkout what a run made, as `dvc repro` would have left it: dvc.lock, reports, outputs.
+    """Give the checkout what a run made, as `dvc repro` would have left it; say in words why something is not there.
 
     Nothing is done where its dvc.lock is no more the ``lock`` that it was when the run began.
-
-    Returns:
-        Why something is not there, in words.
     """
     if lock_of(home) != lock:
         return [f"The checkout's {LOCK} was changed while the run went on, so its results were not brought there."]
@@ -92,19 +89,11 @@ def keep_branch(root: Path, name: str, run_id: str) -> str:
 
 
 def publish(root: Path, name: str, run_id: str, parent_run: str | None, *, pushed: bool) -> str:
-    """Commit what the run changed of dvc.lock, params.yaml and reports/, and push it as the branch ``runs/NAME``.
+    """Push what the run changed of dvc.lock, params.yaml and reports/ as the branch ``runs/NAME``; say where it is.
 
-    The checkout, its index and its branch stay as they are. Where ``origin`` does not take the branch, or the outputs
-    did not reach the DVC remote (``pushed``), the change is kept as a patch with MLflow's parent run.
-
-    Args:
-        root: The checkout.
-        name, run_id: Of the flow run; the second is part of the branch's name when the first is taken.
-        parent_run: MLflow's parent run, or None.
-        pushed: Whether the outputs are on the DVC remote.
-
-    Returns:
-        Where the change is, in words.
+    The checkout, its index and its branch stay as they are. The id of the flow run is part of the branch's name when
+    its name is taken. Where ``origin`` does not take the branch, or the outputs did not reach the DVC remote
+    (``pushed``), the change is kept as a patch with MLflow's parent run.
     """
     commit = _commit(root, f"Pipeline run {name}")
     if commit is None:

@@ -103,12 +103,8 @@ class AtomicLocalBackend(LocalBackend):
 class ResumePointHook(CheckpointHook):
     """Save a resume point every ``interval`` iterations, and after the running one when a stop is requested.
 
-    Two are kept, because MMEngine removes the old one before it has written the new one.
-
-    Args:
-        interval: Iterations between resume points.
-        stop: The request; any process's counts for all.
-        sound: Looks at the numbers before they are saved.
+    Two are kept, because MMEngine removes the old one before it has written the new one. Any process's request to stop
+    counts for all. ``sound`` looks at the numbers before they are saved.
 
     Raises:
         InputError: A number is not finite; the resume points before stay.

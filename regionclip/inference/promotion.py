@@ -54,11 +54,7 @@ def decide(candidate: Tags, champion: Tags | None) -> Decision:
 
     The first number of the candidate's protocol (AP50 of novel classes, AP of rare ones) must be higher, and the second
     (AP50 of base classes, AP) at most `TOLERANCE` lower. Numbers of another protocol, split or other data are not
-    compared.
-
-    Args:
-        candidate: Tags of the candidate's version.
-        champion: Tags of the champion's version; None when there is none.
+    compared. ``champion`` is None when there is none.
     """
     if len(headline := _headline(candidate)) < 2:
         return Decision(False, f"the candidate has no {HEADLINE}: register it again")
@@ -103,14 +99,10 @@ def _no_number(tags: Tags, *names: str) -> str | None:
 
 
 def promote(dataset: str, candidate: str | None = None) -> Comparison:
-    """Make a candidate the champion if `decide` says so; say what was decided as tags of its version.
+    """Make a candidate (a version; None: the one with that alias) the champion if `decide` says so.
 
-    Of promotions at the same time the best one stays: each says what it is about to do before it moves the alias, and
-    looks at what the others say after it.
-
-    Args:
-        dataset: Name of the data set.
-        candidate: Version of the registered model; None for the one with the alias ``candidate``.
+    What was decided is kept as tags of its version. Of promotions at the same time the best one stays: each says what
+    it is about to do before it moves the alias, and looks at what the others say after it.
 
     Raises:
         InputError: There is no such version.

@@ -84,14 +84,10 @@ def close_left_open(
     *,
     dry_run: bool = False,
 ) -> list[Run]:
-    """Close, as KILLED, an experiment's runs that are RUNNING though their process is gone; return them.
+    """Close, as KILLED, runs with these tags that are RUNNING though their process is gone; return them.
 
-    Args:
-        client, experiment: MLflow's client, and the id.
-        tags: Which runs: those with these tags, such as ``dvc.stage``.
-        closed_by: Kept as a tag of that name.
-        gone: Says so of a run; by default by its process on this host.
-        dry_run: Change nothing.
+    ``gone`` says so of a run, by default by its process on this host. ``closed_by`` is kept as a tag of that name.
+    ``dry_run`` changes nothing.
     """
     wanted = ["attributes.status = 'RUNNING'", *(f"tags.`{key}` = '{value}'" for key, value in tags.items())]
     closed = [run for run in all_found(client.search_runs, [experiment], " and ".join(wanted)) if gone(run)]

@@ -36,12 +36,8 @@ def track(
     The run is a child of ``REGIONCLIP_PARENT_RUN_ID`` where that is set. It ends as FINISHED, as FAILED when an
     exception leaves the block, and as KILLED when that is an interruption; the exception goes on. Runs of the stage
     that are still open though their process on this host is gone are closed as KILLED.
-
-    Args:
-        stage: DVC's name, such as ``finetune@coco``.
-        params, profile: Those that the stage depends on, and the name of their profile.
-        inputs: Path of each file and folder of data that it reads -> MD5, as DVC records it; logged as data sets.
-        digest: Names params and inputs.
+    ``inputs`` are paths of the data that it reads to their MD5, as DVC records them; they are logged as data sets.
+    ``digest`` names params and inputs.
     """
     tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
     if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):

@@ -34,10 +34,7 @@ def sync(*, dry_run: bool = False) -> Iterator[Synced]:
     """Deliver what lies in mlruns/undelivered/, the oldest run first, and remove what was delivered.
 
     What was sent before and is sent again, after a kill, changes nothing. One file that cannot be delivered holds up no
-    other.
-
-    Args:
-        dry_run: Only say what lies there.
+    other. ``dry_run`` only says what lies there.
 
     Raises:
         InputError: MLflow does not answer.
