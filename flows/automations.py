@@ -128,7 +128,4 @@ def _ensure(client: SyncPrefectClient, wanted: AutomationCore) -> Change:
 
 
 def _content(automation: AutomationCore | Automation) -> dict[str, object]:
-    content = automation.model_dump(mode="json", exclude={"id", "owner_resource", "tags"})
-    for key in ("after", "expect", "for_each"):
-        content["trigger"][key] = sorted(content["trigger"][key])
-    return content
+    return automation.model_dump(exclude={"id", "owner_resource", "tags"})

@@ -82,8 +82,11 @@ def serve(
         InputError: A port is taken, or a service does not come up or ends by itself.
     """
     for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
-        if only is None or name in only:
-            _refuse_taken(port)
+        with socket.socket() as probe:
+            if (only is None or name in only) and probe.connect_ex((HOST, port)) == 0:
+                raise InputError(
+                    f"port {port} of {HOST} is taken", mend="stop what listens there, or give another port"
+                )
     wanted, environment = services(root, mlflow_port, prefect_port)
     wanted = [service for service in wanted if only is None or service.name in only]
     names = [service.name for service in wanted]
@@ -160,12 +163,6 @@ def _tell_clients(root: Path, environment: Mapping[str, str]) -> None:
         print(_OURS, "[api]", sep="\n", file=text)
         for key in ("url", "auth_string"):
             print(f'{key} = "{environment[f"PREFECT_API_{key.upper()}"]}"', file=text)
-
-
-def _refuse_taken(port: int) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise InputError(f"port {port} of {HOST} is taken", mend="stop what listens there, or give another port")
 
 
 def _wait_until_up(

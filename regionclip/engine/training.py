@@ -82,7 +82,13 @@ def train(
             **settings,
             **wrapping(model),
         )
-        _run(runner, stop)
+        try:
+            runner.train()
+        except RuntimeError:
+            # The signal may have ended the loader's helpers too; there is the last regular resume point.
+            if stop.made:
+                raise KeyboardInterrupt from None
+            raise
     return model.cpu().eval()
 
 
@@ -151,16 +157,6 @@ class PerParameterClipOptimWrapper(_PerParameterClip, OptimWrapper):
 @OPTIM_WRAPPERS.register_module()
 class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
     """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
-
-
-def _run(runner: Runner, stop: StopRequest) -> None:
-    try:
-        runner.train()
-    except RuntimeError:
-        # The signal may have ended the loader's helpers too; there is the last regular resume point.
-        if stop.made:
-            raise KeyboardInterrupt from None
-        raise
 
 
 def _optimizer(schedule: Schedule) -> dict[str, Any]:

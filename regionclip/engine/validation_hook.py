@@ -83,8 +83,10 @@ class ValidationHook(EarlyStoppingHook):
             numbers, samples = self.measure(unwrapped(runner))
         found = [{name: value for name, value in numbers.items() if value is not None}]
         broadcast_object_list(found)
-        if is_main_process():
-            self._show(samples, Path(runner.work_dir) / f"validation_{step}.png")
+        if is_main_process() and self._tracker is not None:
+            sheet = Path(runner.work_dir) / f"validation_{step}.png"
+            draw_sheet(samples, self.names, sheet)
+            self._tracker.log_artifact(sheet)
         runner.call_hook("after_val_epoch", metrics=found[0])
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
@@ -124,11 +126,6 @@ class ValidationHook(EarlyStoppingHook):
     def end(self) -> dict[str, str]:
         """Return what a training's result is to say of itself: nothing, unless it was stopped early."""
         return {} if self.stopped is None else {**self.best()[1], "stopped_early": str(self.stopped)}
-
-    def _show(self, samples: list[DetDataSample], file: Path) -> None:
-        if self._tracker is not None:
-            draw_sheet(samples, self.names, file)
-            self._tracker.log_artifact(file)
 
 
 def publish_training(model: BaseModel, file: Path, meta: dict[str, Any], validation: ValidationHook | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regionclip import artifacts, runtime
@@ -33,7 +32,9 @@ def run(context: StageContext) -> dict[str, Any]:
     params = context.params.concepts
     parser = build_parser(params.parser, params.modifiers)
     captions, pictures = captioned_scenes()
-    workers = runtime.workers() if _size(captions) > _WORTH_PROCESSES else 0
+    files = captions.rglob("*") if captions.is_dir() else [captions]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    workers = runtime.workers() if size > _WORTH_PROCESSES else 0
     with Rejects(artifacts.rejected("concepts"), context.params.quarantine.max_fraction) as rejects:
         images = open_captioned_images(captions, pictures, rejects)
         counts = count_concepts(images.iter_captions(), parser, workers)
@@ -64,9 +65,3 @@ def run(context: StageContext) -> dict[str, Any]:
         "captions_skipped": images.skipped.total(),
         **{f"covered_{name}_{part}": covered[name][part]["fraction"] for name in covered for part in ("base", "novel")},
     }
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder of shards."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())

@@ -49,7 +49,9 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
     elif stage == "finetune":
         start, parts = _finetune(params, dataset, model)
     else:
-        start, parts = _zero_shot(params, dataset, model, boxes)
+        start = zero_shot.build_model(params, dataset, ClipFolder.open(artifacts.CLIP_FOLDERS[model]), boxes)
+        proposals = artifacts.proposals(dataset, params.evaluation.split) if boxes == "rpn" else "truth"
+        parts = _with_bank(_test(params, dataset, proposals), artifacts.class_bank(dataset))
     publish(start.state_dict(), weights, {})
     return Config(_common(start, weights) | parts).pretty_text
 
@@ -77,12 +79,6 @@ def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[
     parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
     test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))
     return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
-
-
-def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[BaseModel, dict[str, Any]]:
-    model = zero_shot.build_model(params, dataset, ClipFolder.open(artifacts.CLIP_FOLDERS[name]), boxes)
-    proposals = artifacts.proposals(dataset, params.evaluation.split) if boxes == "rpn" else "truth"
-    return model, _with_bank(_test(params, dataset, proposals), artifacts.class_bank(dataset))
 
 
 def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:

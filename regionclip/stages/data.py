@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +25,8 @@ def run(context: StageContext) -> dict[str, dict[str, int]]:
         # Filled below where a record is set aside.
         pass
     seen: dict[Path, Looked] = {}
-    with _together(artifacts.DATA) as beside:
+    # All of them take their places, or none.
+    with temporary_dir(artifacts.DATA / "new") as beside:
         if data.source == "demo":
             drawn = {name: of.format for name, of in data.sets.items() if of.files is None}
             counts = build_demo_world(beside, data.demo, context.params.seed, workers(), drawn)
@@ -41,13 +40,6 @@ def run(context: StageContext) -> dict[str, dict[str, int]]:
         # The graph names all of them; an empty folder is what the profile does not have.
         for name in ("pairs", "scenes_truth"):
             (beside / name).mkdir(exist_ok=True)
-    return counts
-
-
-@contextmanager
-def _together(root: Path) -> Iterator[Path]:
-    """Give a folder to fill with folders; they take their places below ``root`` only if the block succeeds."""
-    with temporary_dir(root / "new") as beside:
-        yield beside
         for folder in list(beside.iterdir()):
-            put_dir(folder, root / folder.name)
+            put_dir(folder, artifacts.DATA / folder.name)
+    return counts

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from regionclip import artifacts
 from regionclip.artifacts import DETECTIONS, HISTORIES, PLOTS, SIDECARS, SUMMARY, SUMMARY_TABLE
@@ -92,10 +92,7 @@ def _write_classes(file: Path, numbers: list[dict[str, float | None]]) -> None:
 def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     """Write what ``dvc plots`` draws: a CSV file with every key of the rows as a column."""
     file.parent.mkdir(exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows, dtype=object).to_csv(file, index=False)
 
 
 def _histories() -> dict[str, list[dict[str, float]]]:

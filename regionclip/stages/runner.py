@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,9 @@ class StageContext:
     scratch: Path  # folder for resumable state, named by the digest
     tracker: Tracker | None  # the stage's MLflow run; None in processes of a group that track nothing
 
-    @contextmanager
-    def model_run(self, model: str) -> Iterator[Tracker | None]:
+    def model_run(self, model: str) -> AbstractContextManager[Tracker | None]:
         """Record the block in a run of the model's own below the stage's; None where nothing is tracked."""
-        if self.tracker is None:
-            yield None
-        else:
-            with self.tracker.model_run(model) as tracker:
-                yield tracker
+        return nullcontext() if self.tracker is None else self.tracker.model_run(model)
 
     def not_needed(self, reason: str) -> dict[str, str]:
         """Print why the stage has nothing to do, and return it as the stage's metrics."""

@@ -150,7 +150,11 @@ class Tracker:
             if self._away is not False:
                 require_answer(self._uri)
             for tracker in self._all:
-                tracker._send_own(self._client)
+                if tracker.record.waiting:
+                    for refusal in tracker.record.send(self._client):
+                        tracker._refused.append(refusal)
+                        _log.warning("MLflow refuses a record of %s. %s", tracker.stage, refusal)
+                    tracker.record.remove()
         except delivery_errors() as error:
             if not self._away:
                 _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, one_line(error))
@@ -162,13 +166,6 @@ class Tracker:
                     if tracker._system is not None:
                         tracker._system.restart(tracker.run_id)
             self._away = False
-
-    def _send_own(self, client: MlflowClient) -> None:
-        if self.record.waiting:
-            for refusal in self.record.send(client):
-                self._refused.append(refusal)
-                _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
-            self.record.remove()
 
 
 class SystemMetrics:
