@@ -54,9 +54,7 @@ class HistoryHook(Hook):
         if self._tracker is not None:
             self._tracker.watch_system()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add the losses of an iteration; write a line when the interval is full."""
         if runner.rank != 0:
             return

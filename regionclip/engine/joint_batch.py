@@ -93,9 +93,7 @@ class JointLossHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Replace each number in ``outputs`` by its mean."""
         if get_world_size() == 1 or not outputs:
             return

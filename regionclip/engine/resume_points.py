@@ -49,9 +49,7 @@ class SoundNumbersHook(Hook):
         if not hasattr(runner.optim_wrapper, "loss_scaler"):
             runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Note the iteration; look where it is time to."""
         values = {name: torch.as_tensor(value) for name, value in (outputs or {}).items() if "loss" in name}
         if self._gradients is not None:
@@ -117,9 +115,7 @@ class ResumePointHook(CheckpointHook):
         )
         self.stop, self.sound = stop, sound
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Save where it is time to, and stop where that is wanted."""
         stops = torch.tensor(float(self.stop.made))
         all_reduce(stops, "max")

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import LOOPS, OPTIM_WRAPPERS
+from mmengine.registry import HOOKS, LOOPS, OPTIM_WRAPPERS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from regionclip import runtime
 from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.data.datasets.stream import ResumableSampler
-from regionclip.engine import step_seed_hook  # noqa: F401  (registered)
-from regionclip.engine.joint_batch import share_of_batch, wrapping
-from regionclip.engine.progress_hook import ProgressHook
+from regionclip.engine.joint_batch import share_of_batch, unwrapped, wrapping
 from regionclip.engine.resume_points import ResumePointHook, SoundNumbersHook, newest_resume_point
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
@@ -113,6 +114,81 @@ def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedul
         "param_scheduler": _schedulers(schedule),
         "custom_hooks": [{"type": "StepSeedHook", "seed": seed}, {"type": "JointLossHook"}],
     }
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Seed torch's and numpy's global generators before each iteration, and torch's before each picture is sampled.
+
+    MMDetection samples anchors and regions from the global generators, whose state a checkpoint does not hold. What a
+    picture gets depends on its position in the stream alone, so that any number of processes draws what one would.
+    Seeds are derived from the run's and from the number of the iteration or picture.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._samplers: list[PictureSampler] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Seed the samplers of the model's heads."""
+        for module in unwrapped(runner).modules():
+            for name in ("sampler", "bbox_sampler"):
+                if isinstance(getattr(module, name, None), BaseSampler):
+                    self._samplers.append(PictureSampler(getattr(module, name), self.seed, runner.world_size))
+                    setattr(module, name, self._samplers[-1])
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed the generators for iteration ``runner.iter``, alike in all processes."""
+        state = np.random.SeedSequence([self.seed, runner.iter]).generate_state(2)
+        np.random.seed(int(state[0]))  # noqa: NPY002  (MMDetection reads this generator)
+        torch.manual_seed(int(state[1]))
+        for sampler in self._samplers:
+            joint_batch = runner.train_dataloader.batch_size * runner.world_size
+            sampler.position = runner.iter * joint_batch + runner.rank
+
+
+class PictureSampler:
+    """A sampler of MMDetection that seeds torch's generator by the position of the picture it samples for.
+
+    Heads call it once for each picture of a batch, in order. ``position`` in the endless stream is set at each step;
+    two pictures of one process are ``stride`` apart.
+    """
+
+    def __init__(self, sampler: BaseSampler, seed: int, stride: int) -> None:
+        self.sampler, self.seed, self.stride, self.position = sampler, seed, stride, 0
+
+    def sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        """Sample for the next picture; arguments and result as in the sampler."""
+        # The third number parts these seeds from those of iterations.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.position, 1]).generate_state(1)[0]))
+        self.position += self.stride
+        return self.sampler.sample(*args, **kwargs)
+
+
+class ProgressHook(Hook):
+    """Show iterations done, time left and the last loss behind a ``title``; a validation shows its own bar below."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def before_train(self, runner: Runner) -> None:
+        """Open the bar."""
+        columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[loss]}"))
+        self._progress = Progress(*Progress.get_default_columns(), *columns, disable=runner.rank != 0)
+        self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
+        self._progress.start()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Move the bar on."""
+        if not self._progress.disable:
+            loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
+            self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
+
+    def after_train(self, runner: Runner) -> None:
+        """Close the bar."""
+        self._progress.stop()
 
 
 @LOOPS.register_module()

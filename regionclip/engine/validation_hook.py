@@ -70,9 +70,7 @@ class ValidationHook(EarlyStoppingHook):
         self._best = Path(runner.work_dir) / "best.pth"
         runner.train_loop.stop_training = self.wait_count >= self.patience
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure where it is time to, and tell the hooks, this one too."""
         step = runner.iter + 1
         if step % self.interval and step != runner.max_iters:
