@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 import pandas as pd
@@ -45,10 +45,8 @@ from regionclip.data.layout import PICTURES, DetectionSet, captioned_scenes, det
 from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import Rejects
 from regionclip.files import read_json, write_json
+from regionclip.stages.context import StageContext
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 STAGE = "check_data"
 MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the readers meet the others

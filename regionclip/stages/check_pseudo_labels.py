@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -23,11 +23,9 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, write_json
 from regionclip.regions.store import RegionStore
+from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 STAGE = "check_pseudo_labels"
 MOST_REGIONS = 5_000_000  # of a larger store the first ones are checked; a table of them takes about 1 GB

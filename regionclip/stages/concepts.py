@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regionclip import artifacts, runtime
 from regionclip.data.captions import open_captioned_images
@@ -10,13 +10,11 @@ from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
+from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.coverage import coverage, write_table
 from regionclip.text.parser import build_parser, count_concepts
 from regionclip.text.spelling import mend_spellings, write_misspellings
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 # Starting processes that load the lexicon takes seconds; below this many bytes one process is faster.
 _WORTH_PROCESSES = 50_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from regionclip import artifacts
 from regionclip.data.annotations.splits import write_detection_set
@@ -13,9 +12,7 @@ from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.demo_world import build_demo_world
 from regionclip.files import atomic_dir, put_dir, temporary_dir
 from regionclip.runtime import workers
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 
 def run(context: StageContext) -> dict[str, dict[str, int]]:

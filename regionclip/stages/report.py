@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,10 +27,8 @@ from regionclip.evaluation.plots import (
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import build_summary, summary_table
 from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
+from regionclip.stages.context import StageContext
 from regionclip.tracking.sidecar import read_sidecars
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 MEASURED = ("check_data", "text_bank", "pseudo_labels")
 OF_EACH_SET = ("proposals", "zero_shot", "evaluate")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
@@ -33,11 +34,7 @@ from regionclip.evaluation.recall import average_recall
 from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_rpn
 from regionclip.params import Params
-
-if TYPE_CHECKING:
-    from mmdet.structures import DetDataSample
-
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 HISTORY = artifacts.HISTORIES / "rpn.jsonl"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +12,13 @@ from regionclip.checkpoints.scratch import alone, clean_scratch, scratch_folder
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.params import Params, load_params
+from regionclip.stages.context import StageContext
 from regionclip.stages.graph import Stage, read_stage
 from regionclip.stages.inputs import Inputs, changed, read_inputs, require_raw
 from regionclip.tracking.sidecar import write_sidecar
-from regionclip.tracking.tracker import Tracker, track
+from regionclip.tracking.tracker import track
 
 DATA_FOLDERS = ("data", "artifacts", "reports")
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """What a stage is given besides its files."""
-
-    stage: str  # DVC's name of it
-    params: Params  # the whole of params.yaml, checked
-    dataset: str | None  # of a foreach stage
-    digest: str  # names the params and inputs that decide the result; kept in what the stage writes
-    scratch: Path  # folder for resumable state, named by the digest
-    tracker: Tracker | None  # the stage's MLflow run; None in processes of a group that track nothing
-
-    def model_run(self, model: str) -> AbstractContextManager[Tracker | None]:
-        """Record the block in a run of the model's own below the stage's; None where nothing is tracked."""
-        return nullcontext() if self.tracker is None else self.tracker.model_run(model)
-
-    def not_needed(self, reason: str) -> dict[str, str]:
-        """Print why the stage has nothing to do, and return it as the stage's metrics."""
-        print(f"{self.stage}: nothing to do, {reason}")
-        return {"not_needed": reason}
 
 
 def run_stage(name: str, dataset: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 import torch
@@ -19,9 +19,7 @@ from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer
 from regionclip.params.stages import Teacher
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 HISTORY = artifacts.HISTORIES / "teacher.jsonl"
 
