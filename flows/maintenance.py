@@ -101,26 +101,18 @@ def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> lis
         rows += cleaning.open_runs(prefect)
         rows += cleaning.scratch(SCRATCH)
         try:
-            rows += cleaning.artifacts(_named_runs())
+            if not (sidecars := read_sidecars(SIDECARS).values()):
+                problem = "there are no results here, so what others refer to is not known"
+                raise InputError(problem, file=SIDECARS, mend="run maintenance where the results are")
+            # What made the files here, or a commit's.
+            named = {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
+            rows += cleaning.artifacts(named)
         except InputError as error:
             rows.append(_row("MLflow", "old artifacts", str(error), "nothing: all of them stay"))
     except (InputError, *delivery_errors()) as error:
         problem = " ".join(str(error).split())[:300]
         rows.append(_row("MLflow", uri, printable(problem), "nothing more: all of it stays"))
     return rows
-
-
-def _named_runs() -> set[str]:
-    """Return the runs that made what lies in the workspace, or that a commit names.
-
-    Raises:
-        InputError: They cannot all be known here.
-    """
-    sidecars = read_sidecars(SIDECARS).values()
-    if not sidecars:
-        problem = "there are no results here, so what others refer to is not known"
-        raise InputError(problem, file=SIDECARS, mend="run maintenance where the results are")
-    return {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,9 @@ def train(
         model: Gives a dictionary of losses in mode ``loss``.
         dataset: Gives one record a position of an endless stream; see `ResumableSampler`.
         schedule: Optimiser, learning rate, length and joint batch.
-        title: Shown by the progress bar.
+        title, hooks: Of the progress bar, and what looks on, such as `HistoryHook`.
         seed: Seeds every step (together with its number), so that a resumed run repeats the uninterrupted one.
         scratch: Folder of the resume state; named by a digest of everything that decides the result.
-        hooks: What looks on, such as `HistoryHook`.
 
     Raises:
         InputError: The batch cannot be dealt to the processes, the disk of ``scratch`` is full, or a loss, gradient or
@@ -65,10 +64,8 @@ def train(
     with StopRequest() as stop, full_disk_named(scratch):
         settings = recipe(dataset, schedule, seed)
         settings["custom_hooks"] += [sound, *hooks, ProgressHook(title)]
-        settings["train_dataloader"] |= {
-            "batch_size": share_of_batch(schedule.batch_size),
-            "worker_init_fn": {"type": leave_process_group},
-        }
+        settings["train_dataloader"]["batch_size"] = share_of_batch(schedule.batch_size)
+        settings["train_dataloader"]["worker_init_fn"] = {"type": leave_process_group}
         resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
         point = newest_resume_point(scratch)
         runner = Runner(

@@ -40,7 +40,13 @@ def run(context: StageContext) -> dict[str, Any]:
         InputError: The store of pseudo labels does not say its threshold.
         DataCheckFailed: An artefact breaks its contract (exit code 3).
     """
-    checks = [*_rpn_checks(context), *_proposal_checks(context.params.rpn.proposals)]
+    novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
+    recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
+    checks = [
+        rpn_class_check(RPN, read(RPN)[1].get("classes", ()), context.params.rpn.dataset, novel),
+        recall_check(recall, context.params.check_pseudo_labels.min_proposal_recall),
+        *_proposal_checks(context.params.rpn.proposals),
+    ]
     metrics: dict[str, Any] = {}
     pages: dict[str, str] = {}
     if context.params.pretrain.weights:
@@ -54,14 +60,6 @@ def run(context: StageContext) -> dict[str, Any]:
         pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
     results = gate(STAGE, checks, pages=pages, tracker=context.tracker, verdict=artifacts.verdict(STAGE))
     return {**counts_of(results), **metrics}
-
-
-def _rpn_checks(context: StageContext) -> list[Check]:
-    novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
-    classes = read(RPN)[1].get("classes", ())
-    recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
-    floor = context.params.check_pseudo_labels.min_proposal_recall
-    return [rpn_class_check(RPN, classes, context.params.rpn.dataset, novel), recall_check(recall, floor)]
 
 
 def _proposal_checks(most: int) -> list[Check]:
