@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from prefect.automations import Automation
 from prefect.blocks.webhook import Webhook
@@ -39,14 +39,11 @@ _MESSAGE = (
 
 
 def ensure_automations(client: SyncPrefectClient) -> dict[str, Change]:
-    """Make or update the automations; a second call changes nothing.
+    """Make or update the automations, and return what was done with each; a second call changes nothing.
 
     The address in ``REGIONCLIP_ALERT_WEBHOOK`` is kept on the server as the block ``webhook/regionclip-alerts``;
     without it a block of that name that is there already is used. Without either, failures are only marked in the
     server's event feed and nobody is told.
-
-    Returns:
-        Name of each automation to what was done.
     """
     wanted = [_failure_notice(_webhook(client)), _zombies(), _stuck_pending()]
     return {automation.name: _ensure(client, automation) for automation in wanted}
@@ -57,26 +54,18 @@ def _failure_notice(webhook: UUID | None) -> AutomationCore:
     return AutomationCore(
         name="regionclip: a flow run failed",
         description=f"A run of {', '.join(FLOWS)} failed, crashed or timed out; {told}.",
-        trigger=_of_each_run(
-            expect={f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")},
-            posture=Posture.Reactive,
-            within=timedelta(0),
-        ),
+        trigger=_of_each_run({f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")}),
         actions=[CallWebhook(block_document_id=webhook, payload=_MESSAGE) if webhook else DoNothing()],
     )
 
 
 def _zombies() -> AutomationCore:
     heartbeat, frequency = "prefect.flow-run.heartbeat", get_current_settings().flows.heartbeat_frequency or 180
+    signs = {heartbeat, *(f"prefect.flow-run.{state}" for state in _ENDS)}
     return AutomationCore(
         name="regionclip: a running flow run went silent",
         description=f"No heartbeat for {3 * frequency} s: its process is gone. The run is marked Crashed.",
-        trigger=_of_each_run(
-            after={heartbeat},
-            expect={heartbeat, *(f"prefect.flow-run.{state}" for state in _ENDS)},
-            posture=Posture.Proactive,
-            within=timedelta(seconds=3 * frequency),
-        ),
+        trigger=_of_each_run(signs, heartbeat, timedelta(seconds=3 * frequency)),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="No heartbeat: its process is gone.")],
     )
 
@@ -86,21 +75,23 @@ def _stuck_pending() -> AutomationCore:
     return AutomationCore(
         name="regionclip: a flow run stays pending",
         description=f"Pending for {PENDING_MINUTES} minutes: its worker died. The run is marked Crashed.",
-        trigger=_of_each_run(
-            after={"prefect.flow-run.Pending"},
-            expect={"prefect.flow-run.*"},
-            posture=Posture.Proactive,
-            within=timedelta(minutes=PENDING_MINUTES),
-        ),
+        trigger=_of_each_run({"prefect.flow-run.*"}, "prefect.flow-run.Pending", timedelta(minutes=PENDING_MINUTES)),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, message="Pending too long: its worker is gone.")],
     )
 
 
-def _of_each_run(**wanted: Any) -> EventTrigger:
-    """Return a trigger that watches each run of `FLOWS` for itself."""
-    ours = {"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)}
-    run = {"prefect.resource.id": "prefect.flow-run.*"}
-    return EventTrigger(match=run, match_related=ours, for_each={"prefect.resource.id"}, threshold=1, **wanted)
+def _of_each_run(expect: set[str], after: str | None = None, within: timedelta = timedelta(0)) -> EventTrigger:
+    """Return a trigger that watches each run of `FLOWS`: for an event, or for that none comes ``after`` another."""
+    return EventTrigger(
+        match={"prefect.resource.id": "prefect.flow-run.*"},
+        match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},
+        for_each={"prefect.resource.id"},
+        after={after} if after else set(),
+        expect=expect,
+        posture=Posture.Proactive if after else Posture.Reactive,
+        threshold=1,
+        within=within,
+    )
 
 
 def _webhook(client: SyncPrefectClient) -> UUID | None:
@@ -131,7 +122,4 @@ def _ensure(client: SyncPrefectClient, wanted: AutomationCore) -> Change:
 
 
 def _content(automation: AutomationCore | Automation) -> dict[str, object]:
-    content = automation.model_dump(mode="json", exclude={"id", "owner_resource", "tags"})
-    for key in ("after", "expect", "for_each"):
-        content["trigger"][key] = sorted(content["trigger"][key])
-    return content
+    return automation.model_dump(exclude={"id", "owner_resource", "tags"})

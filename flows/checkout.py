@@ -36,10 +36,7 @@ def checkout() -> dict[str, str]:
 
     They come from the worker's environment, so that prefect.yaml names no machine. A clone is deleted after the run;
     with ``$REGIONCLIP_SCRATCH``, a folder that stays, a training that was killed is resumed by the next run all the
-    same.
-
-    Returns:
-        The key ``directory``: where the run will work.
+    same. Prefect is told the ``directory`` where the run will work.
 
     Raises:
         InputError: The worker's environment has neither.
@@ -48,11 +45,8 @@ def checkout() -> dict[str, str]:
         return set_working_directory(workspace)
     repository = os.environ.get(REPOSITORY)
     if not repository:
-        raise InputError(
-            f"the worker has neither {WORKSPACE} nor {REPOSITORY}",
-            key=REPOSITORY,
-            mend="set it in the worker's environment to the address of the repository",
-        )
+        mend = "set it in the worker's environment to the address of the repository"
+        raise InputError(f"the worker has neither {WORKSPACE} nor {REPOSITORY}", key=REPOSITORY, mend=mend)
     entered = set_working_directory(git_clone(repository)["directory"])
     if scratch := os.environ.get(SCRATCH):
         Path(scratch).mkdir(parents=True, exist_ok=True)
@@ -100,8 +94,7 @@ def worktree(home: Path) -> Path:
 def use_profile(tree: Path, name: str | None) -> str:
     """Write a profile of the commit over the worktree's params.yaml; None writes the committed params.yaml.
 
-    Returns:
-        The key ``profile`` of params.yaml; ``none`` where there is neither.
+    Returned is the key ``profile`` of params.yaml; ``none`` where there is neither.
 
     Raises:
         InputError: The commit holds no such profile, or it makes no params.

@@ -28,17 +28,11 @@ _SIDECAR = re.compile(rf"^ *- path: {SIDECARS}/.*\n(?: +\w+: .*\n)*? +md5: ([0-9
 
 @dataclass(frozen=True)
 class Recorded:
-    """What is recorded of a stage.
+    """What is recorded of a stage in dvc.lock (``entry``, None before its first run) and in its sidecar."""
 
-    Attributes:
-        entry: Its part of dvc.lock: command, and hashes of params, dependencies and outputs; None before its first run.
-        run_id: The MLflow run that made its outputs, by its sidecar; None when it is not there or names none.
-        digest: The sidecar's digest.
-    """
-
-    entry: dict[str, Any] | None
-    run_id: str | None
-    digest: str | None
+    entry: dict[str, Any] | None  # command, and hashes of params, dependencies and outputs
+    run_id: str | None  # the MLflow run that made its outputs; None when it is not known
+    digest: str | None  # of its params and inputs
 
     def outs(self) -> dict[str, str]:
         """Path of each output to its hash."""

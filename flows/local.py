@@ -19,8 +19,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from flows.deploy import POOLS
 from flows.doors import MLFLOW_HOSTS, PREFECT_HOSTS
@@ -36,15 +36,8 @@ CLIENT = Path("prefect.toml")
 _OURS = "# Written by `make serve`, removed when it ends."
 
 
-@dataclass(frozen=True)
-class Service:
-    """A program that runs until it is stopped.
-
-    Attributes:
-        name: Of its log.
-        command: Program and arguments.
-        address: Answers with 200 once it is up; None for one that nobody waits for.
-    """
+class Service(NamedTuple):
+    """A program that runs until it is stopped; ``address`` answers with 200 once it is up, if somebody waits for it."""
 
     name: str
     command: tuple[str, ...]
@@ -89,8 +82,11 @@ def serve(
         InputError: A port is taken, or a service does not come up or ends by itself.
     """
     for name, port in (("mlflow", mlflow_port), ("prefect", prefect_port)):
-        if only is None or name in only:
-            _refuse_taken(port)
+        with socket.socket() as probe:
+            if (only is None or name in only) and probe.connect_ex((HOST, port)) == 0:
+                raise InputError(
+                    f"port {port} of {HOST} is taken", mend="stop what listens there, or give another port"
+                )
     wanted, environment = services(root, mlflow_port, prefect_port)
     wanted = [service for service in wanted if only is None or service.name in only]
     names = [service.name for service in wanted]
@@ -119,9 +115,8 @@ def serve(
             addresses = {"mlflow": environment["MLFLOW_TRACKING_URI"], "prefect": environment["PREFECT_API_URL"][:-4]}
             for name in filter(addresses.get, names):
                 print(f"{name:<9}{addresses[name]}")
-            print(
-                f"log in as the one line of {LOGIN} says; logs in {logs.relative_to(root)}/; Ctrl-C stops", flush=True
-            )
+            place = logs.relative_to(root)
+            print(f"log in as the one line of {LOGIN} says; logs in {place}/; Ctrl-C stops", flush=True)
         while not stop.wait(1):
             _refuse_ended(running, logs)
 
@@ -170,12 +165,6 @@ def _tell_clients(root: Path, environment: Mapping[str, str]) -> None:
             print(f'{key} = "{environment[f"PREFECT_API_{key.upper()}"]}"', file=text)
 
 
-def _refuse_taken(port: int) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex((HOST, port)) == 0:
-            raise InputError(f"port {port} of {HOST} is taken", mend="stop what listens there, or give another port")
-
-
 def _wait_until_up(
     service: Service, running: dict[Service, subprocess.Popen[bytes]], logs: Path, stop: threading.Event
 ) -> None:
@@ -187,9 +176,8 @@ def _wait_until_up(
                 return
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
-                raise InputError(
-                    f"{service.name} is not up after {START_SECONDS:.0f} s", file=logs / f"{service.name}.log"
-                ) from None
+                problem = f"{service.name} is not up after {START_SECONDS:.0f} s"
+                raise InputError(problem, file=logs / f"{service.name}.log") from None
 
 
 def _refuse_ended(running: dict[Service, subprocess.Popen[bytes]], logs: Path) -> None:

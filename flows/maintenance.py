@@ -23,10 +23,9 @@ from flows.dvc_lock import committed_runs
 from regionclip.artifacts import SIDECARS
 from regionclip.errors import InputError, printable
 from regionclip.files import sweep
-from regionclip.inference.promotion import all_versions
-from regionclip.tracking.liveness import all_runs, close_left_open, is_gone
+from regionclip.tracking.origin import close_left_open, is_gone
 from regionclip.tracking.sidecar import read_sidecars
-from regionclip.tracking.store import connect, delivery_errors, experiment_id, require_answer, tracking_uri
+from regionclip.tracking.store import all_found, connect, delivery_errors, experiment_id, require_answer, tracking_uri
 from regionclip.tracking.undelivered import sync
 
 if TYPE_CHECKING:
@@ -102,26 +101,18 @@ def _of_mlflow(prefect: SyncPrefectClient, keep_days: int, dry_run: bool) -> lis
         rows += cleaning.open_runs(prefect)
         rows += cleaning.scratch(SCRATCH)
         try:
-            rows += cleaning.artifacts(_named_runs())
+            if not (sidecars := read_sidecars(SIDECARS).values()):
+                problem = "there are no results here, so what others refer to is not known"
+                raise InputError(problem, file=SIDECARS, mend="run maintenance where the results are")
+            # What made the files here, or a commit's.
+            named = {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
+            rows += cleaning.artifacts(named)
         except InputError as error:
             rows.append(_row("MLflow", "old artifacts", str(error), "nothing: all of them stay"))
     except (InputError, *delivery_errors()) as error:
         problem = " ".join(str(error).split())[:300]
         rows.append(_row("MLflow", uri, printable(problem), "nothing more: all of it stays"))
     return rows
-
-
-def _named_runs() -> set[str]:
-    """Return the runs that made what lies in the workspace, or that a commit names.
-
-    Raises:
-        InputError: They cannot all be known here.
-    """
-    sidecars = read_sidecars(SIDECARS).values()
-    if not sidecars:
-        problem = "there are no results here, so what others refer to is not known"
-        raise InputError(problem, file=SIDECARS, mend="run maintenance where the results are")
-    return {str(sidecar["run_id"]) for sidecar in sidecars} | committed_runs(Path.cwd())
 
 
 @dataclass(frozen=True)
@@ -147,7 +138,7 @@ class _Cleaning:
 
     def scratch(self, folder: Path) -> Iterator[Row]:
         """Remove resumable state (STAGE/DIGEST) that nothing has touched for a while, and that is of no RUNNING run."""
-        running = all_runs(self.client, self.experiment, "attributes.status = 'RUNNING'")
+        running = all_found(self.client.search_runs, [self.experiment], "attributes.status = 'RUNNING'")
         live = {run.data.tags.get("stage.digest", "")[:16] for run in running}
         for state in sorted(path for path in folder.glob("*/*") if path.is_dir() and _DIGEST.fullmatch(path.name)):
             files = [file.lstat() for file in state.rglob("*") if not file.is_dir()]
@@ -165,15 +156,17 @@ class _Cleaning:
         Kept are the runs of registered versions, those that ``named`` holds or that have the tag ``keep``, the pipeline
         runs above them, the stage runs that such a pipeline run links to, and all children of runs that are kept.
         """
-        runs = {run.info.run_id: run for run in all_runs(self.client, self.experiment)}
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        runs = {run.info.run_id: run for run in all_found(self.client.search_runs, [self.experiment])}
         tagged = {run_id for run_id, run in runs.items() if KEEP in run.data.tags}
-        registered = {version.run_id for version in all_versions(self.client) if version.run_id}
+        registered = {version.run_id for version in all_found(self.client.search_model_versions) if version.run_id}
         kept = _related(runs, {*named, *tagged, *registered})
         for run_id, run in runs.items():
             age = 0.0 if run.info.end_time is None else _days_since(run.info.end_time / 1000)
             if age <= self.keep_days or run_id in kept or REMOVED in run.data.tags:
                 continue
-            files = self._files(run)
+            files = get_artifact_repository(run.info.artifact_uri, tracking_uri=self.client.tracking_uri)
             size = sum(_sizes(files))
             if not self.dry_run:
                 files.delete_artifacts()
@@ -199,11 +192,6 @@ class _Cleaning:
         except (ObjectNotFound, ValueError):
             return False
         return flow_run is None or (state is not None and state.is_final())
-
-    def _files(self, run: Run) -> ArtifactRepository:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        return get_artifact_repository(run.info.artifact_uri, tracking_uri=self.client.tracking_uri)
 
 
 def _related(runs: dict[str, Run], seeds: set[str]) -> set[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from prefect.states import Completed, Failed
 from flows import commands
 from flows.checkout import share, use_profile, worktree
 from flows.dvc_lock import changed_outputs, recorded
-from flows.publish import Home, bring_home, keep_branch, publish, push_outputs, require_remote
+from flows.publish import bring_home, keep_branch, lock_of, publish, push_outputs, require_remote
 from flows.run_report import counts, leave_artifacts, problems, stage_records
 from flows.shards import submit_shards
 from flows.stage_runs import RunOptions, run_stage
@@ -60,7 +61,7 @@ def pipeline(
         if pull or push:
             require_remote(home)
         tree = worktree(home)
-        origin = Home(home, profile is not None)
+        lock = lock_of(home)
         name = use_profile(tree, profile)
         whole = read_graph(tree)
         graph = select(whole, targets, home / "dvc.yaml")
@@ -69,7 +70,8 @@ def pipeline(
         # MLflow's default store and Git are looked for from the current folder.
         with contextlib.chdir(tree):
             options = RunOptions(tree, start_pipeline_run(name, tags), force, pull)
-            return _record_run(graph, options, shards, push, origin)
+            back = None if profile else partial(bring_home, tree, home, lock, graph)
+            return _record_run(graph, options, shards, push, back)
 
 
 def select(graph: dict[str, Stage], targets: Sequence[str] | None, file: str | Path = "dvc.yaml") -> dict[str, Stage]:
@@ -102,8 +104,10 @@ def gathered(graph: Mapping[str, Stage]) -> list[str]:
     return [out for out in outs if any(out.startswith(f"{dep}/") for dep in deps)]
 
 
-def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool, home: Home) -> State[None]:
-    """Run the stages, then leave what became of them in Prefect, MLflow, and the checkout or a branch."""
+def _record_run(
+    graph: Mapping[str, Stage], options: RunOptions, shards: int, push: bool, back: Callable[[], list[str]] | None
+) -> State[None]:
+    """Run the stages, then leave what became of them in Prefect, MLflow, and the checkout (by ``back``) or a branch."""
     records = []
     try:
         with commands.stopped_together():
@@ -116,11 +120,11 @@ def _record_run(graph: Mapping[str, Stage], options: RunOptions, shards: int, pu
         failures = problems(states)
         link = tracking_ui_link(options.parent_run)
         notes = [f"[The run in MLflow]({link})"] if link else []
-        if not home.profile:
-            notes += bring_home(options.root, home, graph)
+        if back is not None:
+            notes += back()
         if push:
             _send(options, failures, notes)
-        elif home.profile:
+        elif back is None:
             notes.append(keep_branch(options.root, flow_run.name, flow_run.id))
         leave_artifacts(records, changed_outputs(before, after), [*failures, *notes], options.root)
         status = "FAILED" if failures else "FINISHED"

@@ -34,12 +34,9 @@ def require_remote(root: Path) -> None:
     """
     with Repo(str(root)) as repo:
         if not repo.config["core"].get("remote"):
-            raise InputError(
-                "DVC has no default remote to pull from or push to",
-                file=root / ".dvc/config",
-                key="core.remote",
-                mend="`dvc remote add --default NAME ADDRESS`, or run with pull and push off",
-            )
+            problem, file = "DVC has no default remote to pull from or push to", root / ".dvc/config"
+            mend = "`dvc remote add --default NAME ADDRESS`, or run with pull and push off"
+            raise InputError(problem, file=file, key="core.remote", mend=mend)
 
 
 @task(task_run_name="push", cache_policy=NO_CACHE, retries=5, retry_delay_seconds=[10, 30, 60, 240, 480])
@@ -52,44 +49,30 @@ def push_outputs(root: Path) -> None:
     commands.dvc(root, "push", "--run-cache")
 
 
-class Home:
-    """The checkout ``root`` that a run in its worktree came from; ``profile``: the run is not of its params."""
-
-    def __init__(self, root: Path, profile: bool) -> None:
-        self.root, self.profile = root, profile
-        self._lock = self._read()
-
-    def changed(self) -> bool:
-        """Say whether dvc.lock is another one than when the run began."""
-        return self._read() != self._lock
-
-    def _read(self) -> bytes | None:
-        return (self.root / LOCK).read_bytes() if (self.root / LOCK).exists() else None
+def lock_of(home: Path) -> bytes | None:
+    """Return the dvc.lock of a checkout as it is now; None where there is none."""
+    return (home / LOCK).read_bytes() if (home / LOCK).exists() else None
 
 
-def bring_home(tree: Path, home: Home, graph: Mapping[str, Stage]) -> list[str]:
-    """Give the checkout what a run made, as `dvc repro` would have left it: dvc.lock, reports, outputs.
+def bring_home(tree: Path, home: Path, lock: bytes | None, graph: Mapping[str, Stage]) -> list[str]:
+    """Give the checkout what a run made, as `dvc repro` would have left it; say in words why something is not there.
 
-    Nothing is done where its dvc.lock was changed while the run went on.
-
-    Returns:
-        Why something is not there, in words.
+    Nothing is done where its dvc.lock is no more the ``lock`` that it was when the run began.
     """
-    if home.changed():
+    if lock_of(home) != lock:
         return [f"The checkout's {LOCK} was changed while the run went on, so its results were not brought there."]
     for report in [path for stage in graph.values() for path in stage.reports if (tree / path).exists()]:
-        _replace(tree / report, home.root / report)
+        _replace(tree / report, home / report)
     for folder in (tree / REPORTS).glob("*/*"):
         # What Git and DVC do not know, such as the Data Docs.
         if git(tree, "check-ignore", "--quiet", str(folder.relative_to(tree))).returncode == 0:
-            _replace(folder, home.root / folder.relative_to(tree))
+            _replace(folder, home / folder.relative_to(tree))
     if (tree / LOCK).exists():
-        with atomic_path(home.root / LOCK) as beside:
-            shutil.copyfile(tree / LOCK, beside)
+        _replace(tree / LOCK, home / LOCK)
     outs = [path for stage in graph.values() for path in stage.outs if (tree / path).exists()]
     try:
         if outs:
-            commands.dvc(home.root, "checkout", "--quiet", "--allow-missing", *outs)
+            commands.dvc(home, "checkout", "--quiet", "--allow-missing", *outs)
     except RuntimeError as error:
         return [f"The outputs were not brought into the checkout: {error}."]
     return []
@@ -106,20 +89,11 @@ def keep_branch(root: Path, name: str, run_id: str) -> str:
 
 
 def publish(root: Path, name: str, run_id: str, parent_run: str | None, *, pushed: bool) -> str:
-    """Commit what the run changed of dvc.lock, params.yaml and reports/, and push it as the branch ``runs/NAME``.
+    """Push what the run changed of dvc.lock, params.yaml and reports/ as the branch ``runs/NAME``; say where it is.
 
-    The checkout, its index and its branch stay as they are. Where ``origin`` does not take the branch, or the outputs
-    did not reach the remote, the change is kept as a patch with MLflow's parent run.
-
-    Args:
-        root: The checkout.
-        name: Of the flow run.
-        run_id: Of the flow run; part of the branch's name when the other is taken.
-        parent_run: MLflow's parent run, or None.
-        pushed: Whether the outputs are on the DVC remote.
-
-    Returns:
-        Where the change is, in words.
+    The checkout, its index and its branch stay as they are. The id of the flow run is part of the branch's name when
+    its name is taken. Where ``origin`` does not take the branch, or the outputs did not reach the DVC remote
+    (``pushed``), the change is kept as a patch with MLflow's parent run.
     """
     commit = _commit(root, f"Pipeline run {name}")
     if commit is None:

@@ -55,7 +55,8 @@ def leave_artifacts(
     parts = ["# Pipeline run", counts(records), *notes]
     if reported and (root / SUMMARY_TABLE).exists():
         parts.append((root / SUMMARY_TABLE).read_text(encoding="utf-8"))
-    parts += ["## Changed outputs", _change_table(changes)]
+    table = ["| stage | output | |", "|---|---|---|", *(f"| {' | '.join(change)} |" for change in changes)]
+    parts += ["## Changed outputs", "\n".join(table) if changes else "None."]
     create_markdown_artifact(key="pipeline-summary", markdown="\n\n".join(parts), description="Results and changes")
 
 
@@ -76,11 +77,3 @@ def _record(name: str, state: State[Any], before: Recorded, after: Recorded, for
 
 def _failed(state: State[Any]) -> bool:
     return state.is_failed() or state.is_crashed()
-
-
-def _change_table(changes: Sequence[tuple[str, str, str]]) -> str:
-    if not changes:
-        return "None."
-    return "\n".join(
-        ["| stage | output | |", "|---|---|---|", *(f"| {stage} | {path} | {kind} |" for stage, path, kind in changes)]
-    )

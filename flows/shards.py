@@ -83,9 +83,7 @@ def make_part(stage: Stage, number: int, shards: int, options: RunOptions) -> No
     lock = f"{stage.name}-{number}-of-{shards}"
     with slot(stage):
         started = time.monotonic()
-        code, tail = commands.run(
-            command, root=options.root, lock=lock, settings=options.settings(), log=get_run_logger().info
-        )
+        code, tail = options.run(command, lock)
     if code:
         name = f"{stage.name}, part {number} of {shards},"
         raise StageFailed(name, code, time.monotonic() - started, tail[-1] if tail else "")

@@ -6,6 +6,7 @@ import contextlib
 import re
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,23 +30,17 @@ _RESTORED = "is cached - skipping run"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What all stages of a pipeline run share.
+    """What all stages of a pipeline run share."""
 
-    Attributes:
-        root: The checkout.
-        parent_run: MLflow's parent run, or None.
-        force: Run stages that have not changed too.
-        pull: Fetch what is missing from the DVC remote, and run nothing for outputs that are only missing.
-    """
+    root: Path  # the checkout
+    parent_run: str | None = None  # of MLflow
+    force: bool = False  # run stages that have not changed too
+    pull: bool = False  # fetch what is missing from the DVC remote, and run nothing for outputs that are only missing
 
-    root: Path
-    parent_run: str | None = None
-    force: bool = False
-    pull: bool = False
-
-    def settings(self) -> dict[str, str]:
-        """Return the environment that stages are given."""
-        return {"REGIONCLIP_PARENT_RUN_ID": self.parent_run or ""}
+    def run(self, command: Sequence[str], lock: str) -> tuple[int, list[str]]:
+        """Run a command of a stage, as `commands.run` does; its MLflow run lies below the parent."""
+        settings = {"REGIONCLIP_PARENT_RUN_ID": self.parent_run or ""}
+        return commands.run(command, root=self.root, lock=lock, settings=settings, log=get_run_logger().info)
 
 
 @dataclass(frozen=True)
@@ -121,9 +116,8 @@ def repro(stage: Stage, options: RunOptions, *flags: str) -> list[str]:
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage.name, *flags]
     command += ["--force"] if options.force else []
     command += ["--allow-missing"] if options.pull else []
-    settings, log = options.settings(), get_run_logger().info
     started = time.monotonic()
-    code, tail = commands.run(command, root=options.root, lock=stage.name, settings=settings, log=log)
+    code, tail = options.run(command, stage.name)
     if code:
         raise StageFailed(stage.name, exit_code(tail), time.monotonic() - started, tail[-1] if tail else "")
     return tail

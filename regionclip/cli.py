@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regionclip import runtime
-from regionclip.cli_data import add_data_commands, console
+from regionclip.cli_data import add_data_commands
 from regionclip.cli_params import add_params_commands
+from regionclip.cli_parts import add_command, console
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
 from regionclip.files import full_disk_named
@@ -53,7 +54,6 @@ _MACHINE = re.compile(
     "CUDA|cuDNN|NCCL|gloo|out of memory|allocate memory|DataLoader worker|terminated abruptly|[Cc]onnection|timed out"
     "|database is locked|disk I/O"
 )
-_FILE = "weight file: .pth, .pt, .bin, .safetensors, .npy; no code in it is run"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,24 +76,49 @@ def build_parser() -> argparse.ArgumentParser:
             add_data_commands(stage)
         if name == "pseudo_labels":
             stage.add_argument("--shard", type=_shard, metavar="I/N", help="only label share I, from 1, of N")
-    _add_raw(commands)
-    _add_inspect(commands)
-    _add_convert(commands)
+    raw = add_command(commands, "raw", _raw)
+    raw.add_argument("name", metavar="NAME", nargs="?", help="of the section raw of params.yaml; none: only folders")
+    raw.add_argument("--set", metavar="NAME", help="only make the folders of a data set")
+    _add_file_commands(commands)
     add_params_commands(commands)
-    _add_retrieval(commands)
     add_tracking_commands(commands)
     return parser
 
 
-def _add_raw(commands: argparse._SubParsersAction) -> None:
-    text = "sum a raw file or folder that params.yaml names, for the stages that depend on it"
-    parser = commands.add_parser("raw", help=text, description=f"{text.capitalize()}. `dvc repro` calls it.")
-    parser.add_argument("name", metavar="NAME", nargs="?", help="of the section raw of params.yaml; none: only folders")
-    parser.add_argument("--set", metavar="NAME", help="only make the folders of a data set")
-    parser.set_defaults(run=_raw)
+def _add_file_commands(commands: argparse._SubParsersAction) -> None:
+    file = "weight file: .pth, .pt, .bin, .safetensors, .npy; no code in it is run"
+    inspect = add_command(commands, "inspect", _inspect)
+    inspect.add_argument("file", metavar="FILE", help=f"{file}; or a CLIP folder")
+    convert = add_command(commands, "convert", _convert)
+    convert.add_argument("file", metavar="FILE", help=file)
+    convert.add_argument(
+        "--to",
+        choices=["mmdet", "open_clip", "text-bank"],
+        required=True,
+        help="mmdet: a checkpoint by MMDetection's names; open_clip: a folder for "
+        "open_clip.create_model_from_pretrained('local-dir:OUT'); text-bank: embeddings with their names",
+    )
+    convert.add_argument("-o", "--out", metavar="OUT", required=True, help="file to write, or folder for open_clip")
+    convert.add_argument(
+        "--names",
+        metavar="FILE",
+        help="for text-bank: coco48, coco17, coco65, coco80, a text file of one `name[,count]` a line, "
+        "or a COCO or LVIS JSON",
+    )
+    convert.add_argument(
+        "--part",
+        choices=["student", "teacher", "rpn", "detector"],
+        help="for mmdet and open_clip: which model of FILE; by default the one that it was published for",
+    )
+    retrieval = add_command(commands, "retrieval", _retrieval)
+    retrieval.add_argument("clip", metavar="CLIP", help="CLIP folder, such as artifacts/pretrain")
+    retrieval.add_argument("--captions", metavar="FILE", required=True, help="Karpathy JSON, or COCO captions JSON")
+    retrieval.add_argument("--images", metavar="DIR", required=True, help="folder that file names start from")
+    retrieval.add_argument("--split", default="test", help="split of a Karpathy JSON (default: %(default)s)")
 
 
 def _raw(chosen: argparse.Namespace) -> None:
+    """Sum a raw file or folder that params.yaml names, for the stages that depend on it. `dvc repro` calls it."""
     from regionclip.params import load_params
     from regionclip.stages.graph import read_stage
 
@@ -111,74 +136,6 @@ def _raw(chosen: argparse.Namespace) -> None:
         mend = "name one of the section"
         raise InputError("no such raw input", file="params.yaml", key=f"raw.{chosen.name}", mend=mend)
     write_raw(chosen.name, Path(params.raw[chosen.name]))
-
-
-def _add_inspect(commands: argparse._SubParsersAction) -> None:
-    text = "say what a weight file is and what can be made of it"
-    parser = commands.add_parser(
-        "inspect",
-        help=text,
-        description=f"{text.capitalize()}: kind, architecture, tensors by module, embeddings, sha256.",
-    )
-    parser.add_argument("file", metavar="FILE", help=f"{_FILE}; or a CLIP folder")
-    parser.set_defaults(run=_inspect)
-
-
-def _add_convert(commands: argparse._SubParsersAction) -> None:
-    text = "turn an official checkpoint, one of our pretraining, or an embedding file into a format used here"
-    parser = commands.add_parser(
-        "convert",
-        help=text,
-        description=f"{text.capitalize()}. What is in FILE is told by its keys; a wrong file is refused.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  regionclip convert regionclip_pretrained-cc_rn50.pth --to open_clip -o weights/regionclip_rn50\n"
-        "  regionclip convert regionclip_finetuned-coco_rn50.pth --to mmdet -o weights/coco_rn50.pth\n"
-        "  regionclip convert rpn_coco_48.pth --to mmdet -o weights/rpn_coco.pth\n"
-        "  regionclip convert coco_65_cls_emb.pth --to text-bank --names coco65 -o banks/coco65.safetensors\n"
-        "  regionclip convert lvis_1203_cls_emb.pth --to text-bank --names lvis_v1_val.json -o banks/lvis.safetensors",
-    )
-    parser.add_argument("file", metavar="FILE", help=_FILE)
-    parser.add_argument(
-        "--to",
-        choices=["mmdet", "open_clip", "text-bank"],
-        required=True,
-        help="mmdet: a checkpoint by MMDetection's names; open_clip: a folder for "
-        "open_clip.create_model_from_pretrained('local-dir:OUT'); text-bank: embeddings with their names",
-    )
-    parser.add_argument("-o", "--out", metavar="OUT", required=True, help="file to write, or folder for open_clip")
-    parser.add_argument(
-        "--names",
-        metavar="FILE",
-        help="for text-bank: coco48, coco17, coco65, coco80, a text file of one `name[,count]` a line, "
-        "or a COCO or LVIS JSON",
-    )
-    parser.add_argument(
-        "--part",
-        choices=["student", "teacher", "rpn", "detector"],
-        help="for mmdet and open_clip: which model of FILE; by default the one that it was published for",
-    )
-    parser.set_defaults(run=_convert)
-
-
-def _add_retrieval(commands: argparse._SubParsersAction) -> None:
-    text = "measure image-text retrieval, R@1/5/10 both ways, of a CLIP or RegionCLIP"
-    parser = commands.add_parser(
-        "retrieval",
-        help=text,
-        description=f"{text.capitalize()}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="examples:\n"
-        "  regionclip retrieval artifacts/pretrain --captions datasets/flickr30k/dataset_flickr30k.json "
-        "--images datasets/flickr30k/flickr30k-images\n"
-        "  regionclip retrieval weights/clip_rn50 --captions datasets/coco/annotations/captions_val2017.json "
-        "--images datasets/coco/val2017",
-    )
-    parser.add_argument("clip", metavar="CLIP", help="CLIP folder, such as artifacts/pretrain")
-    parser.add_argument("--captions", metavar="FILE", required=True, help="Karpathy JSON, or COCO captions JSON")
-    parser.add_argument("--images", metavar="DIR", required=True, help="folder that file names start from")
-    parser.add_argument("--split", default="test", help="split of a Karpathy JSON (default: %(default)s)")
-    parser.set_defaults(run=_retrieval)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -218,6 +175,7 @@ def _run_in_group(name: str, dataset: str | None) -> None:
 
 
 def _inspect(chosen: argparse.Namespace) -> None:
+    """Say what a weight file is and what can be made of it. Shows kind, tensors by module, embeddings and sha256."""
     from regionclip.checkpoints.inspect import inspect
 
     found, terminal = inspect(chosen.file), console()
@@ -229,6 +187,16 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 
 def _convert(chosen: argparse.Namespace) -> None:
+    """Turn an official checkpoint, one of our pretraining, or an embedding file into a format used here.
+    What is in FILE is told by its keys; a wrong file is refused.
+
+    examples:
+      regionclip convert regionclip_pretrained-cc_rn50.pth --to open_clip -o weights/regionclip_rn50
+      regionclip convert regionclip_finetuned-coco_rn50.pth --to mmdet -o weights/coco_rn50.pth
+      regionclip convert rpn_coco_48.pth --to mmdet -o weights/rpn_coco.pth
+      regionclip convert coco_65_cls_emb.pth --to text-bank --names coco65 -o banks/coco65.safetensors
+      regionclip convert lvis_1203_cls_emb.pth --to text-bank --names lvis_v1_val.json -o banks/lvis.safetensors
+    """
     if chosen.to == "text-bank":
         from regionclip.text.text_bank import import_bank
 
@@ -247,6 +215,14 @@ def _convert(chosen: argparse.Namespace) -> None:
 
 
 def _retrieval(chosen: argparse.Namespace) -> None:
+    """Measure image-text retrieval, R@1/5/10 both ways, of a CLIP or RegionCLIP.
+
+    examples:
+      regionclip retrieval artifacts/pretrain --captions datasets/flickr30k/dataset_flickr30k.json \\
+        --images datasets/flickr30k/flickr30k-images
+      regionclip retrieval weights/clip_rn50 --captions datasets/coco/annotations/captions_val2017.json \\
+        --images datasets/coco/val2017
+    """
     import open_clip
 
     from regionclip.checkpoints.clip_folder import ClipFolder

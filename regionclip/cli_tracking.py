@@ -5,30 +5,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from regionclip.cli_parts import add_command
 from regionclip.errors import printable
 
 
 def add_tracking_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands to the subparsers of ``regionclip``."""
-    text = "deliver to MLflow what stages kept in mlruns/undelivered while it was away"
-    parser = commands.add_parser(
-        "mlflow-sync", help=text, description=f"{text.capitalize()}. Running it again changes nothing."
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what lies there")
-    parser.set_defaults(run=_sync)
-    text = "put the workspace's detector into MLflow's registry as the candidate"
-    parser = commands.add_parser(
-        "register",
-        help=text,
-        description=f"{text.capitalize()}: regionclip-NAME, tagged with its protocol's numbers. "
-        "`models:/regionclip-NAME@candidate` then loads it. The flow `promote` makes a candidate the champion.",
-    )
-    parser.add_argument("--dataset", metavar="NAME", required=True, help="one of data.sets")
-    parser.add_argument("--parent", metavar="RUN_ID", help="MLflow run of the pipeline that made it")
-    parser.set_defaults(run=_register)
+    sync = add_command(commands, "mlflow-sync", _sync)
+    sync.add_argument("--dry-run", action="store_true", help="only say what lies there")
+    register = add_command(commands, "register", _register)
+    register.add_argument("--dataset", metavar="NAME", required=True, help="one of data.sets")
+    register.add_argument("--parent", metavar="RUN_ID", help="MLflow run of the pipeline that made it")
 
 
 def _sync(chosen: argparse.Namespace) -> None:
+    """Deliver to MLflow what stages kept in mlruns/undelivered while it was away. Running it again changes nothing."""
     from regionclip.tracking.record import FOLDER
     from regionclip.tracking.undelivered import sync
 
@@ -50,6 +41,10 @@ def _sync(chosen: argparse.Namespace) -> None:
 
 
 def _register(chosen: argparse.Namespace) -> None:
+    """Put the workspace's detector into MLflow's registry as the candidate. The model is regionclip-NAME, tagged with
+    its protocol's numbers; `models:/regionclip-NAME@candidate` loads it. The flow `promote` makes a candidate the
+    champion.
+    """
     from regionclip.inference.registry import register
 
     version = register(chosen.dataset, Path(), chosen.parent)

@@ -32,8 +32,9 @@ from regionclip.labelling.views import crop_regions
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.params import DatasetFinetune, DemoWorld, Params, Schedule, check_params
-from regionclip.params.data import LVIS_CLASSES
+from regionclip.params import Params, check_params
+from regionclip.params.data import LVIS_CLASSES, DemoWorld
+from regionclip.params.stages import DatasetFinetune, Schedule
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.workspace.profiles import compose_profile
 

@@ -23,7 +23,8 @@ from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
 from regionclip.engine.training import recipe
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
-from regionclip.params import Params, Schedule
+from regionclip.params import Params
+from regionclip.params.stages import Schedule
 from tests.conftest import PAPER_PROFILES, profile_params
 
 HEIGHT, WIDTH = 96, 128

@@ -22,7 +22,7 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json
-from regionclip.params import DataSet, OwnClasses, SetFiles
+from regionclip.params.data import DataSet, OwnClasses, SetFiles
 from regionclip.stages.check_data import account_boxes
 from regionclip.workspace.own_set import OwnSet, read_own_set
 

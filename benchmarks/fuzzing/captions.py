@@ -20,7 +20,7 @@ from regionclip.data.captions import CaptionedImages, CaptionTable, open_caption
 from regionclip.data.captions.source import write_caption_source
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
-from regionclip.params import CaptionFiles
+from regionclip.params.data import CaptionFiles
 
 ENCODINGS = ("utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252", "latin-1", "gbk")
 VALUES = (

@@ -16,7 +16,7 @@ from regionclip.checkpoints.containers import Container, read_container, refuse_
 from regionclip.checkpoints.loading import load_strictly, require_fit
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
-from regionclip.params.language import ClipArchitecture, TextTower, VisionTower
+from regionclip.params.stages import ClipArchitecture, TextTower, VisionTower
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 _MEND = "write the folder again"

@@ -31,7 +31,7 @@ _FIRST_IDS = {"train": 1, "dev": 400_001, "val": 500_001}  # image ids, unique o
 
 
 class WorldSpec(Protocol):
-    """Sizes of the world; ``regionclip.params.DemoWorld`` is one."""
+    """Sizes of the world; ``regionclip.params.data.DemoWorld`` is one."""
 
     pair_size: int
     scene_size: int

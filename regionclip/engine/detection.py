@@ -17,7 +17,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.params import Detection as PictureSizes
+from regionclip.params.stages import Detection as PictureSizes
 from regionclip.text.text_bank import TextBank
 
 
@@ -35,9 +35,7 @@ def detect(
 
     Args:
         model: An open-vocabulary Fast R-CNN.
-        dataset: Name of the data set.
-        split: ``dev`` or ``val``.
-        sizes: Picture sizes.
+        dataset, split, sizes: The pictures.
         proposals: Region store, or ``truth`` for the true boxes.
         bank: One embedding a class, in the order of the class list.
         title: Shown by the progress bar.
@@ -60,11 +58,10 @@ def detect(
 def true_box_top1(
     encoder: RegionEncoder, preprocessor: BaseModel, dataset: str, split: str, sizes: PictureSizes, bank: TextBank
 ) -> dict[str, Any]:
-    """Top-1 and top-5 accuracy of the true boxes' RoI features among all classes; see `classify_regions`.
+    """Return top-1 and top-5 accuracy of the true boxes' RoI features among all classes; see `classify_regions`.
 
-    Returns:
-        The numbers; processes of a group share the pictures, and the others than the first have nothing. See
-        `name_true_boxes` and `detect` of the arguments.
+    Processes of a group share the pictures, and the others than the first have no numbers. Arguments are those of
+    `name_true_boxes` and `detect`.
     """
     classes, pipeline = load_classes(dataset), test_pipeline(sizes, "truth")
     pictures = boxes_dataset(detection_set(dataset, split), classes.names, pipeline, training=False)

@@ -54,9 +54,6 @@ class VocabularyHook(Hook):
     It works before a training and before a test. `RegionTextPretrainer` gets the whole bank, the concepts that its
     pseudo labels index.
 
-    Args:
-        bank: Path of the text bank, which holds at least the classes of the data sets.
-
     Raises:
         InputError: The bank lacks a class, has another width than the model, or is not the one that the pseudo labels
             were made with.
@@ -69,7 +66,10 @@ class VocabularyHook(Hook):
         """Set the vocabulary of the training data, or the concept bank."""
         model, metainfo = unwrapped(runner), runner.train_dataloader.dataset.metainfo
         if isinstance(model, RegionTextPretrainer):
-            self._require_labels_of_this_bank(metainfo)
+            if (made_with := metainfo.get("bank_sha256")) != self.bank.sha256:
+                problem = f"the pseudo labels index the concepts of another bank ({made_with}, not {self.bank.sha256})"
+                mend = "give the bank that the region store was made with, or make the store again"
+                raise InputError(problem, file=self.bank.source, key="sha256", mend=mend)
             model.set_concepts(self.bank.embeddings)
         else:
             self._set(model, metainfo["classes"])
@@ -81,27 +81,10 @@ class VocabularyHook(Hook):
     def _set(self, model: torch.nn.Module, classes: Sequence[str]) -> None:
         model.roi_head.bbox_head.fc_cls.set_vocabulary(self.bank.subset(classes).embeddings)
 
-    def _require_labels_of_this_bank(self, metainfo: dict[str, str]) -> None:
-        made_with = metainfo.get("bank_sha256")
-        if made_with != self.bank.sha256:
-            raise InputError(
-                f"the pseudo labels index the concepts of another bank ({made_with!r}, this is {self.bank.sha256!r})",
-                file=self.bank.source,
-                key="sha256",
-                mend="give the bank that the region store was made with, or make the store again",
-            )
-
 
 @METRICS.register_module()
 class ProtocolMetric(BaseMetric):
-    """Measure detections of all classes by their data set's protocol; see `measure`.
-
-    Args:
-        dataset: Name of the data set.
-        split: ``dev`` or ``val``.
-        protocol: See `measure`.
-        collect_device: See `BaseMetric`.
-    """
+    """Measure detections of all classes in a split (``dev`` or ``val``) by their data set's protocol; see `measure`."""
 
     def __init__(self, dataset: str, split: str, protocol: str, collect_device: str = "cpu") -> None:
         super().__init__(collect_device, prefix=dataset)

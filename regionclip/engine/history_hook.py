@@ -54,9 +54,7 @@ class HistoryHook(Hook):
         if self._tracker is not None:
             self._tracker.watch_system()
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Add the losses of an iteration; write a line when the interval is full."""
         if runner.rank != 0:
             return
@@ -68,13 +66,9 @@ class HistoryHook(Hook):
         if step % self._interval and step != runner.max_iters:
             return
         rates = [rate for group in runner.optim_wrapper.get_lr().values() for rate in group]
-        line = {
-            "step": step,
-            "lr": rates[0],
-            **{name: float(value) / self._count for name, value in self._sums.items()},
-        }
+        means = {name: float(value) / self._count for name, value in self._sums.items()}
         self._sums, self._count = {}, 0
-        self._add(line)
+        self._add({"step": step, "lr": rates[0], **means})
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Write the numbers of a validation."""
@@ -129,9 +123,8 @@ def _lines_until(path: Path, step: int) -> list[dict[str, float]]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
-            raise InputError(
-                f"not JSON ({error})", file=path, record=f"line {number}", mend="delete the folder it is in"
-            ) from None
+            mend = "delete the folder it is in"
+            raise InputError(f"not JSON ({error})", file=path, record=f"line {number}", mend=mend) from None
         if line["step"] <= step:
             kept.append(line)
     return kept

@@ -26,12 +26,9 @@ def share_of_batch(batch_size: int) -> int:
     """
     processes = get_world_size()
     if batch_size % processes:
-        raise InputError(
-            f"a batch of {batch_size} cannot be dealt evenly to {processes} processes",
-            file="params.yaml",
-            key="schedule.batch_size",
-            mend="run as many processes as divide it, or change the batch",
-        )
+        problem = f"a batch of {batch_size} cannot be dealt evenly to {processes} processes"
+        mend = "run as many processes as divide it, or change the batch"
+        raise InputError(problem, file="params.yaml", key="schedule.batch_size", mend=mend)
     return batch_size // processes
 
 
@@ -54,11 +51,8 @@ def wrapping(model: BaseModel) -> dict[str, Any]:
     settings: dict[str, Any] = {"launcher": "pytorch", "cfg": {"model_wrapper_cfg": wrapper}}
     if any(isinstance(module, _BatchNorm) and module.training for module in model.train().modules()):
         if devices is None:
-            raise InputError(
-                "batch norm trains here, and processes on the CPU cannot share its statistics",
-                key="REGIONCLIP_PROCESSES",
-                mend="run this stage in one process, or on CUDA",
-            )
+            problem = "batch norm trains here, and processes on the CPU cannot share its statistics"
+            raise InputError(problem, key="REGIONCLIP_PROCESSES", mend="run this stage in one process, or on CUDA")
         settings["cfg"]["sync_bn"] = "torch"
     return settings
 
@@ -71,10 +65,8 @@ def unwrapped(runner: Runner) -> BaseModel:
 class JointCanvas(nn.Module):
     """Pads a batch of MMDetection's preprocessor to the largest pictures of all processes, masks too.
 
-    Features near the edge depend on the padding. One process pads all pictures of the batch to one size.
-
-    Args:
-        preprocessor: The ``DetDataPreprocessor`` that it is a batch augmentation of.
+    Features near the edge depend on the padding. One process pads all pictures of the batch to one size. It is a batch
+    augmentation of the ``DetDataPreprocessor`` that it is given.
     """
 
     def __init__(self, preprocessor: nn.Module) -> None:
@@ -101,9 +93,7 @@ class JointLossHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Replace each number in ``outputs`` by its mean."""
         if get_world_size() == 1 or not outputs:
             return

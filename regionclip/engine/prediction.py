@@ -45,17 +45,11 @@ def inference() -> Iterator[None]:
 
 
 class NamedRegions(NamedTuple):
-    """The true boxes of one picture, on the CPU.
+    """The true boxes of one picture, on the CPU."""
 
-    Attributes:
-        sample: The record that they are of.
-        logits: (N, K) cosines with the classes.
-        labels: (N,) true classes.
-    """
-
-    sample: DetDataSample
-    logits: torch.Tensor
-    labels: torch.Tensor
+    sample: DetDataSample  # the record that they are of
+    logits: torch.Tensor  # (N, K) cosines with the classes
+    labels: torch.Tensor  # (N,) true classes
 
 
 def name_true_boxes(
@@ -74,8 +68,7 @@ def name_true_boxes(
         preprocessor: Normalises and batches pictures (MMDetection's ``DetDataPreprocessor``).
         dataset: Of a test pipeline with the true boxes as proposals.
         embeddings: (K, D), one a class, in label order.
-        title: See `over_batches`.
-        batch_size: Pictures at a time, padded to one size.
+        title, batch_size: See `over_batches`; pictures of a batch are padded to one size.
     """
     device = runtime.device()
     encoder, preprocessor, text = encoder.to(device).eval(), preprocessor.to(device), embeddings.to(device)
@@ -101,11 +94,8 @@ def over_batches(
     In a process group the batches are dealt to the processes, whole, so that padding is that of one process. The
     first process yields the results of all; the others yield nothing but must be exhausted too.
 
-    Args:
-        step: Gets a batch of records and returns a list of objects on the CPU; works without gradients.
-        dataset: Gives records.
-        title: Shown by the progress bar.
-        batch_size: Records at a time.
+    ``step`` gets a batch of records and returns a list of objects on the CPU; it works without gradients. ``title`` is
+    shown by the progress bar.
     """
     rank, processes = get_dist_info()
     batches = list(BatchSampler(range(len(dataset)), batch_size, drop_last=False))

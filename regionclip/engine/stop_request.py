@@ -17,10 +17,7 @@ class StopRequest:
     """Keeps the first SIGTERM or SIGINT that comes inside the ``with`` block; one two seconds later interrupts at once.
 
     A signal that the process ignores stays ignored. Outside the main thread nothing is kept, because only that thread
-    gets signals.
-
-    Attributes:
-        made: Whether a signal has come.
+    gets signals. ``made`` says whether one has come.
     """
 
     def __init__(self) -> None:

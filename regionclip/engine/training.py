@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmdet.models.task_modules.samplers import BaseSampler, SamplingResult
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
-from mmengine.registry import LOOPS, OPTIM_WRAPPERS
+from mmengine.registry import HOOKS, LOOPS, OPTIM_WRAPPERS
 from mmengine.runner import IterBasedTrainLoop, Runner
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from regionclip import runtime
 from regionclip.checkpoints.mmengine_files import register_safe_loader
 from regionclip.data.datasets.stream import ResumableSampler
-from regionclip.engine import step_seed_hook  # noqa: F401  (registered)
-from regionclip.engine.joint_batch import share_of_batch, wrapping
-from regionclip.engine.progress_hook import ProgressHook
-from regionclip.engine.resume_points import ResumePointHook, newest_resume_point
-from regionclip.engine.sound_numbers import SoundNumbersHook
+from regionclip.engine.joint_batch import share_of_batch, unwrapped, wrapping
+from regionclip.engine.resume_points import ResumePointHook, SoundNumbersHook, newest_resume_point
 from regionclip.engine.stop_request import StopRequest, leave_process_group
 from regionclip.files import full_disk_named
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 
 
 def train(
@@ -48,10 +48,9 @@ def train(
         model: Gives a dictionary of losses in mode ``loss``.
         dataset: Gives one record a position of an endless stream; see `ResumableSampler`.
         schedule: Optimiser, learning rate, length and joint batch.
-        title: Shown by the progress bar.
+        title, hooks: Of the progress bar, and what looks on, such as `HistoryHook`.
         seed: Seeds every step (together with its number), so that a resumed run repeats the uninterrupted one.
         scratch: Folder of the resume state; named by a digest of everything that decides the result.
-        hooks: What looks on, such as `HistoryHook`.
 
     Raises:
         InputError: The batch cannot be dealt to the processes, the disk of ``scratch`` is full, or a loss, gradient or
@@ -65,10 +64,8 @@ def train(
     with StopRequest() as stop, full_disk_named(scratch):
         settings = recipe(dataset, schedule, seed)
         settings["custom_hooks"] += [sound, *hooks, ProgressHook(title)]
-        settings["train_dataloader"] |= {
-            "batch_size": share_of_batch(schedule.batch_size),
-            "worker_init_fn": {"type": leave_process_group},
-        }
+        settings["train_dataloader"]["batch_size"] = share_of_batch(schedule.batch_size)
+        settings["train_dataloader"]["worker_init_fn"] = {"type": leave_process_group}
         resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
         point = newest_resume_point(scratch)
         runner = Runner(
@@ -83,7 +80,13 @@ def train(
             **settings,
             **wrapping(model),
         )
-        _run(runner, stop)
+        try:
+            runner.train()
+        except RuntimeError:
+            # The signal may have ended the loader's helpers too; there is the last regular resume point.
+            if stop.made:
+                raise KeyboardInterrupt from None
+            raise
     return model.cpu().eval()
 
 
@@ -108,6 +111,81 @@ def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedul
         "param_scheduler": _schedulers(schedule),
         "custom_hooks": [{"type": "StepSeedHook", "seed": seed}, {"type": "JointLossHook"}],
     }
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Seed torch's and numpy's global generators before each iteration, and torch's before each picture is sampled.
+
+    MMDetection samples anchors and regions from the global generators, whose state a checkpoint does not hold. What a
+    picture gets depends on its position in the stream alone, so that any number of processes draws what one would.
+    Seeds are derived from the run's and from the number of the iteration or picture.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._samplers: list[PictureSampler] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Seed the samplers of the model's heads."""
+        for module in unwrapped(runner).modules():
+            for name in ("sampler", "bbox_sampler"):
+                if isinstance(getattr(module, name, None), BaseSampler):
+                    self._samplers.append(PictureSampler(getattr(module, name), self.seed, runner.world_size))
+                    setattr(module, name, self._samplers[-1])
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed the generators for iteration ``runner.iter``, alike in all processes."""
+        state = np.random.SeedSequence([self.seed, runner.iter]).generate_state(2)
+        np.random.seed(int(state[0]))  # noqa: NPY002  (MMDetection reads this generator)
+        torch.manual_seed(int(state[1]))
+        for sampler in self._samplers:
+            joint_batch = runner.train_dataloader.batch_size * runner.world_size
+            sampler.position = runner.iter * joint_batch + runner.rank
+
+
+class PictureSampler:
+    """A sampler of MMDetection that seeds torch's generator by the position of the picture it samples for.
+
+    Heads call it once for each picture of a batch, in order. ``position`` in the endless stream is set at each step;
+    two pictures of one process are ``stride`` apart.
+    """
+
+    def __init__(self, sampler: BaseSampler, seed: int, stride: int) -> None:
+        self.sampler, self.seed, self.stride, self.position = sampler, seed, stride, 0
+
+    def sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+        """Sample for the next picture; arguments and result as in the sampler."""
+        # The third number parts these seeds from those of iterations.
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, self.position, 1]).generate_state(1)[0]))
+        self.position += self.stride
+        return self.sampler.sample(*args, **kwargs)
+
+
+class ProgressHook(Hook):
+    """Show iterations done, time left and the last loss behind a ``title``; a validation shows its own bar below."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def before_train(self, runner: Runner) -> None:
+        """Open the bar."""
+        columns = (MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[loss]}"))
+        self._progress = Progress(*Progress.get_default_columns(), *columns, disable=runner.rank != 0)
+        self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
+        self._progress.start()
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Move the bar on."""
+        if not self._progress.disable:
+            loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
+            self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
+
+    def after_train(self, runner: Runner) -> None:
+        """Close the bar."""
+        self._progress.stop()
 
 
 @LOOPS.register_module()
@@ -154,16 +232,6 @@ class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
     """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
 
 
-def _run(runner: Runner, stop: StopRequest) -> None:
-    try:
-        runner.train()
-    except RuntimeError:
-        # The signal may have ended the loader's helpers too; there is the last regular resume point.
-        if stop.made:
-            raise KeyboardInterrupt from None
-        raise
-
-
 def _optimizer(schedule: Schedule) -> dict[str, Any]:
     optimizer: dict[str, Any] = {"type": schedule.optimizer, "lr": schedule.learning_rate}
     optimizer |= {"weight_decay": schedule.weight_decay, "fused": True}
@@ -172,8 +240,7 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
     if (dtype := runtime.precision()) != "float32":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": dtype}
-    clip = schedule.clip_gradients
-    if clip is not None:
+    if clip := schedule.clip_gradients:
         wrapper["clip_grad"] = {"max_norm": clip.norm}
         if clip.per == "parameter":
             wrapper["type"] = f"PerParameterClip{wrapper['type']}"
@@ -182,15 +249,7 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
 
 def _schedulers(schedule: Schedule) -> list[dict[str, Any]]:
     """Linear warm-up, then a tenth of it after each milestone."""
-    steps: list[dict[str, Any]] = [
-        {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
-    ]
-    if schedule.warmup_iterations:
-        warmup = {
-            "type": "LinearLR",
-            "start_factor": schedule.warmup_factor,
-            "end": schedule.warmup_iterations,
-            "by_epoch": False,
-        }
-        steps.insert(0, warmup)
-    return steps
+    warmup: dict[str, Any] = {"type": "LinearLR", "start_factor": schedule.warmup_factor, "by_epoch": False}
+    warmup["end"] = schedule.warmup_iterations
+    steps = {"type": "MultiStepLR", "milestones": schedule.milestones, "gamma": 0.1, "by_epoch": False}
+    return [warmup, steps] if schedule.warmup_iterations else [steps]

@@ -24,7 +24,7 @@ from regionclip.data.pictures import to_bgr
 from regionclip.engine.joint_batch import unwrapped
 from regionclip.errors import logger
 from regionclip.files import atomic_path
-from regionclip.params import Validation
+from regionclip.params.stages import Validation
 
 if TYPE_CHECKING:
     from regionclip.tracking.tracker import Tracker
@@ -70,9 +70,7 @@ class ValidationHook(EarlyStoppingHook):
         self._best = Path(runner.work_dir) / "best.pth"
         runner.train_loop.stop_training = self.wait_count >= self.patience
 
-    def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
-    ) -> None:
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Measure where it is time to, and tell the hooks, this one too."""
         step = runner.iter + 1
         if step % self.interval and step != runner.max_iters:
@@ -83,8 +81,10 @@ class ValidationHook(EarlyStoppingHook):
             numbers, samples = self.measure(unwrapped(runner))
         found = [{name: value for name, value in numbers.items() if value is not None}]
         broadcast_object_list(found)
-        if is_main_process():
-            self._show(samples, Path(runner.work_dir) / f"validation_{step}.png")
+        if is_main_process() and self._tracker is not None:
+            sheet = Path(runner.work_dir) / f"validation_{step}.png"
+            draw_sheet(samples, self.names, sheet)
+            self._tracker.log_artifact(sheet)
         runner.call_hook("after_val_epoch", metrics=found[0])
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
@@ -125,20 +125,11 @@ class ValidationHook(EarlyStoppingHook):
         """Return what a training's result is to say of itself: nothing, unless it was stopped early."""
         return {} if self.stopped is None else {**self.best()[1], "stopped_early": str(self.stopped)}
 
-    def _show(self, samples: list[DetDataSample], file: Path) -> None:
-        if self._tracker is not None:
-            draw_sheet(samples, self.names, file)
-            self._tracker.log_artifact(file)
-
 
 def publish_training(model: BaseModel, file: Path, meta: dict[str, Any], validation: ValidationHook | None) -> None:
-    """Write what a training ended with, and beside it, in ``best/``, the best that its validation found.
+    """Write what a training ended with (see `publish`), and beside it, in ``best/``, the best of its validation.
 
-    Args:
-        model: As `train` returned it.
-        file: The checkpoint; see `publish`.
-        meta: Plain values about the weights; of the best ones also their step and number.
-        validation: None where the training did not validate.
+    The best weights have their step and number in ``meta`` too.
     """
     publish(model.state_dict(), file, meta if validation is None else {**meta, **validation.end()})
     best = file.parent / BEST / file.name
@@ -160,13 +151,7 @@ def shown(sample: DetDataSample) -> DetDataSample:
 
 
 def draw_sheet(samples: Sequence[DetDataSample], names: Sequence[str], file: Path) -> None:
-    """Draw pictures in rows, the true boxes on the left and the predicted ones on the right, as a PNG file.
-
-    Args:
-        samples: See `shown`.
-        names: What labels are called.
-        file: Where to.
-    """
+    """Draw pictures (see `shown`) in rows, true boxes on the left and predicted ones on the right, as a PNG file."""
     visualizer = DetLocalVisualizer()
     visualizer.dataset_meta = {"classes": list(names)}
     rows = []

@@ -57,16 +57,14 @@ class Detector:
 
     It gives what the stage ``evaluate`` gives for the same names, up to float noise and, where that stage pads pictures
     of several sizes to one, the features near the border. Build one with `open`.
-
-    Args:
-        files: What it is made of.
     """
 
     def __init__(self, files: DetectorFiles) -> None:
         self.files = files
-        clip, self._device = ClipFolder.open(files.clip), runtime.device()
+        clip, rpn, self._device = ClipFolder.open(files.clip), files.params.rpn, runtime.device()
         self._text, self._tokenizer = clip.model().to(self._device), clip.tokenizer()
-        self._rpn, self._model = self._placed(_build_rpn(files, clip)), self._placed(_build_detector(files, clip))
+        self._rpn = self._placed(trained_rpn(files.rpn, clip, rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals))
+        self._model = self._placed(_build_detector(files, clip))
         resize = test_resize(files.params.detection)
         self._for_rpn = _pipeline([resize])
         self._for_detector = _pipeline([{"type": "ProposalBroadcaster", "transforms": [resize]}])
@@ -74,10 +72,7 @@ class Detector:
 
     @classmethod
     def open(
-        cls,
-        source: str | Path = ".",
-        dataset: str | None = None,
-        initialisation: Initialisation | None = None,
+        cls, source: str | Path = ".", dataset: str | None = None, initialisation: Initialisation | None = None
     ) -> Detector:
         """Read a detector from a folder where the pipeline has run, or from a bundle.
 
@@ -165,11 +160,6 @@ def _expect(value: object, kinds: tuple[type, ...], key: str, words: str) -> Non
     """Refuse an argument of another type; a text in the place of a list would be taken for its letters."""
     if not isinstance(value, kinds):
         raise InputError(f"a {type(value).__name__} was given", key=key, mend=f"give {words}")
-
-
-def _build_rpn(files: DetectorFiles, clip: ClipFolder) -> BaseModel:
-    params = files.params.rpn
-    return trained_rpn(files.rpn, clip, params, nms_iou=params.nms_iou, proposals=params.proposals)
 
 
 def _build_detector(files: DetectorFiles, clip: ClipFolder) -> BaseModel:

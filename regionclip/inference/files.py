@@ -23,23 +23,14 @@ _MEND = "export the bundle again"
 
 @dataclass(frozen=True)
 class DetectorFiles:
-    """What a detector is made of.
-
-    Attributes:
-        dataset: The data set that it was trained on.
-        initialisation: What it was trained from, ``clip`` or ``regionclip``.
-        params: The params that it was trained with.
-        clip: CLIP folder that it started from; its text encoder embeds the names.
-        detector: Checkpoint of the detector.
-        rpn: Checkpoint of the region proposal network.
-    """
+    """What a detector is made of, and what it was trained on, from and with."""
 
     dataset: str
     initialisation: Initialisation
     params: Params
-    clip: Path
-    detector: Path
-    rpn: Path
+    clip: Path  # the CLIP folder that it started from; its text encoder embeds the names
+    detector: Path  # checkpoint
+    rpn: Path  # checkpoint of the region proposal network
 
 
 def workspace_files(root: Path, dataset: str | None, initialisation: Initialisation) -> DetectorFiles:
@@ -52,10 +43,8 @@ def workspace_files(root: Path, dataset: str | None, initialisation: Initialisat
     dataset = dataset or next(iter(params.data.sets))
     params.require_set(dataset, root / "params.yaml")
     if initialisation not in params.finetune.initialisations:
-        problem = f"no detector is trained from {initialisation}"
-        raise InputError(
-            problem, file=root / "params.yaml", key="finetune.initialisations", mend="add it, or take another"
-        )
+        problem, key = f"no detector is trained from {initialisation}", "finetune.initialisations"
+        raise InputError(problem, file=root / "params.yaml", key=key, mend="add it, or take another")
     files = DetectorFiles(
         dataset,
         initialisation,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regionclip.errors import InputError
-from regionclip.tracking.store import connect, tracking_uri
+from regionclip.tracking.store import all_found, connect, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,12 +27,7 @@ Tags = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a candidate.
-
-    Attributes:
-        promoted: Whether it is the champion now.
-        reason: Why, in one sentence.
-    """
+    """Whether a candidate is the champion now, and why, in one sentence."""
 
     promoted: bool
     reason: str
@@ -40,21 +35,13 @@ class Decision:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A candidate beside the champion.
+    """A candidate beside the champion."""
 
-    Attributes:
-        model: The registered model.
-        candidate: Its version.
-        champion: The champion's version; None when there was none.
-        decision: What became of the candidate.
-        numbers: The protocol's numbers: name to that of the candidate and that of the champion.
-    """
-
-    model: str
-    candidate: str
-    champion: str | None
+    model: str  # the registered one
+    candidate: str  # its version
+    champion: str | None  # its version; None when there was none
     decision: Decision
-    numbers: dict[str, tuple[str, str]]
+    numbers: dict[str, tuple[str, str]]  # of the protocol: the candidate's and the champion's
 
 
 def model_name(dataset: str) -> str:
@@ -67,11 +54,7 @@ def decide(candidate: Tags, champion: Tags | None) -> Decision:
 
     The first number of the candidate's protocol (AP50 of novel classes, AP of rare ones) must be higher, and the second
     (AP50 of base classes, AP) at most `TOLERANCE` lower. Numbers of another protocol, split or other data are not
-    compared.
-
-    Args:
-        candidate: Tags of the candidate's version.
-        champion: Tags of the champion's version; None when there is none.
+    compared. ``champion`` is None when there is none.
     """
     if len(headline := _headline(candidate)) < 2:
         return Decision(False, f"the candidate has no {HEADLINE}: register it again")
@@ -116,14 +99,10 @@ def _no_number(tags: Tags, *names: str) -> str | None:
 
 
 def promote(dataset: str, candidate: str | None = None) -> Comparison:
-    """Make a candidate the champion if `decide` says so; say what was decided as tags of its version.
+    """Make a candidate (a version; None: the one with that alias) the champion if `decide` says so.
 
-    Of promotions at the same time the best one stays: each says what it is about to do before it moves the alias, and
-    looks at what the others say after it.
-
-    Args:
-        dataset: Name of the data set.
-        candidate: Version of the registered model; None for the one with the alias ``candidate``.
+    What was decided is kept as tags of its version. Of promotions at the same time the best one stays: each says what
+    it is about to do before it moves the alias, and looks at what the others say after it.
 
     Raises:
         InputError: There is no such version.
@@ -131,7 +110,7 @@ def promote(dataset: str, candidate: str | None = None) -> Comparison:
     client, name = connect(tracking_uri()), model_name(dataset)
     ours = _candidate(client, dataset, candidate)
     # Looked up before the champion: one that ends in between is looked at once more, rather than not at all.
-    versions = all_versions(client, f"name = '{name}'")
+    versions = all_found(client.search_model_versions, f"name = '{name}'")
     ended = {version.version for version in versions if version.tags.get(_TAG) == _PROMOTED}
     theirs = _champion(client, name)
     if theirs is not None and theirs.version == ours.version:
@@ -170,16 +149,6 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     return client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
 
 
-def all_versions(client: MlflowClient, wanted: str | None = None) -> list[ModelVersion]:
-    """Return the versions of registered models that fit a filter of MLflow."""
-    page = client.search_model_versions(wanted)
-    found = list(page)
-    while page.token:
-        page = client.search_model_versions(wanted, page_token=page.token)
-        found += page
-    return found
-
-
 def _say(client: MlflowClient, ours: ModelVersion, what: str, why: Decision, theirs: ModelVersion | None) -> None:
     against = str(theirs.version) if theirs else "none"
     # What stands in _TAG counts for others, so it comes last.
@@ -194,7 +163,7 @@ def _settle(client: MlflowClient, ours: ModelVersion, ended: set[str]) -> ModelV
     """
     while True:
         best = ours
-        for other in all_versions(client, f"name = '{ours.name}'"):
+        for other in all_found(client.search_model_versions, f"name = '{ours.name}'"):
             told = other.tags.get(_TAG)
             meanwhile = told == _MOVING or (told == _PROMOTED and other.version not in ended)
             if meanwhile and other.version != best.version and decide(other.tags, best.tags).promoted:

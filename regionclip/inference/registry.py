@@ -22,14 +22,7 @@ from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name
 from regionclip.params import Params, load_params
 from regionclip.tracking.origin import origin_tags
 from regionclip.tracking.sidecar import read_sidecars
-from regionclip.tracking.store import (
-    connect,
-    delivery_errors,
-    experiment_id,
-    one_line,
-    process_wide,
-    tracking_uri,
-)
+from regionclip.tracking.store import connect, delivery_errors, experiment_id, one_line, process_wide, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -41,14 +34,7 @@ def register(dataset: str, root: Path, run_id: str | None) -> ModelVersion:
     """Put the detector that a workspace holds, trained from RegionCLIP, into the registry as the candidate.
 
     Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin.
-
-    Args:
-        dataset: Name of the data set.
-        root: Folder of the pipeline.
-        run_id: MLflow run of the pipeline that made it; None leaves the registration without a parent.
-
-    Returns:
-        The version, with the alias ``candidate``.
+    ``run_id`` is the MLflow run of the pipeline that made it; None leaves the registration without a parent.
 
     Raises:
         InputError: Files are absent, or not the ones that dvc.lock names; or MLflow does not take the model.
@@ -57,7 +43,9 @@ def register(dataset: str, root: Path, run_id: str | None) -> ModelVersion:
     params.require_set(dataset, root / "params.yaml")
     headline = PROTOCOLS[params.data.sets[dataset].protocol].headline
     _require_locked(root, ["pretrain", "rpn", f"finetune@{dataset}", f"evaluate@{dataset}"])
-    tags, numbers = _origin(dataset, root, params, headline), _numbers(dataset, root, headline)
+    measured = _measured(dataset, root / artifacts.metrics(f"evaluate@{dataset}"), headline)
+    tags = {**_origin(dataset, root, params), HEADLINE: ",".join(headline), "protocol": measured["protocol"]}
+    numbers = {key: float(measured[key]) for key in headline if measured.get(key) is not None}
     uri = tracking_uri()
     try:
         return _log(uri, dataset, root, run_id, tags, numbers)
@@ -106,11 +94,7 @@ def _signature() -> Any:
     from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema
 
     found = Object(
-        [
-            Property("name", DataType.string),
-            Property("score", DataType.double),
-            Property("box", Array(DataType.double)),
-        ]
+        [Property("name", DataType.string), Property("score", DataType.double), Property("box", Array(DataType.double))]
     )
     # Pictures come as bytes, base64 or pixels.
     inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])
@@ -142,7 +126,7 @@ def _first_change(changes: Any, name: str = "") -> str | None:
     return None if changes in ("deleted", "not in cache") else f"{name} {changes}".strip()
 
 
-def _origin(dataset: str, root: Path, params: Params, headline: tuple[str, ...]) -> dict[str, str]:
+def _origin(dataset: str, root: Path, params: Params) -> dict[str, str]:
     lock = (root / "dvc.lock").read_bytes()
     deps = {dep["path"]: dep["md5"] for dep in yaml.safe_load(lock)["stages"][f"evaluate@{dataset}"]["deps"]}
     runs = {stage: sidecar["run_id"] for stage, sidecar in read_sidecars(root / artifacts.SIDECARS).items()}
@@ -156,8 +140,6 @@ def _origin(dataset: str, root: Path, params: Params, headline: tuple[str, ...])
         "profile": params.profile,
         "seed": str(params.seed),
         "split": params.evaluation.split,
-        HEADLINE: ",".join(headline),
-        "protocol": _measured(dataset, root)["protocol"],
         "data.md5": deps[(artifacts.SETS / dataset).as_posix()],
         "dvc.lock.md5": hashlib.md5(lock, usedforsecurity=False).hexdigest(),
         "git.sha": tags["git.sha"],
@@ -166,22 +148,16 @@ def _origin(dataset: str, root: Path, params: Params, headline: tuple[str, ...])
     }
 
 
-def _numbers(dataset: str, root: Path, headline: tuple[str, ...]) -> dict[str, float]:
-    """Return the protocol's numbers; one that is not defined is left out."""
-    measured, file = _measured(dataset, root), root / artifacts.metrics(f"evaluate@{dataset}")
-    numbers = {key: measured[key] for key in headline if measured.get(key) is not None}
-    for key, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-            problem, mend = f"{str(value)[:40]} is no number from 0 to 1", f"run `dvc repro evaluate@{dataset}`"
-            raise InputError(problem, file=file, key=f"regionclip.{key}", mend=mend)
-    return {key: float(value) for key, value in numbers.items()}
-
-
-def _measured(dataset: str, root: Path) -> dict[str, Any]:
-    file = root / artifacts.metrics(f"evaluate@{dataset}")
-    metrics = read_json(file)
+def _measured(dataset: str, file: Path, headline: tuple[str, ...]) -> dict[str, Any]:
+    """Return the stage's numbers of RegionCLIP; those of the headline are from 0 to 1, or None where not defined."""
+    metrics, mend = read_json(file), f"run `dvc repro evaluate@{dataset}`"
     measured = metrics.get("regionclip") if isinstance(metrics, dict) else None
     if not isinstance(measured, dict) or not isinstance(measured.get("protocol"), str):
-        mend = f"run `dvc repro evaluate@{dataset}`"
         raise InputError("there are no numbers of RegionCLIP", file=file, key="regionclip", mend=mend)
+    for key in headline:
+        value = measured.get(key)
+        sound = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if value is not None and not sound:
+            problem = f"{str(value)[:40]} is no number from 0 to 1"
+            raise InputError(problem, file=file, key=f"regionclip.{key}", mend=mend)
     return measured

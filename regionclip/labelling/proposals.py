@@ -15,7 +15,7 @@ from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.engine.prediction import predict
 from regionclip.models.assembly import build_rpn
-from regionclip.params import Rpn
+from regionclip.params.stages import Rpn
 from regionclip.regions.store_writer import RegionStoreWriter
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from mmengine.registry import DefaultScope
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.visual_weights import load_visual, part_configs
-from regionclip.params import Pretrain, Rpn
+from regionclip.params.stages import Pretrain, Rpn
 
 CONFIGS = Path(__file__).parent / "configs"
 _LOSSES = {

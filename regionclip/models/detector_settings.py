@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from regionclip.params import DatasetFinetune, Finetune, ZeroShot
+from regionclip.params.stages import DatasetFinetune, Finetune, ZeroShot
 
 # From 1001 boxes on NMS goes class by class, as torchvision's does: the offsets that keep many classes apart in one run
 # cost 0.03 pixel of precision.

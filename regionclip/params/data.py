@@ -44,10 +44,8 @@ class DemoWorld(Section):
             raise Relation("object_size", f"an object of {self.object_size[1]} pixels is larger than the scenes")
         most = self.objects_per_scene[1]
         if 2 * (most + self.distractors[1]) * self.object_size[0] ** 2 > self.scene_size**2:
-            problem = (
-                f"{most} objects and {self.distractors[1]} distractors of {self.object_size[0]} pixels have no room"
-            )
-            raise Relation("objects_per_scene", problem)
+            parts = f"{most} objects and {self.distractors[1]} distractors"
+            raise Relation("objects_per_scene", f"{parts} of {self.object_size[0]} pixels have no room")
         for key in ("lvis_train", "lvis_dev", "lvis_val"):
             # Every split holds every class.
             if getattr(self, key) * most < LVIS_CLASSES:
@@ -120,10 +118,8 @@ class DataSet(Section):
             raise Relation("classes", "the demo world's sets have novel classes: choose open_vocabulary, or name files")
         if self.format == "lvis":
             if self.public is None:
-                raise Relation(
-                    "classes",
-                    "files in LVIS's form tell base from novel by frequency: choose open_vocabulary or supervised",
-                )
+                problem = "files in LVIS's form tell base from novel by frequency: choose open_vocabulary or supervised"
+                raise Relation("classes", problem)
             fitting = FEDERATED
         else:
             fitting = ("generalised", "constrained") if self.has_novel else ("closed_set",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 import pandas as pd
@@ -41,21 +41,12 @@ from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
-from regionclip.data.layout import (
-    PICTURES,
-    DetectionSet,
-    captioned_scenes,
-    detection_set,
-    load_classes,
-    splits,
-)
+from regionclip.data.layout import PICTURES, DetectionSet, captioned_scenes, detection_set, load_classes, splits
 from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import Rejects
 from regionclip.files import read_json, write_json
+from regionclip.stages.context import StageContext
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 STAGE = "check_data"
 MOST_CAPTIONED = 10_000  # images; of millions the first ones are looked at, the readers meet the others
@@ -203,16 +194,9 @@ def _detection(context: StageContext, dataset: str, seen: dict[Path, Looked]) ->
 def account_boxes(
     dataset: str, train: DetectionSet, tables: Mapping[str, BoxTables], root: Path = SETS
 ) -> dict[str, dict[str, Any]]:
-    """Return where the boxes of each split's file go, training boxes by the training's own data set.
+    """Return by split where the boxes of its file go, training boxes by the training's own data set.
 
-    Args:
-        dataset: Name of the data set.
-        train: The split that is trained on.
-        tables: Split -> what stage `data` wrote of it.
-        root: The folder of the sets.
-
-    Returns:
-        Split -> see `box_account`.
+    ``tables`` hold what stage `data` wrote of each split below ``root``; of the accounts see `box_account`.
     """
     manifest = read_json(root / dataset / "manifest.json") if (root / dataset / PICTURES).exists() else None
     classes = load_classes(dataset, root)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from regionclip import artifacts
-from regionclip.artifacts import (
-    CONCEPT_BANK,
-    CONCEPT_POOL,
-    LABEL_PROFILE,
-    PSEUDO_LABELS,
-    RPN,
-    TEACHER,
-)
+from regionclip.artifacts import CONCEPT_BANK, CONCEPT_POOL, LABEL_PROFILE, PSEUDO_LABELS, RPN, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.gate import Check, counts_of, gate
@@ -30,11 +23,9 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, write_json
 from regionclip.regions.store import RegionStore
+from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 STAGE = "check_pseudo_labels"
 MOST_REGIONS = 5_000_000  # of a larger store the first ones are checked; a table of them takes about 1 GB
@@ -49,7 +40,13 @@ def run(context: StageContext) -> dict[str, Any]:
         InputError: The store of pseudo labels does not say its threshold.
         DataCheckFailed: An artefact breaks its contract (exit code 3).
     """
-    checks = [*_rpn_checks(context), *_proposal_checks(context.params.rpn.proposals)]
+    novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
+    recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
+    checks = [
+        rpn_class_check(RPN, read(RPN)[1].get("classes", ()), context.params.rpn.dataset, novel),
+        recall_check(recall, context.params.check_pseudo_labels.min_proposal_recall),
+        *_proposal_checks(context.params.rpn.proposals),
+    ]
     metrics: dict[str, Any] = {}
     pages: dict[str, str] = {}
     if context.params.pretrain.weights:
@@ -63,17 +60,6 @@ def run(context: StageContext) -> dict[str, Any]:
         pages["Labels"] = label_page(profile["confidence"], profile["concepts"])
     results = gate(STAGE, checks, pages=pages, tracker=context.tracker, verdict=artifacts.verdict(STAGE))
     return {**counts_of(results), **metrics}
-
-
-def _rpn_checks(context: StageContext) -> list[Check]:
-    novel = {dataset: load_classes(dataset).novel_names for dataset in data_sets()}
-    classes = read(RPN)[1].get("classes", ())
-    floor = context.params.check_pseudo_labels.min_proposal_recall
-    recall = {dataset: read_json(artifacts.recall(dataset)) for dataset in novel}
-    return [
-        rpn_class_check(RPN, classes, context.params.rpn.dataset, novel),
-        recall_check(recall, floor),
-    ]
 
 
 def _proposal_checks(most: int) -> list[Check]:
@@ -100,7 +86,11 @@ def _bank_checks(pool: ConceptPool | None) -> list[Check]:
 def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check], dict[str, Any]]:
     """Return the checks of the pseudo labels and what is measured of them; write their histograms."""
     params, store = context.params.check_pseudo_labels, RegionStore.open(PSEUDO_LABELS)
-    threshold = _threshold(store)
+    try:
+        threshold = float(store.metadata["threshold"])
+    except (KeyError, ValueError):
+        mend = "run the stage `pseudo_labels` again"
+        raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None
     # Real pictures that do not decode were set aside by the stage before, and are not in the store.
     tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
     demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions, tolerance)
@@ -117,10 +107,8 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
         "bank_sha256": TextBank.load(CONCEPT_BANK).sha256,
         "rpn_sha256": sha256_file(RPN) if context.params.pseudo_labels.regions == "rpn" else "random regions",
     }
-    checks = [
-        origin_check(store.path, store.metadata, origin),
-        *pseudo_label_checks(store.path, regions, images, demands),
-    ]
+    checks = [origin_check(store.path, store.metadata, origin)]
+    checks += pseudo_label_checks(store.path, regions, images, demands)
     return checks, {**counts, "concepts_seen": len(named)}
 
 
@@ -144,11 +132,3 @@ def _first_regions(store: RegionStore, most: int) -> pd.DataFrame:
         # The last image may be cut.
         regions = regions[regions["image_id"] != regions["image_id"].iloc[-1]]
     return regions
-
-
-def _threshold(store: RegionStore) -> float:
-    try:
-        return float(store.metadata["threshold"])
-    except (KeyError, ValueError):
-        mend = "run the stage `pseudo_labels` again"
-        raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None

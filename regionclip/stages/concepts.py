@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regionclip import artifacts, runtime
 from regionclip.data.captions import open_captioned_images
@@ -12,13 +10,11 @@ from regionclip.data.layout import captioned_scenes, data_sets, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
+from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.coverage import coverage, write_table
 from regionclip.text.parser import build_parser, count_concepts
 from regionclip.text.spelling import mend_spellings, write_misspellings
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 # Starting processes that load the lexicon takes seconds; below this many bytes one process is faster.
 _WORTH_PROCESSES = 50_000_000
@@ -34,7 +30,9 @@ def run(context: StageContext) -> dict[str, Any]:
     params = context.params.concepts
     parser = build_parser(params.parser, params.modifiers)
     captions, pictures = captioned_scenes()
-    workers = runtime.workers() if _size(captions) > _WORTH_PROCESSES else 0
+    files = captions.rglob("*") if captions.is_dir() else [captions]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    workers = runtime.workers() if size > _WORTH_PROCESSES else 0
     with Rejects(artifacts.rejected("concepts"), context.params.quarantine.max_fraction) as rejects:
         images = open_captioned_images(captions, pictures, rejects)
         counts = count_concepts(images.iter_captions(), parser, workers)
@@ -45,7 +43,11 @@ def run(context: StageContext) -> dict[str, Any]:
     if not pool.concepts:
         problem = f"none of {len(counts)} concepts occurs {params.minimum_count} times"
         raise InputError(problem, file=captions, key="concepts.minimum_count", mend="lower it or give more captions")
-    covered = {dataset: _coverage(dataset, counts, params.minimum_count) for dataset in data_sets()}
+    covered: dict[str, dict[str, Any]] = {}
+    for dataset in data_sets():
+        classes = load_classes(dataset)
+        groups = {"base": classes.base_names, "novel": classes.novel_names}
+        covered[dataset] = {group: coverage(names, counts, params.minimum_count) for group, names in groups.items()}
     with atomic_dir(artifacts.CONCEPTS) as folder:
         pool.save(folder / "concepts.csv")
         write_misspellings(misspellings, folder / "misspellings.csv")
@@ -61,15 +63,3 @@ def run(context: StageContext) -> dict[str, Any]:
         "captions_skipped": images.skipped.total(),
         **{f"covered_{name}_{part}": covered[name][part]["fraction"] for name in covered for part in ("base", "novel")},
     }
-
-
-def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder of shards."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def _coverage(dataset: str, counts: Mapping[str, int], minimum_count: int) -> dict[str, dict[str, Any]]:
-    classes = load_classes(dataset)
-    groups = {"base": classes.base_names, "novel": classes.novel_names}
-    return {group: coverage(names, counts, minimum_count) for group, names in groups.items()}

@@ -15,25 +15,21 @@ from regionclip.data.datasets.detection import boxes_config, test_pipeline
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.training import recipe
 from regionclip.errors import InputError
-from regionclip.evaluation.protocols import PROTOCOLS
-from regionclip.models.assembly import build_detector, build_pretrainer
-from regionclip.models.detector_settings import zero_shot_settings
+from regionclip.models.assembly import build_pretrainer
 from regionclip.params import Params
-from regionclip.stages import finetune, pretrain, rpn
+from regionclip.stages import finetune, pretrain, rpn, zero_shot
 from regionclip.text.text_bank import TextBank
 
 BY_DATASET = ("finetune", "zero_shot")
 
 
 def export(stage: str, params: Params, weights: Path, dataset: str | None, model: str, boxes: str) -> str:
-    """Return the config; the model that it starts from is written beside it.
+    """Return the config; the model that it starts from is written to ``weights``.
 
     Args:
         stage: ``rpn``, ``pretrain``, ``finetune`` (which has the test of ``evaluate`` too) or ``zero_shot``, a test.
-        params: The whole of params.yaml.
-        weights: The file to write the model's weights to.
-        dataset: Name of a data set, for the last two stages.
-        model: Of these two: ``clip`` or ``regionclip``.
+        params, weights: The whole of params.yaml, and the file.
+        dataset, model: For the last two stages: a name, and ``clip`` or ``regionclip``.
         boxes: Of zero_shot: ``rpn``, or ``gt`` for the true boxes.
 
     Raises:
@@ -47,11 +43,15 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
     if stage == "rpn":
         start, parts = rpn.build_model(params), recipe(rpn.training_set(params), params.rpn.schedule, params.seed)
     elif stage == "pretrain":
-        start, parts = build_pretrainer(ClipFolder.open(artifacts.TEACHER), params.pretrain), _pretrain(params)
+        start = build_pretrainer(ClipFolder.open(artifacts.TEACHER), params.pretrain)
+        data = {"type": "ImageTextRegionDataset", **pretrain.training_set(params)}
+        parts = _with_bank(recipe(data, params.pretrain.schedule, params.seed), artifacts.CONCEPT_BANK)
     elif stage == "finetune":
         start, parts = _finetune(params, dataset, model)
     else:
-        start, parts = _zero_shot(params, dataset, model, boxes)
+        start = zero_shot.build_model(params, dataset, ClipFolder.open(artifacts.CLIP_FOLDERS[model]), boxes)
+        proposals = artifacts.proposals(dataset, params.evaluation.split) if boxes == "rpn" else "truth"
+        parts = _with_bank(_test(params, dataset, proposals), artifacts.class_bank(dataset))
     publish(start.state_dict(), weights, {})
     return Config(_common(start, weights) | parts).pretty_text
 
@@ -72,11 +72,6 @@ def _common(model: BaseModel, weights: Path) -> dict[str, Any]:
     }
 
 
-def _pretrain(params: Params) -> dict[str, Any]:
-    data = {"type": "ImageTextRegionDataset", **pretrain.training_set(params)}
-    return _with_bank(recipe(data, params.pretrain.schedule, params.seed), artifacts.CONCEPT_BANK)
-
-
 def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[str, Any]]:
     clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.class_bank(dataset)
     known = TextBank.load(bank).subset(load_classes(dataset).base_names)
@@ -84,20 +79,6 @@ def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[
     parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
     test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))
     return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
-
-
-def _zero_shot(params: Params, dataset: str, name: str, boxes: str) -> tuple[BaseModel, dict[str, Any]]:
-    split, bank = params.evaluation.split, artifacts.class_bank(dataset)
-    settings = zero_shot_settings(
-        params.zero_shot,
-        len(load_classes(dataset).names),
-        PROTOCOLS[params.data.sets[dataset].protocol].max_detections,
-        getattr(params.zero_shot.score_threshold[dataset], boxes),
-        use_objectness=boxes == "rpn",
-    )
-    model = build_detector(ClipFolder.open(artifacts.CLIP_FOLDERS[name]), settings)
-    proposals = artifacts.proposals(dataset, split) if boxes == "rpn" else "truth"
-    return model, _with_bank(_test(params, dataset, proposals), bank)
 
 
 def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from regionclip import artifacts
 from regionclip.data.annotations.splits import write_detection_set
@@ -15,9 +12,7 @@ from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.demo_world import build_demo_world
 from regionclip.files import atomic_dir, put_dir, temporary_dir
 from regionclip.runtime import workers
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 
 def run(context: StageContext) -> dict[str, dict[str, int]]:
@@ -27,7 +22,8 @@ def run(context: StageContext) -> dict[str, dict[str, int]]:
         # Filled below where a record is set aside.
         pass
     seen: dict[Path, Looked] = {}
-    with _together(artifacts.DATA) as beside:
+    # All of them take their places, or none.
+    with temporary_dir(artifacts.DATA / "new") as beside:
         if data.source == "demo":
             drawn = {name: of.format for name, of in data.sets.items() if of.files is None}
             counts = build_demo_world(beside, data.demo, context.params.seed, workers(), drawn)
@@ -41,13 +37,6 @@ def run(context: StageContext) -> dict[str, dict[str, int]]:
         # The graph names all of them; an empty folder is what the profile does not have.
         for name in ("pairs", "scenes_truth"):
             (beside / name).mkdir(exist_ok=True)
-    return counts
-
-
-@contextmanager
-def _together(root: Path) -> Iterator[Path]:
-    """Give a folder to fill with folders; they take their places below ``root`` only if the block succeeds."""
-    with temporary_dir(root / "new") as beside:
-        yield beside
         for folder in list(beside.iterdir()):
-            put_dir(folder, root / folder.name)
+            put_dir(folder, artifacts.DATA / folder.name)
+    return counts

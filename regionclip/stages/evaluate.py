@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
@@ -21,10 +21,8 @@ from regionclip.evaluation.detections import save_detections
 from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
+from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:

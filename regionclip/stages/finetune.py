@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
@@ -37,15 +39,9 @@ from regionclip.evaluation.protocols import measure as measure_by
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import Params
+from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mmdet.structures import DetDataSample
-
-    from regionclip.stages.runner import StageContext
-    from regionclip.tracking.tracker import Tracker
+from regionclip.tracking.tracker import Tracker
 
 
 def run(context: StageContext) -> None:
@@ -99,15 +95,9 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
 def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
-    train(
-        model,
-        build_dataset(training_set(params, dataset)),
-        params.finetune.sets[dataset].schedule,
-        title=f"finetune {dataset} from {name}",
-        seed=params.seed,
-        scratch=context.scratch / name,
-        hooks=hooks,
-    )
+    boxes, schedule = build_dataset(training_set(params, dataset)), params.finetune.sets[dataset].schedule
+    title, scratch = f"finetune {dataset} from {name}", context.scratch / name
+    train(model, boxes, schedule, title=title, seed=params.seed, scratch=scratch, hooks=hooks)
 
 
 def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -> ValidationHook | None:

@@ -19,29 +19,17 @@ from regionclip.errors import InputError
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of dvc.yaml.
+    """One stage of dvc.yaml."""
 
-    Attributes:
-        name: DVC's name, such as ``finetune@coco``.
-        cmd: Its command.
-        params: Keys of params.yaml that it depends on, dotted.
-        deps: Files and folders that it reads, from the folder of dvc.yaml.
-        outs: What it writes and DVC keeps.
-        reports: What it writes and Git keeps.
-        needs: Names of the stages whose outputs it reads.
-        limit: Prefect's global concurrency limit that it takes a slot of (``meta: {limit: gpu}``), or None.
-        shards: Whether several workers may share it (``meta: {shards: true}``).
-    """
-
-    name: str
+    name: str  # DVC's, such as finetune@coco
     cmd: str
-    params: tuple[str, ...] = ()
-    deps: tuple[str, ...] = ()
-    outs: tuple[str, ...] = ()
-    reports: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    limit: str | None = None
-    shards: bool = False
+    params: tuple[str, ...] = ()  # keys of params.yaml that it depends on, dotted
+    deps: tuple[str, ...] = ()  # files and folders that it reads, from the folder of dvc.yaml
+    outs: tuple[str, ...] = ()  # what it writes and DVC keeps
+    reports: tuple[str, ...] = ()  # what it writes and Git keeps
+    needs: tuple[str, ...] = ()  # names of the stages whose outputs it reads
+    limit: str | None = None  # Prefect's global concurrency limit that it takes a slot of (meta: {limit: gpu})
+    shards: bool = False  # whether several workers may share it (meta: {shards: true})
 
     @property
     def sidecar(self) -> str | None:
@@ -83,12 +71,7 @@ def read_graph(root: str | Path = ".") -> dict[str, Stage]:
 
 
 def read_stage(name: str, item: str | None = None, root: str | Path = ".") -> Stage:
-    """Read one stage of a folder's dvc.yaml.
-
-    Args:
-        name: The stage's name without its item.
-        item: The item of a ``foreach`` stage, such as ``coco``.
-        root: The folder.
+    """Read one stage of a folder's dvc.yaml, by its name and, of a ``foreach`` stage, its item, such as ``coco``.
 
     Raises:
         InputError: There is no such file, stage or item.

@@ -28,15 +28,10 @@ _PARAMS = Path("params.yaml")
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads.
+    """What a stage reads."""
 
-    Attributes:
-        sums: Dependency -> MD5, as dvc.lock has it (a folder's ends in ``.dir``).
-        files: Each file of the dependencies, and of the raw data behind them -> MD5.
-    """
-
-    sums: dict[str, str]
-    files: dict[str, str]
+    sums: dict[str, str]  # dependency -> MD5, as dvc.lock has it (a folder's ends in .dir)
+    files: dict[str, str]  # each file of the dependencies, and of the raw data behind them -> MD5
 
     def digest(self, values: dict[str, Any]) -> str:
         """Return a SHA-256 (hex) of a stage's params and inputs; their order does not matter."""
@@ -85,12 +80,9 @@ def require_raw(params: Params) -> None:
     if "DVC_STAGE" not in os.environ or params.raw == wanted:
         return
     lines = "\n".join(f"  {place}: {json.dumps(path, ensure_ascii=False)}" for place, path in wanted.items())
-    raise InputError(
-        "does not list the files and folders that the other keys name, so DVC would not follow them",
-        file=_PARAMS,
-        key="raw",
-        mend=f"let the section be\nraw:\n{lines}" if wanted else "let the section be `raw: {}`",
-    )
+    problem = "does not list the files and folders that the other keys name, so DVC would not follow them"
+    mend = f"let the section be\nraw:\n{lines}" if wanted else "let the section be `raw: {}`"
+    raise InputError(problem, file=_PARAMS, key="raw", mend=mend)
 
 
 def changed(before: Inputs, after: Inputs) -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process, master_only
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
@@ -27,14 +29,8 @@ from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer, clip_preprocessor
 from regionclip.params import Params
 from regionclip.regions.store import RegionStore
+from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mmdet.structures import DetDataSample
-
-    from regionclip.stages.runner import StageContext
 
 HISTORY = HISTORIES / "pretrain.jsonl"
 
@@ -120,16 +116,9 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
     preprocessor = clip_preprocessor()
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
-        found = list(
-            name_true_boxes(
-                model.student,
-                preprocessor,
-                pictures,
-                bank.embeddings,
-                title="validation",
-                batch_size=sizes.test_batch,
-            )
-        )
+        batch, text = sizes.test_batch, bank.embeddings
+        named = name_true_boxes(model.student, preprocessor, pictures, text, title="validation", batch_size=batch)
+        found = list(named)
         if not is_main_process():
             return {}, []
         scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))

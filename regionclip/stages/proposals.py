@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.dist import is_main_process
 
@@ -15,9 +15,7 @@ from regionclip.data.layout import detection_set, load_classes, splits
 from regionclip.evaluation.recall import average_recall
 from regionclip.files import sha256_file, write_json
 from regionclip.labelling.proposals import store_proposals, trained_rpn
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +26,8 @@ from regionclip.labelling.views import RegionTeacher
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
+from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 
 class _Pictures(Sequence[tuple[int | str, Path | ImageSpan]]):
@@ -75,13 +73,7 @@ def run(context: StageContext) -> dict[str, Any]:
 
 
 def run_shard(context: StageContext, number: int, shards: int) -> None:
-    """Label one share of the pictures, whose parts ``run`` finds in the scratch folder.
-
-    Args:
-        context: Of the whole stage.
-        number: Which share, from 1.
-        shards: How many workers share the pictures.
-    """
+    """Label share ``number``, from 1, of ``shards`` of the pictures; ``run`` finds its parts in the scratch folder."""
     if context.params.pretrain.weights:
         context.not_needed("pretrain.weights is given")
         return

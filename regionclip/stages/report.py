@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from regionclip import artifacts
 from regionclip.artifacts import DETECTIONS, HISTORIES, PLOTS, SIDECARS, SUMMARY, SUMMARY_TABLE
@@ -27,10 +27,8 @@ from regionclip.evaluation.plots import (
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import build_summary, summary_table
 from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
+from regionclip.stages.context import StageContext
 from regionclip.tracking.sidecar import read_sidecars
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 MEASURED = ("check_data", "text_bank", "pseudo_labels")
 OF_EACH_SET = ("proposals", "zero_shot", "evaluate")
@@ -53,9 +51,8 @@ def run(context: StageContext) -> None:
         _draw(folder, summary, metrics, params.evaluation.split)
     for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.glob("*.png"))):
         context.tracker.log_artifact(file)
-    context.tracker.log_metrics(
-        {key: summary[key] for key in ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")}
-    )
+    numbers = ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")
+    context.tracker.log_metrics({key: summary[key] for key in numbers})
 
 
 def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split: str) -> None:
@@ -93,21 +90,14 @@ def _write_classes(file: Path, numbers: list[dict[str, float | None]]) -> None:
 def _write_table(file: Path, rows: list[dict[str, Any]]) -> None:
     """Write what ``dvc plots`` draws: a CSV file with every key of the rows as a column."""
     file.parent.mkdir(exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    pd.DataFrame(rows, dtype=object).to_csv(file, index=False)
 
 
 def _histories() -> dict[str, list[dict[str, float]]]:
     """Return the learning curve of each training by name; where a result was imported there is none."""
-    folder = HISTORIES
-    files = {"_".join(file.relative_to(folder).with_suffix("").parts): file for file in folder.rglob("*.jsonl")}
-    return {name: records for name, file in sorted(files.items()) if (records := _records(file))}
-
-
-def _records(file: Path) -> list[dict[str, float]]:
-    return [parse_json(line, file=file) for line in read_text(file).splitlines()]
+    files = {"_".join(file.relative_to(HISTORIES).with_suffix("").parts): file for file in HISTORIES.rglob("*.jsonl")}
+    lines = {name: read_text(file).splitlines() for name, file in sorted(files.items())}
+    return {name: [parse_json(line, file=files[name]) for line in of] for name, of in lines.items() if of}
 
 
 def _sheet(path: Path, dataset: str, split: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
@@ -33,11 +34,7 @@ from regionclip.evaluation.recall import average_recall
 from regionclip.labelling.proposals import valid_regions
 from regionclip.models.assembly import build_rpn
 from regionclip.params import Params
-
-if TYPE_CHECKING:
-    from mmdet.structures import DetDataSample
-
-    from regionclip.stages.runner import StageContext
+from regionclip.stages.context import StageContext
 
 HISTORY = artifacts.HISTORIES / "rpn.jsonl"
 
@@ -47,7 +44,13 @@ def run(context: StageContext) -> None:
     rpn = context.params.rpn
     model = build_model(context.params)
     validation = None if rpn.weights else _validation(context)
-    classes = _import(model, rpn.weights) if rpn.weights else _train(context, model, validation)
+    if rpn.weights:
+        # Of the classes that it was trained on, what the file says.
+        state, classes = rpn_weights(rpn.weights)
+        load_strictly(model, state, rpn.weights)
+        leave_empty(HISTORY)
+    else:
+        classes = _train(context, model, validation)
     if is_main_process():
         lineage = {"dataset": rpn.dataset, "classes": list(classes), "stage_digest": context.digest}
         publish_training(model, artifacts.RPN, lineage, validation)
@@ -74,14 +77,6 @@ def training_set(params: Params) -> dict[str, Any]:
     out = taken_out(rpn.dataset, rpn.schedule.validation)
     boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=rpn.repeat_threshold, held_out=out)
     return stream_config(boxes, sizes, rpn.schedule.batch_size, params.seed)
-
-
-def _import(model: BaseModel, weights: str) -> tuple[str, ...]:
-    """Fill the model from a checkpoint; return the classes it was trained on, as far as the file says."""
-    state, classes = rpn_weights(weights)
-    load_strictly(model, state, weights)
-    leave_empty(HISTORY)
-    return classes
 
 
 def _train(context: StageContext, model: BaseModel, validation: ValidationHook | None) -> tuple[str, ...]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +12,13 @@ from regionclip.checkpoints.scratch import alone, clean_scratch, scratch_folder
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.params import Params, load_params
+from regionclip.stages.context import StageContext
 from regionclip.stages.graph import Stage, read_stage
 from regionclip.stages.inputs import Inputs, changed, read_inputs, require_raw
 from regionclip.tracking.sidecar import write_sidecar
-from regionclip.tracking.tracker import Tracker, track
+from regionclip.tracking.tracker import track
 
 DATA_FOLDERS = ("data", "artifacts", "reports")
-
-
-@dataclass(frozen=True)
-class StageContext:
-    """What a stage is given besides its files.
-
-    Attributes:
-        stage: DVC's name of it.
-        params: The whole of params.yaml, checked.
-        dataset: The data set of a ``foreach`` stage, else None.
-        digest: Names the params and inputs that decide the result; kept in what the stage writes.
-        scratch: Folder for resumable state, named by the digest.
-        tracker: The stage's MLflow run; None in processes of a group that track nothing.
-    """
-
-    stage: str
-    params: Params
-    dataset: str | None
-    digest: str
-    scratch: Path
-    tracker: Tracker | None
-
-    @contextmanager
-    def model_run(self, model: str) -> Iterator[Tracker | None]:
-        """Record the block in a run of the model's own below the stage's; None where nothing is tracked."""
-        if self.tracker is None:
-            yield None
-        else:
-            with self.tracker.model_run(model) as tracker:
-                yield tracker
-
-    def not_needed(self, reason: str) -> dict[str, str]:
-        """Print why the stage has nothing to do, and return it as the stage's metrics."""
-        print(f"{self.stage}: nothing to do, {reason}")
-        return {"not_needed": reason}
 
 
 def run_stage(name: str, dataset: str | None = None) -> None:
@@ -151,9 +114,6 @@ def _require_same(stage: Stage, values: dict[str, Any], inputs: Inputs) -> None:
     keys = [key for key in values if now[key] != values[key]]
     file = changed(inputs, read_inputs([Path(dep) for dep in inputs.sums]))
     if keys or file:
-        raise InputError(
-            f"changed while the stage {stage.name} ran, and DVC would record its result as made with this",
-            file="params.yaml" if keys else file,
-            key=keys[0] if keys else None,
-            mend="run the stage again; with what it began with, a training goes on from its last resume point",
-        )
+        problem = f"changed while the stage {stage.name} ran, and DVC would record its result as made with this"
+        mend = "run the stage again; with what it began with, a training goes on from its last resume point"
+        raise InputError(problem, file="params.yaml" if keys else file, key=keys[0] if keys else None, mend=mend)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 import torch
@@ -18,10 +18,8 @@ from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.models.clip_pretrainer import ClipPretrainer
-from regionclip.params import Teacher
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
+from regionclip.params.stages import Teacher
+from regionclip.stages.context import StageContext
 
 HISTORY = artifacts.HISTORIES / "teacher.jsonl"
 
@@ -59,18 +57,13 @@ def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tenso
 def _import(teacher: Teacher) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     model_cfg = open_clip.get_model_config(teacher.model)
     if model_cfg is None:
-        names = ", ".join(name for name in open_clip.list_models() if name.startswith("RN"))
-        raise InputError(
-            f"open_clip has no model '{teacher.model}'",
-            file="params.yaml",
-            key="teacher.model",
-            mend=f"name one of {names}",
-        )
+        mend = f"name one of {', '.join(name for name in open_clip.list_models() if name.startswith('RN'))}"
+        problem = f"open_clip has no model '{teacher.model}'"
+        raise InputError(problem, file="params.yaml", key="teacher.model", mend=mend)
     weights = read_container(teacher.weights)
     if not isinstance(weights, Container):
-        raise InputError(
-            "one tensor and no weights", file=teacher.weights, key="teacher.weights", mend="give a CLIP's state dict"
-        )
+        mend = "give a CLIP's state dict"
+        raise InputError("one tensor and no weights", file=teacher.weights, key="teacher.weights", mend=mend)
     clip = build_clip(model_cfg)
     load_strictly(clip, weights.tensors, teacher.weights)
     return model_cfg, clip.state_dict()

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regionclip import artifacts, runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets, detection_set, load_classes
 from regionclip.files import atomic_dir
 from regionclip.labelling.teacher import crop_top1, image_top1
+from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 HELD_OUT_PAIRS = artifacts.PAIRS / "val"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmengine.dist import is_main_process
+from mmengine.model import BaseModel
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
@@ -15,10 +16,9 @@ from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
+from regionclip.params import Params
+from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
-
-if TYPE_CHECKING:
-    from regionclip.stages.runner import StageContext
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -39,14 +39,20 @@ def run(context: StageContext) -> dict[str, Any]:
     return metrics
 
 
+def build_model(params: Params, dataset: str, clip: ClipFolder, boxes: str) -> BaseModel:
+    """Build a CLIP's detector of all classes, on true boxes (``gt``) or on proposals (``rpn``)."""
+    least = getattr(params.zero_shot.score_threshold[dataset], boxes)
+    most = PROTOCOLS[params.data.sets[dataset].protocol].max_detections
+    classes = len(load_classes(dataset).names)
+    settings = zero_shot_settings(params.zero_shot, classes, most, least, use_objectness=boxes == "rpn")
+    return build_detector(clip, settings)
+
+
 def _measure(
     context: StageContext, clip: ClipFolder, bank: TextBank, boxes: str, title: str, truth: Truth | None
 ) -> dict[str, Any]:
     params, dataset, split = context.params, context.dataset, context.params.evaluation.split
-    least, protocol = getattr(params.zero_shot.score_threshold[dataset], boxes), params.data.sets[dataset].protocol
-    most = PROTOCOLS[protocol].max_detections
-    settings = zero_shot_settings(params.zero_shot, len(bank.names), most, least, use_objectness=boxes == "rpn")
-    model = build_detector(clip, settings)
+    model = build_model(params, dataset, clip, boxes)
     proposals = artifacts.proposals(dataset, split) if boxes == "rpn" else "truth"
     found = detect(model, dataset, split, params.detection, proposals, bank, title)
     top1: dict[str, Any] = {}
@@ -55,5 +61,5 @@ def _measure(
         top1 = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
     if truth is None:
         return {}
-    metrics = measure(protocol, truth, found, load_classes(dataset))
+    metrics = measure(params.data.sets[dataset].protocol, truth, found, load_classes(dataset))
     return metrics | {f"top1_{key}" if key in {"per_class", "protocol"} else key: top1[key] for key in top1}

@@ -28,19 +28,13 @@ LOCK = Path("dvc.lock")
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What became of one stage in a pipeline run.
+    """What became of one stage in a pipeline run."""
 
-    Attributes:
-        name: DVC's name, such as ``finetune@coco``.
-        outcome: ``cached`` when its outputs were there already or came from the cache.
-        run_id: The MLflow run that made its outputs; None when none is known.
-        seconds: How long it took; None when it did not run.
-    """
-
-    name: str
+    name: str  # DVC's, such as finetune@coco
+    # cached: its outputs were there already or came from the cache
     outcome: Literal["ran", "cached", "failed", "not run"]
-    run_id: str | None
-    seconds: float | None
+    run_id: str | None  # the MLflow run that made its outputs; None when none is known
+    seconds: float | None  # how long it took; None when it did not run
 
 
 def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
@@ -62,13 +56,8 @@ def start_pipeline_run(profile: str, tags: Mapping[str, str]) -> str | None:
 def finish_pipeline_run(run_id: str | None, stages: Sequence[StageRecord], *, status: str, root: Path) -> None:
     """Close the parent run: each stage's outcome and run, dvc.lock and its MD5, the numbers of the summary.
 
-    While MLflow is away the end is kept in mlruns/undelivered/.
-
-    Args:
-        run_id: Of `start_pipeline_run`; None does nothing.
-        stages: One without a run is looked up by its digest, since its record may have been delivered after it ended.
-        status: FINISHED, FAILED or KILLED.
-        root: Folder of the pipeline.
+    While MLflow is away the end is kept in mlruns/undelivered/. A stage without a run is looked up by its digest, since
+    its record may have been delivered after it ended. ``status`` is FINISHED, FAILED or KILLED.
     """
     if run_id is None:
         return

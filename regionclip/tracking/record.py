@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from regionclip.artifacts import file_name
+from regionclip.artifacts import BEST, file_name
 from regionclip.errors import InputError, logger
 from regionclip.files import write_text
-from regionclip.tracking.liveness import close_left_open, process_tags
-from regionclip.tracking.logged_models import Model, send_model
-from regionclip.tracking.store import STATE, experiment_id, one_line, require_active
+from regionclip.tracking.names import metric_name
+from regionclip.tracking.origin import close_left_open, process_tags
+from regionclip.tracking.store import STATE, experiment_id, one_line, process_wide, require_active
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +32,7 @@ ID, PARENT = "delivery.id", "delivery.parent"
 
 _BATCH = 100  # params that one call of MLflow takes
 _DIGEST = 36  # letters of a data set's digest that MLflow takes
+_TRAININGS, _WEIGHTS = {"teacher", "rpn", "pretrain", "finetune"}, {".safetensors", ".pth"}
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST"}
 
 Time = Annotated[int, Field(ge=0, lt=2**63)]  # milliseconds since 1970
@@ -64,24 +66,22 @@ class End(_Values):
     tags: dict[str, str]
 
 
+class Model(_Values):
+    """A weight file: tags are its path, MD5 (the name of the bytes in DVC's cache and remotes), size, stage, digest."""
+
+    name: str
+    tags: dict[str, str]
+
+
 class Record(_Values):
-    """What is still to be sent of one run; while MLflow is away it lies in ``mlruns/undelivered/STAGE-ID.json``.
+    """What is still to be sent of one run; while MLflow is away it lies in ``mlruns/undelivered/STAGE-ID.json``."""
 
-    Attributes:
-        id: Names the run before MLflow does, so that it is opened once.
-        stage: Name of the run.
-        run_id: The MLflow run; None until it was opened.
-        origin: Host and process that the record is of.
-        since: When the run began.
-        last: When something was last added.
-    """
-
-    id: Annotated[str, Field(min_length=1)]
-    stage: str
-    run_id: str | None = None
-    origin: dict[str, str]
-    since: Time
-    last: Time
+    id: Annotated[str, Field(min_length=1)]  # names the run before MLflow does, so that it is opened once
+    stage: str  # name of the run
+    run_id: str | None = None  # of MLflow; None until it was opened
+    origin: dict[str, str]  # host and process that the record is of
+    since: Time  # when the run began
+    last: Time  # when something was last added
     start: Start | None = None
     metrics: list[Metrics] = []
     artifacts: list[Annotated[str, Field(min_length=1)]] = []
@@ -148,7 +148,7 @@ class Record(_Values):
         parts = (
             ("metrics", _log_metrics, self.metrics),
             ("artifact", _log_artifact, self.artifacts),
-            ("model", send_model, self.models),
+            ("model", _log_model, self.models),
         )
         for kind, log, waiting in parts:
             while waiting:
@@ -178,6 +178,23 @@ class Record(_Values):
         return []
 
 
+def checkpoints(stage: str, outs: Sequence[str | Path], digest: str) -> list[Model]:
+    """Describe the weight files among the outputs of a stage; ``digest`` is that of its params and inputs."""
+    if stage.split("@")[0] not in _TRAININGS:
+        return []
+    files = [file for out in map(Path, outs) for file in ([out] if out.is_file() else sorted(out.rglob("*")))]
+    models = []
+    for file in (file for file in files if file.suffix in _WEIGHTS):
+        with file.open("rb") as handle:
+            md5 = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        # A stage that gives several files names them after the initialisation.
+        name = metric_name(stage) if "@" not in stage else f"{metric_name(stage)}_{file.stem}"
+        name += "_best" if file.parent.name == BEST else ""
+        facts = {"path": file.as_posix(), "dvc.md5": md5, "bytes": str(file.stat().st_size)}
+        models.append(Model(name=name, tags={**facts, "dvc.stage": stage, "stage.digest": digest}))
+    return models
+
+
 def milliseconds() -> int:
     """Return the time as MLflow counts it."""
     return int(1000 * time.time())
@@ -196,7 +213,7 @@ def _copy(path: Path, copies: Path) -> str:
 
 def _open(start: Start, record: Record, client: MlflowClient) -> str:
     """Open the run, unless the answer to an earlier try was lost; return its id."""
-    from mlflow.entities import Param
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
     experiment, tags = experiment_id(client), dict(start.tags)
     run_id = _find(client, experiment, record.id)
@@ -210,24 +227,21 @@ def _open(start: Start, record: Record, client: MlflowClient) -> str:
     params = [Param(*item) for item in start.params.items()]
     for first in range(0, len(params), _BATCH):
         client.log_batch(run_id, params=params[first : first + _BATCH])
-    _log_inputs(client, run_id, start.inputs)
+    datasets = [
+        DatasetInput(
+            Dataset(path, md5[:_DIGEST], source_type="local", source=json.dumps({"uri": path})),
+            [InputTag("mlflow.data.context", "input")],
+        )
+        for path, md5 in start.inputs.items()
+    ]
+    if datasets:
+        client.log_inputs(run_id, datasets)
     return run_id
 
 
 def _find(client: MlflowClient, experiment: str, identity: str) -> str | None:
     found = client.search_runs([experiment], f"tags.`{ID}` = '{identity}'", max_results=1)
     return found[0].info.run_id if found else None
-
-
-def _log_inputs(client: MlflowClient, run_id: str, inputs: Mapping[str, str]) -> None:
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    datasets = []
-    for path, md5 in inputs.items():
-        dataset = Dataset(path, md5[:_DIGEST], source_type="local", source=json.dumps({"uri": path}))
-        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", "input")]))
-    if datasets:
-        client.log_inputs(run_id, datasets)
 
 
 def _log_metrics(client: MlflowClient, run_id: str, part: Metrics) -> None:
@@ -242,6 +256,23 @@ def _log_artifact(client: MlflowClient, run_id: str, path: str) -> None:
         client.log_artifacts(run_id, path, Path(path).name)
     else:
         client.log_artifact(run_id, path)
+
+
+def _log_model(client: MlflowClient, run_id: str, model: Model) -> None:
+    """Log a weight file as a model of a run, unless the run has it: the facts and where DVC has the bytes."""
+    import mlflow
+    from mlflow.entities import LoggedModelOutput
+
+    experiment = client.get_run(run_id).info.experiment_id
+    wanted = f"name = '{model.name}' and source_run_id = '{run_id}'"
+    found = list(client.search_logged_models([experiment], wanted, max_results=1))
+    if not found:
+        with process_wide(client.tracking_uri):
+            made = mlflow.create_external_model(
+                model.name, run_id, model.tags, model_type="checkpoint", experiment_id=experiment
+            )
+        found.append(made)
+    client.log_outputs(run_id, [LoggedModelOutput(found[0].model_id, step=0)])
 
 
 def _finish(client: MlflowClient, run_id: str, part: End) -> None:

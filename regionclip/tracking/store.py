@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from regionclip.errors import InputError, redacted
@@ -16,6 +16,7 @@ from regionclip.errors import InputError, redacted
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+    from mlflow.store.entities import PagedList
 
 STATE = Path("mlruns")
 # All stages share one experiment, because MLflow's UI nests child runs only within an experiment;
@@ -70,6 +71,10 @@ def connect(uri: str) -> MlflowClient:
 
     if (file := sqlite_file(uri)) is None:
         return MlflowClient(tracking_uri=uri)
+    from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
+
+    from regionclip.tracking.plugin import artifact_repository
+
     mend = f"make {file.parent} a folder that this user may write to"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,21 +83,13 @@ def connect(uri: str) -> MlflowClient:
             mend = "restore it from a copy, or move it away: a new one is made"
             database.execute("SELECT name FROM sqlite_master").fetchall()
         mend = f"use the MLflow that wrote it, or `mlflow db upgrade {quote(uri)}` if that was older, or move it away"
-        _know_files()
+        # The entry point of the installed package may be an older one.
+        get_registered_artifact_repositories()[_SCHEME.rstrip(":")] = artifact_repository
         return MlflowClient(tracking_uri=uri)
     except Exception as error:
         # SQLAlchemy, alembic and each of MLflow's migrations fail in their own ways, and a stage is to go on.
         problem = f"MLflow cannot use this store ({one_line(error)})"
         raise InputError(problem, file=file, mend=mend) from error
-
-
-def _know_files() -> None:
-    """Register `plugin`, as the entry point of an installed package does: the one that is installed may be older."""
-    from mlflow.store.artifact.artifact_repository_registry import get_registered_artifact_repositories
-
-    from regionclip.tracking.plugin import artifact_repository
-
-    get_registered_artifact_repositories()[_SCHEME.rstrip(":")] = artifact_repository
 
 
 @contextmanager
@@ -109,6 +106,13 @@ def process_wide(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(None)
         if before is not None:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def all_found(search: Callable[..., PagedList], *query: Any) -> list[Any]:
+    """Return what one of a client's searches finds, page by page to the last."""
+    from mlflow.utils import get_results_from_paginated_fn
+
+    return get_results_from_paginated_fn(lambda most, page: search(*query, max_results=most, page_token=page), 1000)
 
 
 def require_answer(uri: str) -> None:

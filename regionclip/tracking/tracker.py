@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from regionclip import runtime
 from regionclip.errors import InputError, Interrupted, logger
-from regionclip.tracking.logged_models import checkpoints
 from regionclip.tracking.names import flat_metrics, flat_params
 from regionclip.tracking.origin import origin_tags
-from regionclip.tracking.record import PARENT, End, Metrics, Record, Start, milliseconds
+from regionclip.tracking.record import PARENT, End, Metrics, Record, Start, checkpoints, milliseconds
 from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 
 if TYPE_CHECKING:
@@ -37,13 +36,8 @@ def track(
     The run is a child of ``REGIONCLIP_PARENT_RUN_ID`` where that is set. It ends as FINISHED, as FAILED when an
     exception leaves the block, and as KILLED when that is an interruption; the exception goes on. Runs of the stage
     that are still open though their process on this host is gone are closed as KILLED.
-
-    Args:
-        stage: DVC's name, such as ``finetune@coco``.
-        params: The params that the stage depends on.
-        inputs: Path of each file and folder of data that it reads -> MD5, as DVC records it; logged as data sets.
-        profile: Name of the params profile.
-        digest: Names params and inputs.
+    ``inputs`` are paths of the data that it reads to their MD5, as DVC records them; they are logged as data sets.
+    ``digest`` names params and inputs.
     """
     tags = {**origin_tags(), "dvc.stage": stage, "stage.digest": digest, "profile": profile}
     if parent := os.environ.get("REGIONCLIP_PARENT_RUN_ID"):
@@ -58,19 +52,16 @@ class Tracker:
 
     When MLflow cannot be reached the stage goes on: a warning is given, the records wait, and from time to time and at
     the end it is tried again. What is still waiting then is in mlruns/undelivered/, for ``regionclip mlflow-sync``.
-
-    Attributes:
-        stage: DVC's name of the stage; of a model, with its name.
-        record: What waits.
     """
 
     def __init__(self, stage: str, start: Start, uri: str, parent: Tracker | None = None) -> None:
-        self.stage = stage
+        self.stage = stage  # of a model, with its name
         self.record = Record.begin(stage, start)
         self._tags = dict(start.tags)
         self._uri = uri
-        self._parent = parent
-        self._children: list[Tracker] = []
+        # The stage's own, which delivers for all, then those of its models.
+        self._all: list[Tracker] = [] if parent is None else parent._all
+        self._all.append(self)
         self._refused: list[str] = []
         self._away: bool | None = None  # None: not asked yet
         self._tried = 0.0
@@ -109,7 +100,6 @@ class Tracker:
         tags = {**self._tags, "model": model, PARENT: self.record.id}
         tags.pop("mlflow.parentRunId", None)
         child = Tracker(f"{self.stage} {model}", Start(tags=tags, params={"model": model}), self._uri, parent=self)
-        self._children.append(child)
         with child.open():
             yield child
 
@@ -146,7 +136,7 @@ class Tracker:
 
     def _deliver(self) -> None:
         self.record.last = milliseconds()
-        root = self._parent or self
+        root = self._all[0]
         # The end is tried in any case: it is the last chance within the run.
         if not root._away or self.record.end or time.monotonic() - root._tried >= RETRY:
             root._send_waiting()
@@ -159,29 +149,23 @@ class Tracker:
         try:
             if self._away is not False:
                 require_answer(self._uri)
-            for tracker in (self, *self._children):
-                tracker._send_own(self._client)
+            for tracker in self._all:
+                if tracker.record.waiting:
+                    for refusal in tracker.record.send(self._client):
+                        tracker._refused.append(refusal)
+                        _log.warning("MLflow refuses a record of %s. %s", tracker.stage, refusal)
+                    tracker.record.remove()
         except delivery_errors() as error:
             if not self._away:
                 _log.warning("MLflow does not take the record of %s, which goes on. %s", self.stage, one_line(error))
             self._away = True
         else:
             if self._away:
-                self._say_back()
+                _log.warning("MLflow takes the record of %s again; all that waited is delivered.", self.stage)
+                for tracker in self._all:
+                    if tracker._system is not None:
+                        tracker._system.restart(tracker.run_id)
             self._away = False
-
-    def _say_back(self) -> None:
-        _log.warning("MLflow takes the record of %s again; all that waited is delivered.", self.stage)
-        for tracker in (self, *self._children):
-            if tracker._system is not None:
-                tracker._system.restart(tracker.run_id)
-
-    def _send_own(self, client: MlflowClient) -> None:
-        if self.record.waiting:
-            for refusal in self.record.send(client):
-                self._refused.append(refusal)
-                _log.warning("MLflow refuses a record of %s. %s", self.stage, refusal)
-            self.record.remove()
 
 
 class SystemMetrics:

@@ -5,47 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from regionclip.errors import InputError
-from regionclip.tracking.liveness import is_gone
+from regionclip.tracking.origin import is_gone
 from regionclip.tracking.record import FOLDER, End, Record
 from regionclip.tracking.store import connect, delivery_errors, one_line, require_answer, tracking_uri
 
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of one file of undelivered records.
-
-    Attributes:
-        file: The file.
-        outcome: ``waits`` (not all was sent), ``delivered``, ``in use`` (its stage still runs and delivers itself) or
-            ``set aside`` (it is no such file, and has another name now).
-        stage: The stage; empty where the file does not say.
-        records: How many records wait or were delivered.
-        run_id: The MLflow run, where it is known.
-        refused: Why MLflow refused records that it will never take.
-        error: Why the file waits or was set aside.
-    """
+    """What became of one file of undelivered records."""
 
     file: Path
-    outcome: str
-    stage: str = ""
-    records: int = 0
-    run_id: str | None = None
-    refused: tuple[str, ...] = ()
-    error: InputError | None = None
+    # waits: not all was sent. in use: its stage still runs and delivers itself. set aside: it is no such file, and has
+    # another name now.
+    outcome: Literal["waits", "delivered", "in use", "set aside"]
+    stage: str = ""  # empty where the file does not say
+    records: int = 0  # how many wait or were delivered
+    run_id: str | None = None  # where it is known
+    refused: tuple[str, ...] = ()  # why MLflow refused records that it will never take
+    error: InputError | None = None  # why the file waits or was set aside
 
 
 def sync(*, dry_run: bool = False) -> Iterator[Synced]:
     """Deliver what lies in mlruns/undelivered/, the oldest run first, and remove what was delivered.
 
     What was sent before and is sent again, after a kill, changes nothing. One file that cannot be delivered holds up no
-    other.
-
-    Args:
-        dry_run: Only say what lies there.
+    other. ``dry_run`` only says what lies there.
 
     Raises:
         InputError: MLflow does not answer.

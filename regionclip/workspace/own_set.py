@@ -11,7 +11,7 @@ from pathlib import Path
 from regionclip.data.annotations.annotation_files import Boxes, Json, is_there, listed, picture_name, read_boxes
 from regionclip.data.annotations.coco_split import require_names
 from regionclip.errors import InputError
-from regionclip.params import OwnClasses
+from regionclip.params.data import OwnClasses
 
 _SPLITS = ("train", "val")
 _SHOWN = 3  # missing pictures that a message names

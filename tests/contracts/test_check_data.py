@@ -12,7 +12,7 @@ import pytest
 
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CheckData, Data, DataSet, OwnClasses, Quarantine, SetFiles
+from regionclip.params.data import CheckData, Data, DataSet, OwnClasses, Quarantine, SetFiles
 from regionclip.stages import check_data
 from tests.conftest import profile_params
 

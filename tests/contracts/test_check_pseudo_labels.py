@@ -16,7 +16,7 @@ from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json, sha256_file, write_json
-from regionclip.params import Data, DataSet, Quarantine, SetFiles
+from regionclip.params.data import Data, DataSet, Quarantine, SetFiles
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import check_pseudo_labels
 from regionclip.text.concepts import ConceptPool

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from regionclip.files import write_json
-from regionclip.params import DataSet, OwnClasses, SetFiles
+from regionclip.params.data import DataSet, OwnClasses, SetFiles
 from regionclip.text.class_names import COCO_80
 
 # Ids of COCO's 80 categories run to 90; these ten are not in use.

@@ -33,7 +33,8 @@ from regionclip.engine.training import train
 from regionclip.engine.validation_hook import ValidationHook
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import finetune_settings
-from regionclip.params import LossWeights, Schedule, Validation, check_params
+from regionclip.params import check_params
+from regionclip.params.stages import LossWeights, Schedule, Validation
 from regionclip.workspace.profiles import compose_profile
 
 CONCEPTS, CLASSES, WIDTH = 7, 5, 32

@@ -23,7 +23,7 @@ from regionclip.evaluation.protocols import measure
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.params import Detection, ZeroShot
+from regionclip.params.stages import Detection, ZeroShot
 from regionclip.text.text_bank import TextBank
 
 SIZES = Detection(train_short_sides=[96], test_short_side=96, max_size=200, test_batch=8, test_proposals=5)

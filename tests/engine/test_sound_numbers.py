@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from regionclip.engine.history_hook import HistoryHook
-from regionclip.engine.sound_numbers import SoundNumbersHook
+from regionclip.engine.resume_points import SoundNumbersHook
 from regionclip.engine.training import train
 from regionclip.errors import InputError
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 
 ITERATIONS = 60
 

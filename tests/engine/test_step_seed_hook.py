@@ -9,7 +9,7 @@ import torch
 from mmdet.models.task_modules.samplers import RandomSampler
 from torch import nn
 
-from regionclip.engine.step_seed_hook import StepSeedHook
+from regionclip.engine.training import StepSeedHook
 
 
 def _drawn(seed: int, iteration: int, rank: int = 0) -> tuple[float, float]:

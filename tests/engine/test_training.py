@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import ResumableIterBasedTrainLoop, train
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 from tests.engine.conftest import StopBefore
 
 

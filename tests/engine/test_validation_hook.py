@@ -24,7 +24,7 @@ from regionclip.data.datasets.stream import ShuffledStream
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import ValidationHook, draw_sheet, publish_training
-from regionclip.params import ValidatedSchedule, Validation
+from regionclip.params.stages import ValidatedSchedule, Validation
 from tests.engine.conftest import StopBefore
 
 

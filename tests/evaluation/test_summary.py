@@ -9,7 +9,7 @@ import pytest
 
 from regionclip.evaluation.protocols import PROTOCOLS as PROTOCOLS_BY_NAME
 from regionclip.evaluation.summary import build_summary, summary_table
-from regionclip.params import DataSet
+from regionclip.params.data import DataSet
 
 TOP1 = {"top1_base": 0.5, "top1_novel": 0.25, "top1_all": 0.4, "top1_per_class": {"star": 0.5}, "protocol": "words"}
 COCO = {"ap": 0.3, "ap50": 0.6, "ap50_base": 0.7, "ap50_novel": 0.4, "ap50_all": 0.6, "per_class": {"star": 0.7}}

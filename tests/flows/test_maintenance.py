@@ -22,7 +22,7 @@ from prefect.flows import flow
 from prefect.states import Running, State
 
 from flows.maintenance import DiskAlmostFull, maintenance
-from regionclip.tracking.liveness import process_tags
+from regionclip.tracking.origin import process_tags
 from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import experiment_id
 from tests.flows.conftest import commit

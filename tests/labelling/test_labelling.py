@@ -19,7 +19,7 @@ from regionclip.labelling.random_regions import RandomRegions
 from regionclip.labelling.regions import label_regions
 from regionclip.labelling.views import RegionTeacher
 from regionclip.models.assembly import build_rpn
-from regionclip.params import Detection
+from regionclip.params.stages import Detection
 from regionclip.regions.matching import ConceptMatcher
 from tests.conftest import profile_params
 

@@ -17,7 +17,7 @@ from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 from regionclip.models.visual_weights import visual_state
-from regionclip.params import LossWeights, Pretrain, Rpn
+from regionclip.params.stages import LossWeights, Pretrain, Rpn
 from tests.conftest import profile_params
 
 

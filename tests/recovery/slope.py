@@ -25,7 +25,7 @@ from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.launch import process_group
 from regionclip.engine.training import train
 from regionclip.errors import InputError, Interrupted
-from regionclip.params import Schedule
+from regionclip.params.stages import Schedule
 
 
 class Points(Dataset):

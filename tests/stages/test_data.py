@@ -12,7 +12,7 @@ from PIL import Image
 from regionclip.data.layout import data_sets
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import CaptionFiles, DataSet, SetFiles
+from regionclip.params.data import CaptionFiles, DataSet, SetFiles
 from regionclip.stages import data
 
 

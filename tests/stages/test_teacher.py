@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.errors import InputError
-from regionclip.params import Teacher
+from regionclip.params.stages import Teacher
 from regionclip.stages import teacher
 
 MODEL = "tiny-resnet-of-the-tests"

@@ -24,7 +24,8 @@ from regionclip.data.layout import PICTURES, detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.models.assembly import build_pretrainer
-from regionclip.params import Validation, check_params
+from regionclip.params import check_params
+from regionclip.params.stages import Validation
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import finetune, pretrain, rpn
 from regionclip.text.text_bank import TextBank

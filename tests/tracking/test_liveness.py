@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from regionclip.tracking.liveness import is_gone, process_tags
+from regionclip.tracking.origin import is_gone, process_tags
 from regionclip.tracking.tracker import track
 
 KILLED = """
@@ -23,7 +23,7 @@ with track("finetune@coco", {}, {}, profile="demo") as tracker, tracker.model_ru
 # The child of this one prints its tags and ends before anybody asks for its end.
 ZOMBIE = """
 import json, os, time
-from regionclip.tracking.liveness import process_tags
+from regionclip.tracking.origin import process_tags
 if os.fork() == 0:
     print(json.dumps(process_tags()), flush=True)
     os._exit(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from regionclip.tracking.logged_models import checkpoints
+from regionclip.tracking.record import checkpoints
 from regionclip.tracking.tracker import track
 
 

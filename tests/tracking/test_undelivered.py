@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
-from regionclip.tracking.liveness import process_tags
+from regionclip.tracking.origin import process_tags
 from regionclip.tracking.record import FOLDER
 from regionclip.tracking.tracker import track
 from regionclip.tracking.undelivered import sync

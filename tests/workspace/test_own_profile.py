@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from regionclip.params import OwnClasses, Params, check_params
+from regionclip.params import Params, check_params
+from regionclip.params.data import OwnClasses
 from regionclip.workspace.own_profile import Captions, Clip, own_profile
 from regionclip.workspace.own_set import OwnSet
 from regionclip.workspace.profiles import compose_profile

@@ -20,7 +20,7 @@ from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOV
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import OwnClasses, SetFiles
+    from regionclip.params.data import OwnClasses, SetFiles
 
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = dict(zip(COCO_80, (number for number in range(1, 91) if number not in _UNUSED_IDS), strict=True))
@@ -38,7 +38,7 @@ def coco_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
 
     Args:
         files: Where annotations and pictures are.
-        classes: See ``regionclip.params.DataSet``.
+        classes: See ``regionclip.params.data.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:

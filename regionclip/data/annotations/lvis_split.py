@@ -20,7 +20,7 @@ from regionclip.text.class_names import clean_lvis_name
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import SetFiles
+    from regionclip.params.data import SetFiles
 
 RARE = "r"
 _FREQUENCIES = {"f": "frequent", "c": "common", RARE: "rare"}
@@ -37,7 +37,7 @@ def lvis_splits(files: SetFiles, classes: str, rejects: Rejects | None = None) -
 
     Args:
         files: Where annotations and pictures are.
-        classes: Which are base, see ``regionclip.params.DataSet``.
+        classes: Which are base, see ``regionclip.params.data.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:

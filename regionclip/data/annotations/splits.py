@@ -20,7 +20,7 @@ from regionclip.files import atomic_dir, sha256_file, write_json
 from regionclip.runtime import workers
 
 if TYPE_CHECKING:
-    from regionclip.params import DataSet
+    from regionclip.params.data import DataSet
 
 _DERIVE = {"coco": (coco_splits, coco_class_list), "lvis": (lvis_splits, lvis_class_list)}
 

@@ -11,7 +11,7 @@ from regionclip.files import atomic_dir, sha256_file, write_json
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import CaptionFiles
+    from regionclip.params.data import CaptionFiles
 
 
 def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Rejects | None = None) -> dict[str, int]:

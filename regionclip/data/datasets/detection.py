@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from regionclip.data.datasets import transforms  # noqa: F401  (registered)
 from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import DetectionSet
-from regionclip.params import Detection
+from regionclip.params.stages import Detection
 
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
 

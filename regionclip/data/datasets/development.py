@@ -12,7 +12,7 @@ from regionclip.data.datasets.named_boxes_dataset import held_out, some_pictures
 from regionclip.data.layout import DetectionSet, Split, detection_set, load_classes, splits
 from regionclip.errors import InputError
 from regionclip.files import write_json
-from regionclip.params import Validation
+from regionclip.params.stages import Validation
 
 
 class Development(NamedTuple):

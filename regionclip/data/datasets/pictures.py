@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from regionclip.data.datasets.detection import test_resize
 from regionclip.data.pictures import ImageSpan, decode_image
-from regionclip.params import Detection
+from regionclip.params.stages import Detection
 
 
 class PicturesDataset(Dataset):

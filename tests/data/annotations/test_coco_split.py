@@ -18,7 +18,8 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import DataSet, OwnClasses, check_params
+from regionclip.params import check_params
+from regionclip.params.data import DataSet, OwnClasses
 from regionclip.workspace.profiles import compose_profile
 from tests.data.conftest import changed
 

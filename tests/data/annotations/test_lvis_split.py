@@ -13,7 +13,7 @@ from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import DataSet
+from regionclip.params.data import DataSet
 from tests.data.conftest import changed
 
 Content = dict[str, Any]

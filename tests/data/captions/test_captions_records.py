@@ -19,7 +19,7 @@ from regionclip.data.captions import CaptionTable, open_captioned_images
 from regionclip.data.captions.source import write_caption_source
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
-from regionclip.params import CaptionFiles
+from regionclip.params.data import CaptionFiles
 
 IMAGE = {"id": 1, "file_name": "a.jpg"}
 CAPTION = {"image_id": 1, "caption": "a cat"}

@@ -13,7 +13,7 @@ from regionclip.data.captions.source import write_caption_source
 from regionclip.data.layout import captioned_scenes
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, write_json
-from regionclip.params import CaptionFiles
+from regionclip.params.data import CaptionFiles
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import DetectionSet, detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
-from regionclip.params import Detection
+from regionclip.params.stages import Detection
 from regionclip.regions.store_writer import RegionStoreWriter
 
 SIZES = Detection(train_short_sides=[48], test_short_side=48, max_size=200, test_batch=8, test_proposals=2)

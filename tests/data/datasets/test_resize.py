@@ -20,7 +20,7 @@ from regionclip.data.datasets.detection import train_pipeline
 from regionclip.data.pictures import LEAST_SIDE, thick
 from regionclip.demo_world.scenes import SceneTask, render_scene
 from regionclip.demo_world.vocabulary import KINDS, Kind
-from regionclip.params import Detection
+from regionclip.params.stages import Detection
 
 SIDES = st.integers(40, 3000)  # at most 1 to 75: thinner ones become thicker
 

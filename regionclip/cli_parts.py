@@ -1,0 +1,41 @@
+"""What all commands are made of: their parsers, and the terminal that they print to."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from regionclip.errors import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def add_command(
+    commands: argparse._SubParsersAction, name: str, run: Callable[[Any], int | None], *, resumes: bool = False
+) -> argparse.ArgumentParser:
+    """Add a command that is described by the docstring of its function: the first sentence says it in a list of all.
+
+    What stands behind an empty line, such as examples, comes after the options, as it is. ``resumes``: a command that
+    was interrupted goes on where it was.
+    """
+    about, _, examples = inspect.cleandoc(run.__doc__ or "").partition("\n\n")
+    text = about.replace("\n", " ").partition(". ")[0].removesuffix(".")
+    shown = argparse.RawDescriptionHelpFormatter if examples else argparse.HelpFormatter
+    text = text[0].lower() + text[1:]
+    parser = commands.add_parser(name, help=text, description=about, epilog=examples, formatter_class=shown)
+    parser.set_defaults(run=run, resumes=resumes)
+    return parser
+
+
+def console() -> Console:
+    """Return the terminal for tables and notes: what names and files hold is shown as text and commands nothing."""
+    from rich import console
+
+    class Plain(console.Console):
+        def render_str(self, text: str, **options: Any) -> Any:
+            return super().render_str(printable(text), **options)
+
+    return Plain(highlight=False, markup=False, emoji=False)
