@@ -434,6 +434,13 @@ def names_with_boxes(content: Json) -> set[str]:
     return {category["name"] for category in content["categories"] if category["id"] in used}
 
 
+def require_boxes(content: Json, group: str, names: Collection[str], path: Path, mend: str) -> None:
+    """Raise an InputError where no class of a group has an object."""
+    if not names_with_boxes(content).intersection(names):
+        problem = f"there is no box of any {group} class ({listed(names)})"
+        raise InputError(problem, file=path, key="annotations", mend=mend)
+
+
 def keep_categories(content: Json, ids: Collection[int], *, keep_empty: bool) -> Json:
     """Drop categories, their annotations, and then the images left without any annotation (crowds count as one).
 

@@ -14,6 +14,7 @@ from regionclip.data.annotations.annotation_files import (
     listed,
     names_with_boxes,
     read_boxes,
+    require_boxes,
 )
 from regionclip.errors import InputError
 from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
@@ -42,7 +43,8 @@ def coco_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
         rejects: Takes the bad records; None: one is an error.
 
     Raises:
-        InputError: See `_official_splits` and `_own_splits`.
+        InputError: A file is broken, lists a name that is no COCO class where it must be, or lacks classes or boxes of
+            its split.
     """
     if isinstance(classes, str) and classes in _KEPT:
         return _official_splits(files, classes, rejects)
@@ -55,9 +57,6 @@ def _official_splits(files: SetFiles, classes: str, rejects: Rejects | None) -> 
     Taken are instances_{train,val}2017.json and what others derived from them, told by content: 48, 65 or 80 categories
     (``*_seen_2``, ``*_all_2``, ``*_oriorder``, ``*_65_cat``, ``ovd_ins_*_{b,all}``), images filtered or not, categories
     with word vectors, ids renumbered. The open-vocabulary files drop images without annotation; COCO-80 keeps them.
-
-    Raises:
-        InputError: A file is broken, lists a name that is no COCO class, or lacks classes or boxes of its split.
     """
     for split in ("val", "train"):
         path = Path(getattr(files, f"instances_{split}"))
@@ -77,9 +76,6 @@ def _own_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
     not name go, with their boxes; ``all`` are those of which the validation file has a box. "train" keeps the boxes of
     base classes, and with novel classes only the images that have one: on the others an unlabelled novel object would
     be learned as background. "val" keeps every image.
-
-    Raises:
-        InputError: A file is broken, or lacks classes or boxes of its split.
     """
     val_ids: dict[str, int] = {}
     base, novel = ([], []) if isinstance(classes, str) else (classes.base, classes.novel)
@@ -87,7 +83,13 @@ def _own_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
         path = Path(getattr(files, f"instances_{split}"))
         source = read_boxes(path)
         content = source.sound(rejects)
-        base = base or _boxed_names(content, path)
+        if not base:
+            boxed = names_with_boxes(content)
+            base = [category["name"] for category in content["categories"] if category["name"] in boxed]
+        if not base:
+            raise InputError(
+                "there is no box of any class", file=path, key="annotations", mend="give a file with boxes"
+            )
         groups = [base, novel] if split == "val" else [base]
         for group in groups:
             require_names(content, group, path)
@@ -98,28 +100,16 @@ def _own_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
         yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), _renumbered(kept, ids))
 
 
-def _boxed_names(content: Json, path: Path) -> list[str]:
-    boxed = names_with_boxes(content)
-    if not boxed:
-        raise InputError("there is no box of any class", file=path, key="annotations", mend="give a file with boxes")
-    return [category["name"] for category in content["categories"] if category["name"] in boxed]
-
-
-def coco_class_list(categories: list[Json], classes: str | OwnClasses) -> list[Json]:
-    """Return the entries of classes.json for the categories of "val"."""
-    official = COCO_NOVEL if classes == "open_vocabulary" else ()
-    novel = official if isinstance(classes, str) else classes.novel
-    entries = [
-        {"id": c["id"], "name": c["name"], "split": "novel" if c["name"] in novel else "base"} for c in categories
-    ]
-    return sorted(entries, key=lambda entry: entry["id"])
-
-
 def _renumbered(content: Json, new_ids: dict[int, int]) -> Json:
-    """Give categories other ids, and their order; ``frequency``, which tells LVIS's classes, is none of theirs."""
-    categories = [category | {"id": new_ids[category["id"]]} for category in content["categories"]]
-    for category in categories:
-        category.pop("frequency", None)
+    """Give categories other ids, and their order; what else a file says of them goes, such as OVR-CNN's word vectors.
+
+    So does ``frequency``, which would tell LVIS's classes.
+    """
+    categories = [
+        {key: category[key] for key in ("supercategory", "id", "name") if key in category}
+        | {"id": new_ids[category["id"]]}
+        for category in content["categories"]
+    ]
     return content | {
         "annotations": [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]],
         "categories": sorted(categories, key=lambda category: category["id"]),
@@ -155,40 +145,21 @@ def _plain(name: str) -> str:
 
 
 def _with_coco_categories(content: Json, path: Path) -> Json:
-    """Write categories as COCO does, in the order of its ids; the word vectors of OVR-CNN's files go."""
     unknown = [category["name"] for category in content["categories"] if category["name"] not in COCO_IDS]
     if unknown:
         meant = next((name for name in COCO_IDS if _plain(name) == _plain(unknown[0])), None)
         mend = f"write '{meant}', as COCO does" if meant else "give a file made from COCO 2017"
         raise InputError(f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend=mend)
-    new_ids = {category["id"]: COCO_IDS[category["name"]] for category in content["categories"]}
-    categories = [
-        {key: category[key] for key in ("supercategory",) if key in category}
-        | {"id": COCO_IDS[category["name"]], "name": category["name"]}
-        for category in content["categories"]
-    ]
-    annotations = [a | {"category_id": new_ids[a["category_id"]]} for a in content["annotations"]]
-    return content | {
-        "annotations": annotations,
-        "categories": sorted(categories, key=lambda category: category["id"]),
-    }
+    return _renumbered(content, {category["id"]: COCO_IDS[category["name"]] for category in content["categories"]})
 
 
 def _require_groups(content: Json, groups: tuple[str, ...], path: Path) -> None:
-    present, boxed = {category["name"] for category in content["categories"]}, names_with_boxes(content)
+    present = {category["name"] for category in content["categories"]}
     for group in groups:
         missing = [name for name in _GROUPS[group] if name not in present]
         if missing:
-            raise InputError(
-                f"the file lacks {len(missing)} of the {len(_GROUPS[group])} {group} classes: {listed(missing)}",
-                file=path,
-                key="categories",
-                mend=f"give a file with the {' and '.join(groups)} classes",
-            )
-        if not boxed.intersection(_GROUPS[group]):
-            raise InputError(
-                f"there is no box of any {group} class ({listed(_GROUPS[group])})",
-                file=path,
-                key="annotations",
-                mend=f"give a file with boxes of the {' and '.join(groups)} classes",
-            )
+            problem = f"the file lacks {len(missing)} of the {len(_GROUPS[group])} {group} classes: {listed(missing)}"
+            mend = f"give a file with the {' and '.join(groups)} classes"
+            raise InputError(problem, file=path, key="categories", mend=mend)
+        mend = f"give a file with boxes of the {' and '.join(groups)} classes"
+        require_boxes(content, group, _GROUPS[group], path, mend)

@@ -12,8 +12,8 @@ from regionclip.data.annotations.annotation_files import (
     Json,
     keep_categories,
     listed,
-    names_with_boxes,
     read_boxes,
+    require_boxes,
 )
 from regionclip.errors import InputError
 from regionclip.text.class_names import clean_lvis_name
@@ -56,31 +56,17 @@ def lvis_splits(files: SetFiles, classes: str, rejects: Rejects | None = None) -
     _require_same_classes(train, known, ids, train_file)
     _require_boxes(train, frequencies, train_file)
     kept = keep_categories(train, ids, keep_empty=False)
-    kept["images"] = [_listing_only(image, ids) for image in kept["images"]]
+    for key in LVIS_LISTS:
+        kept["images"] = [image | {key: [i for i in image[key] if i in ids]} for image in kept["images"]]
     yield DerivedSplit("train", source, Path(files.images_train), kept)
-
-
-def lvis_class_list(categories: list[Json], classes: str) -> list[Json]:
-    """Return the entries of classes.json for the categories of "val"."""
-    entries = [
-        {
-            "id": category["id"],
-            "name": clean_lvis_name(category["name"]),
-            "split": "novel" if category["frequency"] == RARE and classes == "open_vocabulary" else "base",
-            "frequency": category["frequency"],
-        }
-        for category in categories
-    ]
-    return sorted(entries, key=lambda entry: entry["id"])
 
 
 def _by_address(content: Json, path: Path) -> Json:
     """Check frequencies and names; name pictures by address only, as some derived files add a ``file_name``."""
     wrong = [c["name"] for c in content["categories"] if str(c.get("frequency")) not in _FREQUENCIES]
     if wrong:
-        raise InputError(
-            f"{listed(wrong)}: neither f, c nor r", file=path, key="frequency", mend="give LVIS v1's own categories"
-        )
+        mend = "give LVIS v1's own categories"
+        raise InputError(f"{listed(wrong)}: neither f, c nor r", file=path, key="frequency", mend=mend)
     cleaned: dict[str, str] = {}
     for category in content["categories"]:
         twin = cleaned.setdefault(clean_lvis_name(category["name"]), category["name"])
@@ -109,26 +95,12 @@ def _require_same_classes(train: Json, classes: dict[int, Json], wanted: Collect
         (missing, "base classes that the training file lacks"),
     ):
         if names:
-            raise InputError(
-                f"{listed(names)}: {problem}",
-                file=path,
-                key="categories",
-                mend="give train and val of one LVIS",
-            )
+            mend = "give train and val of one LVIS"
+            raise InputError(f"{listed(names)}: {problem}", file=path, key="categories", mend=mend)
 
 
 def _require_boxes(content: Json, frequencies: tuple[str, ...], path: Path) -> None:
-    boxed = names_with_boxes(content)
+    mend = "give LVIS's own file, or one made from it that keeps these boxes"
     for frequency in frequencies:
         names = [category["name"] for category in content["categories"] if category["frequency"] == frequency]
-        if not boxed.intersection(names):
-            raise InputError(
-                f"there is no box of any {_FREQUENCIES[frequency]} class ({listed(names)})",
-                file=path,
-                key="annotations",
-                mend="give LVIS's own file, or one made from it that keeps these boxes",
-            )
-
-
-def _listing_only(image: Json, ids: Collection[int]) -> Json:
-    return image | {key: [identity for identity in image[key] if identity in ids] for key in LVIS_LISTS}
+        require_boxes(content, _FREQUENCIES[frequency], names, path, mend)
