@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.data.captions import CaptionedImage, CaptionedImages
 from regionclip.data.pictures import Looked, header_size, look, look_at_files
 from regionclip.errors import InputError
@@ -69,7 +69,7 @@ def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Che
         Expect(foreign, "translate it, or drop it", severity=WARNING).like("caption", "[A-Za-z]"),
         Expect(odd, "the concept parser reads English", severity=WARNING, mostly=0.5).like("caption", _ENGLISH),
     ]
-    return check(name, table, ("file", "key"), expectations)
+    return Check(name, table, ("file", "key"), expectations)
 
 
 def header_sizes(records: Iterable[CaptionedImage], id_type: Callable[[str], int | str]) -> pd.DataFrame:

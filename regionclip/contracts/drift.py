@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.errors import InputError
 from regionclip.files import read_json
 
@@ -94,7 +94,7 @@ def _check(
         for statistic in _EDGES
     ]
     table = pd.DataFrame(rows, columns=["split", "statistic", "distance"]).assign(file=file)
-    return check(suite, table, ("file", "split", "statistic"), [expect.between("distance", most=MOST)])
+    return Check(suite, table, ("file", "split", "statistic"), [expect.between("distance", most=MOST)])
 
 
 def distance(first: list[float], second: list[float]) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.files import read_json
 from regionclip.params.data import PUBLIC
 
@@ -103,16 +103,13 @@ def _split_rows(official: str, split: str, about: dict[str, Any], file: str) -> 
     for counted, expected in _SOURCES[official].get(source["file"], {}).items():
         yield _Row(file, split, f"{counted} of {source['file']}", expected, source[counted], expected - source[counted])
     # What was set aside may have been of the split, with an image's only box.
-    aside = sum(source[part] - _taken(counts, split, part) for part in ("images", "annotations"))
+    parts = ("images", "annotations")
+    aside = sum(source[part] - counts[f"{split}_{part}"] - counts[f"{split}_{part}_left_out"] for part in parts)
     for key, expected in _DERIVED[official][about["classes"]].items():
         if key.startswith(split):
             lacking = expected - counts[key]
             explained = 0 < lacking <= aside and key.endswith("images")
             yield _Row(file, split, key.removeprefix(f"{split}_"), expected, counts[key], 0 if explained else lacking)
-
-
-def _taken(counts: Counts, split: str, part: str) -> int:
-    return counts[f"{split}_{part}"] + counts[f"{split}_{part}_left_out"]
 
 
 def _check(suite: str, official: str, rows: list[_Row]) -> Check:
@@ -123,4 +120,4 @@ def _check(suite: str, official: str, rows: list[_Row]) -> Check:
         Expect(f"this is more than {official} has", subset, "counts").between("unexplained", 0),
         Expect(f"this is not the whole of {official}", subset, "counts", severity).between("unexplained", most=0),
     ]
-    return check(suite, pd.DataFrame(rows, columns=_Row._fields), _Row._fields[:5], expectations)
+    return Check(suite, pd.DataFrame(rows, columns=_Row._fields), _Row._fields[:5], expectations)

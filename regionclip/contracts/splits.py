@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
+from regionclip.contracts.pictures import DROP, twins
 from regionclip.data.layout import read_classes
 
 TRAIN = "train"
@@ -56,7 +57,7 @@ def _class_check(name: str, classes: pd.DataFrame, supervised: bool) -> Check:
     expectations = [Expect(groups, _AGAIN).set_of("split", ["base"] if supervised else ["base", "novel"])]
     if "frequency" in classes and not supervised:
         expectations.append(Expect("novel must mean rare (frequency r)", _AGAIN).equal("split", "split_by_frequency"))
-    return check(f"{name} classes", classes, ("file", "id"), expectations)
+    return Check(f"{name} classes", classes, ("file", "id"), expectations)
 
 
 def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTables]) -> Check:
@@ -73,7 +74,7 @@ def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTa
         Expect(differ, _AGAIN, "categories").equal("name", "class_name"),
     ]
     table = pd.concat(parts, ignore_index=True)
-    return check(f"{name} categories and classes", table, ("file", "id"), expectations)
+    return Check(f"{name} categories and classes", table, ("file", "id"), expectations)
 
 
 def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
@@ -83,7 +84,7 @@ def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Chec
     problem = "a box of a class that is not base is in the training annotations"
     expect = Expect(problem, "make the training annotations again from base classes only", "category_id")
     expectations = [expect.among("class_split", ["base"])]
-    return check(f"{name} training boxes", table, ("file", "id", "category_name"), expectations)
+    return Check(f"{name} training boxes", table, ("file", "id", "category_name"), expectations)
 
 
 def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
@@ -99,21 +100,12 @@ def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
         Expect(bare, "label some, or call the class novel", "category_id", WARNING).between("boxes", 1),
         Expect(much, "label more of the others", "category_id", WARNING).between("share", most=largest),
     ]
-    return check(f"{name} class balance", table, ("file", "id", "name"), expectations)
+    return Check(f"{name} class balance", table, ("file", "id", "name"), expectations)
 
 
 def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:
     table = pd.concat([part.assign(split=split) for split, part in files.items()], ignore_index=True)
-    expect = Expect("the same picture is in two splits", "drop it from one of them", "file_name")
-    table = table.assign(twin=_twins(table))
-    return check(f"{name} pictures across splits", table, ("file", "id"), [expect.none("twin")])
-
-
-def _twins(table: pd.DataFrame) -> pd.Series:
-    """For each image file, the path of one with the same bytes in another split, or None."""
-    shared = table[table.groupby("sha256")["split"].transform("nunique") > 1]
-    twins = pd.Series([None] * len(table), index=table.index, dtype=object)
-    for _, group in shared.groupby("sha256"):
-        for row in group.itertuples():
-            twins[row.Index] = group.loc[group["split"] != row.split, "file"].iloc[0]
-    return twins
+    found = twins(table, table, "split").astype(object)
+    expect = Expect("the same picture is in two splits", DROP, "file_name")
+    table = table.assign(twin=found.where(found.notna(), None))
+    return Check(f"{name} pictures across splits", table, ("file", "id"), [expect.none("twin")])

@@ -26,10 +26,9 @@ from regionclip.contracts.boxes import (
 from regionclip.contracts.captions import captioned_check, read_captioned
 from regionclip.contracts.drift import box_profile, drift_check, earlier_check
 from regionclip.contracts.gate import Check, counts_of, gate
-from regionclip.contracts.images import image_file_check, image_files_table
 from regionclip.contracts.official_counts import CAPTIONED, caption_counts_check, detection_counts_check
 from regionclip.contracts.pages import quarantine_page, read_rejected
-from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
+from regionclip.contracts.pictures import Pictures, image_file_check, image_files_table, shared_picture_check
 from regionclip.contracts.splits import TRAIN, class_table, split_checks
 from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes

@@ -20,9 +20,14 @@ from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.captions import header_sizes
 from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.pages import label_page
-from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks
-from regionclip.contracts.regions import proposal_checks
-from regionclip.contracts.rpn import recall_check, rpn_class_check
+from regionclip.contracts.regions import (
+    label_profile,
+    origin_check,
+    proposal_checks,
+    pseudo_label_checks,
+    recall_check,
+    rpn_class_check,
+)
 from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
@@ -106,7 +111,6 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
     threshold = _threshold(store)
     # Real pictures that do not decode were set aside by the stage before, and are not in the store.
     tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
-    demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions, tolerance)
     regions = _first_regions(store, MOST_REGIONS)
     images = _scene_sizes(context, store, regions)
     profile = label_profile(regions, threshold)
@@ -122,7 +126,16 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
     }
     checks = [
         origin_check(store.path, store.metadata, origin),
-        *pseudo_label_checks(store.path, regions, images, demands),
+        *pseudo_label_checks(
+            store.path,
+            regions,
+            images,
+            pool_size=len(pool),
+            threshold=threshold,
+            min_kept_fraction=params.min_kept_fraction,
+            max_regions=params.max_regions,
+            tolerance=tolerance,
+        ),
     ]
     return checks, {**counts, "concepts_seen": len(named)}
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from regionclip.contracts.gate import gate
-from regionclip.contracts.images import image_file_check, image_files_table
+from regionclip.contracts.pictures import image_file_check, image_files_table
 from regionclip.data.pictures import look
 from regionclip.errors import DataCheckFailed
 
