@@ -120,10 +120,9 @@ def _status(chosen: argparse.Namespace) -> int:
 
 
 def _init(chosen: argparse.Namespace) -> None:
-    from regionclip.workspace.init import InitOptions, init, table
+    from regionclip.workspace.init import init, table
 
-    options = {field: getattr(chosen, field) for field in InitOptions.__dataclass_fields__}
-    own, notes = init(InitOptions(**options), Path(chosen.out))
+    own, notes = init(chosen, Path(chosen.out))
     terminal = console()
     terminal.print(table(own))
     terminal.print(f"{own.images['train']} pictures in train, {own.images['val']} in val; all of them are there.")

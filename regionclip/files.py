@@ -399,9 +399,8 @@ def _reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            "the file does not exist", file=path, mend="run the stage that writes it, or mend the path"
-        ) from None
+        mend = "run the stage that writes it, or mend the path"
+        raise InputError("the file does not exist", file=path, mend=mend) from None
     except (OSError, ValueError) as error:
         problem = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(problem, file=path, mend="mend the path, or the rights of the file") from None
@@ -447,11 +446,9 @@ def full_disk_named(folder: str | Path) -> Iterator[None]:
         if full is None:
             raise
         named = getattr(full, "filename", None)
-        raise InputError(
-            f"the disk takes no more ({str(full).splitlines()[0]}); what was written before is whole",
-            file=Path(os.fsdecode(named)).parent if isinstance(named, (str, bytes)) else folder,
-            mend="make room there and run it again",
-        ) from None
+        place = Path(os.fsdecode(named)).parent if isinstance(named, (str, bytes)) else folder
+        problem = f"the disk takes no more ({str(full).splitlines()[0]}); what was written before is whole"
+        raise InputError(problem, file=place, mend="make room there and run it again") from None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

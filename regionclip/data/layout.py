@@ -145,7 +145,6 @@ def read_classes(path: Path) -> list[dict[str, Any]]:
             if key != "split" and any(other[key] == entry[key] for other in entries[:number]):
                 raise InputError("another class has it too", file=path, record=number, key=key, mend=mend)
         if entry["split"] not in ("base", "novel"):
-            raise InputError(
-                f"'{entry['split']}' is no split", file=path, record=number, key="split", mend="use base or novel"
-            )
+            problem = f"'{entry['split']}' is no split"
+            raise InputError(problem, file=path, record=number, key="split", mend="use base or novel")
     return sorted(entries, key=lambda entry: entry["id"])

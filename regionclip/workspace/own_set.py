@@ -64,8 +64,11 @@ def read_own_set(
     classes, notes = _choose(contents, counts, files["val"], base, novel)
     for split, names in (("train", classes.base), ("val", classes.base), ("val", classes.novel)):
         require_names(contents[split], names, files[split])
-    same = _same_pictures(contents, pictures)
-    if same:
+    # Copies under another name are found by the gate, which reads them.
+    train, val = (
+        {(pictures[split] / picture_name(image)).resolve() for image in contents[split]["images"]} for split in _SPLITS
+    )
+    if same := sorted(path.name for path in train & val):
         faults.append(f"{len(same)} pictures are in train and in val: {listed(same)}")
     return OwnSet(
         classes=classes,
@@ -92,12 +95,10 @@ def _require_pictures(boxes: Boxes, folder: Path) -> None:
         raise InputError(problem, file=file, key="images", mend="give a file with images")
     missing = [picture_name(image) for image in images if not is_there(folder, image)]
     if missing:
-        shown = listed(missing[:_SHOWN])
-        raise InputError(
-            f"{len(missing)} of the {len(images)} pictures of {file.name} are not there, such as {shown}",
-            file=folder,
-            mend="give the folder that the file names start from, or take the pictures out of the file",
-        )
+        some = listed(missing[:_SHOWN])
+        problem = f"{len(missing)} of the {len(images)} pictures of {file.name} are not there, such as {some}"
+        mend = "give the folder that the file names start from, or take the pictures out of the file"
+        raise InputError(problem, file=folder, mend=mend)
 
 
 def _objects_by_name(content: Json) -> Counter[str]:
@@ -128,26 +129,12 @@ def _choose(
     return OwnClasses(base=base, novel=novel), notes
 
 
-def _same_pictures(contents: dict[str, Json], pictures: dict[str, Path]) -> list[str]:
-    """Return the pictures that both files list; copies under another name are found by the gate, which reads them."""
-    train, val = (
-        {(pictures[split] / picture_name(image)).resolve() for image in contents[split]["images"]} for split in _SPLITS
-    )
-    return sorted(path.name for path in train & val)
-
-
 def _name_notes(classes: OwnClasses) -> list[str]:
     plain = {name: name.lower().replace("_", " ") for name in (*classes.base, *classes.novel)}
     twice = Counter(plain.values())
     odd = [name for name, words in plain.items() if words != name and twice[words] == 1]
-    return (
-        [
-            f"CLIP reads names as words: {listed(odd)} would be recognised better in lower case and with spaces; "
-            "rename the categories of both files"
-        ]
-        if odd
-        else []
-    )
+    better = "would be recognised better in lower case and with spaces; rename the categories of both files"
+    return [f"CLIP reads names as words: {listed(odd)} {better}"] if odd else []
 
 
 def _count_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[str]:

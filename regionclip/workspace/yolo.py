@@ -264,20 +264,15 @@ def _add(found: Found, picture: Path, file: Path | None, names: dict[int, str], 
                 box, scored = _box(line, f"line {count}", names, points)
                 labelled.boxes.append(box)
                 if scored:
-                    found.notes["lines with a score, as predictions have, kept as the others"].append(
-                        f"{file.name}, line {count}"
-                    )
+                    note = "lines with a score, as predictions have, kept as the others"
+                    found.notes[note].append(f"{file.name}, line {count}")
         except ValueError as error:
             faults.append(InputError(str(error), file=file, record=f"line {count}", mend=_MEND))
     found.add_read(labelled, faults)
 
 
 def _box(line: str, record: str, names: dict[int, str], points: int) -> tuple[Box, bool]:
-    """Return the object of a line, and whether a score follows it.
-
-    Raises:
-        ValueError: What is wrong.
-    """
+    """Return the object of a line, and whether a score follows it; a ValueError says what is wrong."""
     index, *values = map(number, _columns(line))
     scored = points == 0 and len(values) == 5
     count = len(values)

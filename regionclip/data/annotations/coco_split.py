@@ -127,12 +127,8 @@ def require_names(content: Json, names: Collection[str], path: Path) -> None:
     if missing:
         near = difflib.get_close_matches(_plain(missing[0]), {_plain(name) for name in present}, n=1, cutoff=0.8)
         meant = [name for name in present if near and _plain(name) == near[0]]
-        raise InputError(
-            f"the file lists no class {listed(missing)}",
-            file=path,
-            key="categories",
-            mend=f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}",
-        )
+        mend = f"write '{meant[0]}', as the file does" if meant else f"the file has {listed(sorted(present))}"
+        raise InputError(f"the file lists no class {listed(missing)}", file=path, key="categories", mend=mend)
     if names and not names_with_boxes(content).intersection(names):
         crowds = sum(annotation["iscrowd"] for annotation in content["annotations"])
         problem = f"there is no box of {listed(names)}" + (f" ({crowds} boxes are marked as crowds)" if crowds else "")

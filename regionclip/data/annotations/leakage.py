@@ -32,11 +32,7 @@ def assert_no_novel(annotations_file: str | Path, classes_file: str | Path) -> i
     for box in content["annotations"]:
         if (category := box["category_id"]) in wrong:
             what = "novel" if known.get(category) == (wrong[category], "novel") else "no base class"
-            raise DataCheckFailed(
-                f"a training box of class {category} '{wrong[category]}', which is {what} in {classes_file}",
-                file=annotations_file,
-                record=f"annotation {box['id']}",
-                key="category_id",
-                mend="make the training annotations again from base classes only",
-            )
+            problem = f"a training box of class {category} '{wrong[category]}', which is {what} in {classes_file}"
+            where = {"file": annotations_file, "record": f"annotation {box['id']}", "key": "category_id"}
+            raise DataCheckFailed(problem, **where, mend="make the training annotations again from base classes only")
     return len(content["annotations"])

@@ -121,11 +121,9 @@ def _require_pictures(part: DerivedSplit) -> None:
         folders.setdefault((part.pictures / picture_name(image)).parent, []).append(image)
     for folder, images in folders.items():
         if not any(is_there(part.pictures, image) for image in images):
-            raise InputError(
-                f"the picture '{picture_name(images[0])}' of {part.source.file.name} is not there",
-                file=part.pictures,
-                mend=mend_missing(folder, f"give the folder that holds the pictures of '{part.name}'"),
-            )
+            problem = f"the picture '{picture_name(images[0])}' of {part.source.file.name} is not there"
+            mend = mend_missing(folder, f"give the folder that holds the pictures of '{part.name}'")
+            raise InputError(problem, file=part.pictures, mend=mend)
 
 
 def quarantine_pictures(

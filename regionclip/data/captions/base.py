@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.captions.table import CaptionedImage, CaptionTable
+from regionclip.data.captions.table import CaptionedImage, CaptionTable, indexed
 from regionclip.data.pictures import inside
 from regionclip.data.rejects import Rejects, reason
 from regionclip.errors import InputError
@@ -75,12 +75,13 @@ class CaptionedImages(ABC):
     def table(self) -> CaptionTable:
         """Read the source into a table for access by number, each image once with all its captions.
 
-        The images are in the order of their first records; none is in the table.
+        The images are in the order of their first records; none is in the table. For `shards` it is the index beside
+        them, which the first call writes.
 
         Raises:
             InputError: As in a reading; without ``rejects`` also where two images have one id.
         """
-        return self.distinct(CaptionTable.of(self))
+        return indexed(self, self.shards) if self.shards else self.distinct(CaptionTable.of(self))
 
     def distinct(self, table: CaptionTable) -> CaptionTable:
         """Join the captions of one image, and set aside images whose id an earlier one has; see `CaptionTable`."""

@@ -90,10 +90,8 @@ class ImageTextRegionDataset(Dataset):
         held = pc.is_in(ids, value_set=self.store.ids).to_numpy(zero_copy_only=False)
         rows, lacking = np.flatnonzero(held), np.flatnonzero(~held)
         if not len(rows):
-            mend = "make the store from these images"
-            raise InputError(
-                f"the store {self.store.path} holds none of the {len(lacking)} images", file=source.path, mend=mend
-            )
+            problem = f"the store {self.store.path} holds none of the {len(lacking)} images"
+            raise InputError(problem, file=source.path, mend="make the store from these images")
         notes = [f"{count} x {reason}" for reason, count in sorted(source.skipped.items())]
         if len(lacking):
             first = ids[int(lacking[0])].as_py()
