@@ -316,7 +316,11 @@ def parse_json(
             text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        decoder = _decoder(frozenset(without)) if without else _DECODER
+        decoder = _DECODER
+        if without:
+            decoder = json.JSONDecoder(
+                object_pairs_hook=lambda pairs: _object([p for p in pairs if p[0] not in without])
+            )
         return decoder.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
@@ -335,10 +339,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             if value[key] != one:
                 raise ValueError(f"an object has the key {key[:80]!r} twice, with two values")
     return value
-
-
-def _decoder(without: frozenset[str]) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=lambda pairs: _object([p for p in pairs if p[0] not in without]))
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)

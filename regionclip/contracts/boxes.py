@@ -46,7 +46,9 @@ def box_tables(boxes: Boxes, *, masks: bool = False) -> BoxTables:
         unused=pd.Series([_unused(box) for box in content["annotations"]], dtype=object),
     )
     if masks:
-        annotations["segmentation"] = pd.Series(_mask_problems(content), dtype=object)
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+        problems = [mask_problem(b.get("segmentation"), sizes[b["image_id"]]) for b in content["annotations"]]
+        annotations["segmentation"] = pd.Series(problems, dtype=object)
     faults = [(fault.part, fault.record, fault.rule.problem) for fault in boxes.faults]
     tables = BoxTables(
         _table(content["images"], ("id", "width", "height")).assign(name=[picture_name(i) for i in content["images"]]),
@@ -133,11 +135,6 @@ def account_check(name: str, files: Mapping[str, Path], accounts: Mapping[str, M
 
 def _table(records: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame({key: [record[key] for record in records] for key in keys}, dtype=np.int64)
-
-
-def _mask_problems(content: Mapping[str, Any]) -> list[str | None]:
-    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-    return [mask_problem(box.get("segmentation"), sizes[box["image_id"]]) for box in content["annotations"]]
 
 
 def _unused(box: Mapping[str, Any]) -> str | None:

@@ -31,16 +31,12 @@ def polygons_of(mask: NDArray[np.bool_]) -> list[list[float]]:
             continue
         border = lines[number]
         while child >= 0:
-            border = _with_hole(border, lines[child])
+            # Splice the hole in where the two are closest.
+            gaps = ((border[:, None] - lines[child][None]) ** 2).sum(-1)
+            at, start = np.unravel_index(int(gaps.argmin()), gaps.shape)
+            loop = np.roll(lines[child], -int(start), 0)
+            border = np.concatenate([border[: at + 1], loop, loop[:1], border[at:]])
             child = tree[0][child][0]
         points = np.round((border + 0.5) / _ZOOM + (x, y), 1)
         polygons.append([float(v) for v in points.ravel()])
     return polygons
-
-
-def _with_hole(border: NDArray[np.float64], hole: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Splice ``hole`` into ``border`` at their closest points."""
-    gaps = ((border[:, None] - hole[None]) ** 2).sum(-1)
-    at, start = np.unravel_index(int(gaps.argmin()), gaps.shape)
-    loop = np.roll(hole, -int(start), 0)
-    return np.concatenate([border[: at + 1], loop, loop[:1], border[at:]])

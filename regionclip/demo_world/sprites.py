@@ -46,7 +46,10 @@ def render_sprite(rng: np.random.Generator, shape: str, colour: str, size: float
     """Draw an object whose box has the longer side ``size`` (pixels), turned and stretched at random."""
     form = outline(shape)
     move, width, height = _placement(rng, form, size)
-    alpha, rgb = _paint(form, move, (height, width), _palette(_jittered(rng, colour)), size)
+    # Moved a little in every channel; a person would still give it that name.
+    jittered = np.array(COLOURS[colour], np.float32) * rng.uniform(0.9, 1.06) + rng.normal(0, 5, 3)
+    palette = _palette(np.clip(jittered, 0, 255).astype(np.float32))
+    alpha, rgb = _paint(form, move, (height, width), palette, size)
     rgb *= _pattern(rng, height, width)
     rgb *= _shading(rng, alpha, size)
     return Sprite(np.clip(rgb, 0, 255, out=rgb), alpha, _shadow(rng, alpha, size))
@@ -112,13 +115,6 @@ def _paint(
 def _fixed(polygon: Polygon, move: NDArray[np.float32]) -> NDArray[np.int32]:
     points = (polygon @ move[:, :2].T + move[:, 2]) * _OVERSAMPLING - 0.5
     return np.round(points * (1 << _SHIFT)).astype(np.int32)
-
-
-def _jittered(rng: np.random.Generator, colour: str) -> NDArray[np.float32]:
-    """Return the RGB of a colour by name, moved a little in every channel; a person would still give it that name."""
-    return np.clip(np.array(COLOURS[colour], np.float32) * rng.uniform(0.9, 1.06) + rng.normal(0, 5, 3), 0, 255).astype(
-        np.float32
-    )
 
 
 def _pattern(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:

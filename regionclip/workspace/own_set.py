@@ -57,7 +57,10 @@ def read_own_set(
     contents = {split: boxes.content for split, boxes in found.items()}
     for split in _SPLITS:
         _require_pictures(found[split], pictures[split])
-    counts = {split: _objects_by_name(contents[split]) for split in _SPLITS}
+    counts = {}
+    for split, content in contents.items():
+        named = {category["id"]: category["name"] for category in content["categories"]}
+        counts[split] = Counter(named[box["category_id"]] for box in content["annotations"] if not box["iscrowd"])
     if not counts["train"].total():
         why = "; ".join([*_fault_lines(found["train"]), *_crowd_notes({"train": found["train"]})]) or "there is none"
         raise InputError(f"no box can be learned from: {why}", file=files["train"], mend="mend the boxes")
@@ -72,10 +75,10 @@ def read_own_set(
         faults.append(f"{len(same)} pictures are in train and in val: {listed(same)}")
     return OwnSet(
         classes=classes,
-        images={split: len(content["images"]) for split, content in contents.items()},
+        images={split: len(contents[split]["images"]) for split in _SPLITS},
         boxes={split: Counter({n: counts[split][n] for n in (*classes.base, *classes.novel)}) for split in _SPLITS},
         faults=faults,
-        notes=notes + _name_notes(classes) + _count_notes(classes, counts) + _crowd_notes(found),
+        notes=notes + _class_notes(classes, counts) + _crowd_notes(found),
         sides=_sides(contents["train"], classes.base),
     )
 
@@ -101,11 +104,6 @@ def _require_pictures(boxes: Boxes, folder: Path) -> None:
         raise InputError(problem, file=folder, mend=mend)
 
 
-def _objects_by_name(content: Json) -> Counter[str]:
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    return Counter(names[box["category_id"]] for box in content["annotations"] if not box["iscrowd"])
-
-
 def _choose(
     contents: dict[str, Json],
     counts: dict[str, Counter[str]],
@@ -129,19 +127,17 @@ def _choose(
     return OwnClasses(base=base, novel=novel), notes
 
 
-def _name_notes(classes: OwnClasses) -> list[str]:
-    plain = {name: name.lower().replace("_", " ") for name in (*classes.base, *classes.novel)}
+def _class_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[str]:
+    names = (*classes.base, *classes.novel)
+    plain = {name: name.lower().replace("_", " ") for name in names}
     twice = Counter(plain.values())
     odd = [name for name, words in plain.items() if words != name and twice[words] == 1]
     better = "would be recognised better in lower case and with spaces; rename the categories of both files"
-    return [f"CLIP reads names as words: {listed(odd)} {better}"] if odd else []
-
-
-def _count_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[str]:
     untrained = [name for name in classes.base if not counts["train"][name]]
-    unmeasured = [name for name in (*classes.base, *classes.novel) if not counts["val"][name]]
+    unmeasured = [name for name in names if not counts["val"][name]]
     hidden = sum(counts["train"][name] for name in classes.novel)
     lines = {
+        f"CLIP reads names as words: {listed(odd)} {better}": odd,
         f"base classes without a training box: {listed(untrained)}": untrained,
         f"classes without a box in val, which cannot be measured: {listed(unmeasured)}": unmeasured,
         f"{hidden} training boxes of novel classes are kept from training": hidden,

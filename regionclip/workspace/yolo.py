@@ -58,7 +58,10 @@ def read_yolo(folder: Path, split: str | None) -> Found:
         InputError: The file, or what it names, is missing or does not have this form.
     """
     about, content = _about(folder)
-    roots = _roots(content.get("path"), about.parent)
+    # Names may start from the folder of that file, or from ``path`` as Ultralytics takes it.
+    path = content.get("path")
+    places = [about.parent / path, Path(path)] if isinstance(path, str) and path else []
+    roots = list(dict.fromkeys(_plain(root) for root in [*filter(_exists, places), about.parent]))
     names = _names(content.get("names"), about, roots)
     found = Found(about.parent, relative=True)
     for i, name in names.items():
@@ -112,12 +115,6 @@ def _about(folder: Path) -> tuple[Path, Json]:
     if not isinstance(content, dict):
         raise InputError("no keys and values", file=file, mend="write names, train and val, as Ultralytics does")
     return file, content
-
-
-def _roots(path: Any, beside: Path) -> list[Path]:
-    """Return the folders that names may start from: that of the file, ``path`` as Ultralytics takes it."""
-    named = [beside / path, Path(path)] if isinstance(path, str) and path else []
-    return list(dict.fromkeys(_plain(root) for root in [*filter(_exists, named), beside]))
 
 
 def _names(value: Any, about: Path, roots: list[Path]) -> dict[int, str]:

@@ -150,30 +150,22 @@ class CaptionedImages(ABC):
 
         Whether it has bytes is looked at only where bad records are set aside.
         """
+        mend = f"put {folder / name} there, or take its record out"
         try:
             image = inside(folder, name)
-            if self.rejects is not None:
-                _look(image)
+            about = image.stat() if self.rejects is not None else None
         except InputError as error:
-            self._set_aside(self._placed(error, record, key))
-            return None
-        return image
-
-
-def _look(image: Path) -> None:
-    problem = None
-    try:
-        about = image.stat()
-        if not stat.S_ISREG(about.st_mode):
+            problem, mend = error.problem, error.mend
+        except (FileNotFoundError, NotADirectoryError):
             problem = "the image does not exist"
-        elif not about.st_size:
-            problem = "the image has no bytes"
-    except (FileNotFoundError, NotADirectoryError):
-        problem = "the image does not exist"
-    except OSError as error:
-        problem = f"the image cannot be read ({error.strerror})"
-    if problem:
-        raise InputError(problem, mend=f"put {image} there, or take its record out")
+        except OSError as error:
+            problem = f"the image cannot be read ({error.strerror})"
+        else:
+            if about is None or (stat.S_ISREG(about.st_mode) and about.st_size):
+                return image
+            problem = "the image has no bytes" if stat.S_ISREG(about.st_mode) else "the image does not exist"
+        self._set_aside(InputError(problem, file=self.path, record=record, key=key, mend=mend))
+        return None
 
 
 def value_of(record: object, key: str, kind: type = object) -> Any:
