@@ -316,12 +316,8 @@ def parse_json(
             text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        decoder = _DECODER
-        if without:
-            decoder = json.JSONDecoder(
-                object_pairs_hook=lambda pairs: _object([p for p in pairs if p[0] not in without])
-            )
-        return decoder.decode(text.removeprefix("\ufeff"))
+        hook = (lambda pairs: _object([pair for pair in pairs if pair[0] not in without])) if without else _object
+        return json.JSONDecoder(object_pairs_hook=hook).decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
     except MemoryError:
