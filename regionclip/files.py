@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -316,8 +316,8 @@ def parse_json(
             text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        hook = (lambda pairs: _object([pair for pair in pairs if pair[0] not in without])) if without else _object
-        return json.JSONDecoder(object_pairs_hook=hook).decode(text.removeprefix("\ufeff"))
+        decoder = json.JSONDecoder(object_pairs_hook=partial(_object, without=without)) if without else _DECODER
+        return decoder.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
     except MemoryError:
@@ -328,7 +328,8 @@ def parse_json(
     raise InputError(f"not JSON ({why})", file=file, record=record, mend=mend)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]], without: Collection[str] = ()) -> dict[str, Any]:
+    pairs = [pair for pair in pairs if pair[0] not in without] if without else pairs
     value = dict(pairs)
     if len(value) < len(pairs):
         for key, one in pairs:

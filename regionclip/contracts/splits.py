@@ -43,21 +43,17 @@ def split_checks(
         files: Split name -> table of its image files; see `image_files_table`.
         supervised: Every class is base, LVIS's rare ones too.
     """
+    groups = "only base classes are meant" if supervised else "base or novel classes are missing"
+    of_classes = [Expect(groups, _AGAIN).set_of("split", ["base"] if supervised else ["base", "novel"])]
+    if "frequency" in classes and not supervised:
+        of_classes.append(Expect("novel must mean rare (frequency r)", _AGAIN).equal("split", "split_by_frequency"))
     return [
-        _class_check(name, classes, supervised),
+        Check(f"{name} classes", classes, ("file", "id"), of_classes),
         _category_check(name, classes, splits),
         _novel_box_check(name, classes, splits[TRAIN]),
         _balance_check(name, classes, splits[TRAIN]),
         _twin_check(name, files),
     ]
-
-
-def _class_check(name: str, classes: pd.DataFrame, supervised: bool) -> Check:
-    groups = "only base classes are meant" if supervised else "base or novel classes are missing"
-    expectations = [Expect(groups, _AGAIN).set_of("split", ["base"] if supervised else ["base", "novel"])]
-    if "frequency" in classes and not supervised:
-        expectations.append(Expect("novel must mean rare (frequency r)", _AGAIN).equal("split", "split_by_frequency"))
-    return Check(f"{name} classes", classes, ("file", "id"), expectations)
 
 
 def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTables]) -> Check:

@@ -48,7 +48,7 @@ def init(options: Namespace, out: Path) -> tuple[OwnSet, list[str]]:
     files |= {f"images_{split}": folder for split, folder in pictures.items()}
     student = None if captions else options.regionclip or clip.path
     replace_file(own_profile(options.name, own, files, clip, captions, student), out)
-    return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
+    return own, _notes(own, clip, captions, options.regionclip)
 
 
 def table(own: OwnSet) -> Table:
@@ -102,19 +102,13 @@ def _captions(options: Namespace) -> Captions | None:
     return Captions(options.captions, options.captions_images, count)
 
 
-def _twin_notes(own: OwnSet, clip: Clip) -> list[str]:
+def _notes(own: OwnSet, clip: Clip, captions: Captions | None, student: str | None) -> list[str]:
     import open_clip
 
     names, tokenizer = [*own.classes.base, *own.classes.novel], open_clip.SimpleTokenizer(context_length=clip.context)
     twins = same_to_clip(names, TEMPLATE_SETS["regionclip_81"], tokenizer)
-    return [
-        f"CLIP cannot tell '{name}' from '{other}': it gets the same tokens; rename one"
-        for name, other in twins.items()
-    ]
-
-
-def _source_notes(clip: Clip, captions: Captions | None, student: str | None) -> list[str]:
-    notes = []
+    same = "it gets the same tokens; rename one"
+    notes = [f"CLIP cannot tell '{name}' from '{other}': {same}" for name, other in twins.items()]
     if not Path(clip.path).exists():
         teach = "boxes cannot train one, since a teacher learns from captioned pictures of single objects"
         notes.append(f"there is no CLIP at {clip.path}: put OpenAI's RN50 there, or give yours with --clip; {teach}")

@@ -44,13 +44,7 @@ _IMAGE, _BOX = "mend the image's record, or take it out", "mend the box, or take
 
 
 class Rule(NamedTuple):
-    """What is wrong with a record that breaks it.
-
-    Attributes:
-        key: The key at fault.
-        problem: What is wrong.
-        mend: What to do about it.
-    """
+    """The key at fault of a record that breaks it, what is wrong, and what to do about it."""
 
     key: str
     problem: str

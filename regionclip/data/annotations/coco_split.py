@@ -61,9 +61,21 @@ def _official_splits(files: SetFiles, classes: str, rejects: Rejects | None) -> 
     for split in ("val", "train"):
         path = Path(getattr(files, f"instances_{split}"))
         source = read_boxes(path)
-        content = _with_coco_categories(source.sound(rejects), path)
+        content = source.sound(rejects)
+        present = {category["name"]: category["id"] for category in content["categories"]}
+        if unknown := [name for name in present if name not in COCO_IDS]:
+            meant = next((name for name in COCO_IDS if _plain(name) == _plain(unknown[0])), None)
+            mend = f"write '{meant}', as COCO does" if meant else "give a file made from COCO 2017"
+            raise InputError(f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend=mend)
+        content = _renumbered(content, {identity: COCO_IDS[name] for name, identity in present.items()})
         groups = _KEPT[classes][split]
-        _require_groups(content, groups, path)
+        together = " and ".join(groups)
+        for group in groups:
+            if missing := [name for name in _GROUPS[group] if name not in present]:
+                problem = f"the file lacks {len(missing)} of the {len(_GROUPS[group])} {group} classes"
+                mend = f"give a file with the {together} classes"
+                raise InputError(f"{problem}: {listed(missing)}", file=path, key="categories", mend=mend)
+            require_boxes(content, group, _GROUPS[group], path, f"give a file with boxes of the {together} classes")
         ids = {COCO_IDS[name] for group in groups for name in _GROUPS[group]}
         kept = keep_categories(content, ids, keep_empty=classes == "supervised")
         yield DerivedSplit(split, source, Path(getattr(files, f"images_{split}")), kept)
@@ -138,24 +150,3 @@ def require_names(content: Json, names: Collection[str], path: Path) -> None:
 def _plain(name: str) -> str:
     """Return a name without what spellings differ in: case, underscores, hyphens, parentheses."""
     return " ".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
-
-
-def _with_coco_categories(content: Json, path: Path) -> Json:
-    unknown = [category["name"] for category in content["categories"] if category["name"] not in COCO_IDS]
-    if unknown:
-        meant = next((name for name in COCO_IDS if _plain(name) == _plain(unknown[0])), None)
-        mend = f"write '{meant}', as COCO does" if meant else "give a file made from COCO 2017"
-        raise InputError(f"{listed(unknown)}: no class of COCO", file=path, key="categories", mend=mend)
-    return _renumbered(content, {category["id"]: COCO_IDS[category["name"]] for category in content["categories"]})
-
-
-def _require_groups(content: Json, groups: tuple[str, ...], path: Path) -> None:
-    present = {category["name"] for category in content["categories"]}
-    for group in groups:
-        missing = [name for name in _GROUPS[group] if name not in present]
-        if missing:
-            problem = f"the file lacks {len(missing)} of the {len(_GROUPS[group])} {group} classes: {listed(missing)}"
-            mend = f"give a file with the {' and '.join(groups)} classes"
-            raise InputError(problem, file=path, key="categories", mend=mend)
-        mend = f"give a file with boxes of the {' and '.join(groups)} classes"
-        require_boxes(content, group, _GROUPS[group], path, mend)
