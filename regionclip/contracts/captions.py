@@ -73,12 +73,7 @@ def captioned_check(name: str, table: pd.DataFrame, tolerance: float = 0) -> Che
 
 
 def header_sizes(records: Iterable[CaptionedImage], id_type: Callable[[str], int | str]) -> pd.DataFrame:
-    """Return id, width and height (pixels) of captioned images, read from the images' headers; NaN where unreadable.
-
-    Args:
-        records: The captioned images.
-        id_type: Turns a record's key to the store's id.
-    """
+    """Return id (of a key), width and height (pixels) of captioned images, read from headers; NaN where unreadable."""
     rows = []
     for record in records:
         try:

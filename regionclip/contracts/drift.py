@@ -31,10 +31,6 @@ def box_profile(tables: BoxTables, base: Collection[int]) -> dict[str, Any]:
 
     Only boxes of base classes count, and images that have one: a training split holds no others, so what is left of
     the other splits can be compared with it. Boxes without size are left out; another check finds them.
-
-    Args:
-        tables: Of the split.
-        base: Ids of the base classes.
     """
     everything = tables.annotations
     boxes = everything[(everything["bbox_w"] > 0) & (everything["bbox_h"] > 0) & everything["category_id"].isin(base)]

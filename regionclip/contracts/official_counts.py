@@ -71,12 +71,7 @@ class _Row(NamedTuple):
 
 
 def detection_counts_check(name: str, manifest: Path) -> Check:
-    """Return the check of a detection set's manifest.
-
-    Args:
-        name: The data set's.
-        manifest: ``manifest.json`` of its folder, which stage `data` wrote, of official classes.
-    """
+    """Return the check of a detection set of official classes by the ``manifest.json`` that stage `data` wrote."""
     about = read_json(manifest)
     official = PUBLIC[about["format"]]
     rows = [row for split in ("train", "val") for row in _split_rows(official, split, about, str(manifest))]
@@ -84,13 +79,7 @@ def detection_counts_check(name: str, manifest: Path) -> Check:
 
 
 def caption_counts_check(official: str, file: Path, listed: Counts) -> Check:
-    """Return the check of captioned images.
-
-    Args:
-        official: A key of the captioned public sets: "coco_captions", "flickr30k" or "cc3m".
-        file: The captions, for messages.
-        listed: See ``CaptionedImages.listed``.
-    """
+    """Return the check of captioned images: ``CaptionedImages.listed`` of a file against a set of `CAPTIONED`."""
     rows = [
         _Row(str(file), "train", counted, expected, listed[counted], expected - listed[counted])
         for counted, expected in _CAPTIONS[official].items()

@@ -93,10 +93,7 @@ def _mark(severity: str) -> Markup:
 
 
 def read_rejected(*places: Path) -> list[dict[str, Any]]:
-    """Return the records of files ``SET_rejected.jsonl``, each with its ``set``.
-
-    Args:
-        *places: Files, or folders of them; what is not there has none.
+    """Return the records of files ``SET_rejected.jsonl``, or folders of them, each with its ``set``.
 
     Raises:
         InputError: A line is no JSON object with the keys file, record, key, reason and mend.
@@ -131,12 +128,7 @@ def quarantine_page(records: Sequence[dict[str, Any]]) -> str:
 
 
 def label_page(confidence: Sequence[int], concepts: Mapping[str, int]) -> str:
-    """Return the histograms of pseudo labels.
-
-    Args:
-        confidence: Regions by the teacher's probability, in equal bins of 0 to 1.
-        concepts: Concept -> kept regions, most frequent first; the first 50 are shown.
-    """
+    """Return the histograms of pseudo labels; see ``label_profile``. The first 50 concepts are shown."""
     width = 1 / len(confidence)
     bins = {f"{width * place:.2f} to {width * (place + 1):.2f}": count for place, count in enumerate(confidence)}
     shown = dict(list(concepts.items())[:_CONCEPTS])

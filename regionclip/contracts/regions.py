@@ -57,9 +57,7 @@ def rpn_class_check(file: Path, classes: Iterable[str], own: str, novel: Mapping
 def recall_check(recall: Mapping[str, Mapping[str, Mapping[str, Any]]], floor: float) -> Check:
     """Return the check that proposals find enough of the held-out objects.
 
-    Args:
-        recall: Data set -> split -> what ``average_recall`` gives; its ``ar300_all`` is checked.
-        floor: Least value, 0 to 1.
+    In ``recall`` (data set -> split -> what ``average_recall`` gives) ``ar300_all`` is ``floor``, 0 to 1, or more.
     """
     rows = [
         (str(artifacts.recall(dataset)), dataset, split, found[RECALL])
@@ -76,13 +74,9 @@ def recall_check(recall: Mapping[str, Mapping[str, Mapping[str, Any]]], floor: f
 
 
 def proposal_checks(store: Path, regions: pd.DataFrame, images: pd.DataFrame, most: int) -> list[Check]:
-    """Return the checks of a store of proposals.
+    """Return the checks of a store of proposals, at most so many an image; other arguments as `pseudo_label_checks`.
 
-    Args:
-        store: Its folder, of a split in that of its data set; they name the suites.
-        regions: See `RegionStore.to_pandas`.
-        images: One row an image that the store must hold: id, width, height (pixels).
-        most: Most proposals of an image.
+    The suites are named by the store's folder, of a split in that of its data set.
     """
     table, name = _region_table(str(store), regions, images), f"proposals {store.parent.name} {store.name}"
     expectations = _region_expectations("run the stage `proposals` again")

@@ -37,7 +37,7 @@ def split_checks(
     """Return the checks that hold between the splits of a data set.
 
     Args:
-        name: Name of the data set, for the report.
+        name: Name of the data set.
         classes: See `class_table`.
         splits: Split name -> tables of its annotation file; "train" is the base one, the others hold all classes.
         files: Split name -> table of its image files; see `image_files_table`.

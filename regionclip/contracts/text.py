@@ -49,13 +49,9 @@ def twin_check(name: str, classes: pd.DataFrame, twins: Mapping[str, str]) -> Ch
 
 
 def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) -> Check:
-    """Return the check of a text bank.
+    """Return the check that a text bank holds the wanted names in their order, by embeddings of a width.
 
-    Args:
-        file: Its file, for messages.
-        bank: The bank; that it is finite and has a row a name is checked when it is loaded.
-        wanted: Names that it must hold, in this order.
-        width: Of the embeddings.
+    That it is finite and has a row a name is checked when it is loaded; ``file`` is for messages.
     """
     rows = list(zip_longest(range(max(len(bank.names), len(wanted))), bank.names, wanted, bank.embeddings.norm(dim=1)))
     table = pd.DataFrame(rows, columns=["row", "name", "wanted", "norm"]).astype({"norm": float})

@@ -112,11 +112,7 @@ class ClassList:
 
 
 def load_classes(name: str, root: Path = SETS) -> ClassList:
-    """Read ROOT/NAME/classes.json.
-
-    Raises:
-        InputError: See `read_classes`.
-    """
+    """Read ROOT/NAME/classes.json; errors as `read_classes`."""
     entries = read_classes(root / name / "classes.json")
     return ClassList(
         names=tuple(entry["name"] for entry in entries),

@@ -60,8 +60,7 @@ def profile_titles(workspace: Path = Path()) -> dict[str, str]:
 def profile_text(name: str, workspace: Path = Path()) -> str:
     """Return a profile as the text of a params.yaml; a file that names no ``defaults`` is one already.
 
-    Raises:
-        InputError: See `compose_profile`.
+    Errors are those of `compose_profile`.
     """
     file = _file(name, workspace)
     if file.parent != PACKAGED and not re.search("^defaults:", file.read_text(encoding="utf-8"), re.MULTILINE):

@@ -139,8 +139,7 @@ def quarantine_pictures(
         content: Sound records, such as ``Boxes.content``.
         folder: What the images' names start from.
         path: The annotation file, for messages.
-        workers: Threads that read and decode.
-        seen: See `look_at_files`.
+        workers, seen: See `look_at_files`.
 
     Returns:
         The content without them; their faults, and those of their annotations.

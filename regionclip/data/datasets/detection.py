@@ -114,12 +114,7 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
 
 
 class PicturesDataset(Dataset):
-    """Pictures by id and file.
-
-    Args:
-        pictures: Pairs of image id and where the image is, a file or a place in a shard, by number.
-        sizes: The short side for tests, and the longest side.
-    """
+    """Pictures without boxes: pairs of image id and where the image is, a file or a place in a shard, by number."""
 
     def __init__(self, pictures: Sequence[tuple[int | str, Path | ImageSpan]], sizes: Detection) -> None:
         self.pictures = pictures
