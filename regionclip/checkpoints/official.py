@@ -258,11 +258,7 @@ def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, 
     if part == "scale":
         return {"logit_scale": clip["logit_scale"]}
     embed_dim, channels = clip["visual.attnpool.c_proj.weight"].shape
-    return _head_shapes(found, embed_dim, channels)
-
-
-def _head_shapes(found: Mapping[str, Tensor], embed_dim: int, channels: int) -> dict[str, Tensor]:
-    """Box predictor with any number of classes, test classes and mask head where there are any of their tensors."""
+    # A box predictor with any number of classes; test classes and mask head where there are any of their tensors.
     shapes: dict[str, tuple[int, ...]] = {
         f"{BOX}.cls_bg_score.weight": (1, embed_dim),
         f"{BOX}.bbox_pred.weight": (4, embed_dim),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regionclip.data.annotations.annotation_files import Boxes, Json, is_there, listed, picture_name, read_boxes
-from regionclip.data.annotations.coco_split import require_names
+from regionclip.data.annotations.class_splits import require_names
 from regionclip.errors import InputError
 from regionclip.params import OwnClasses
 

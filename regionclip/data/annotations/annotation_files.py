@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from faster_coco_eval.core import mask as checked_mask
 
-from regionclip.data.layout import Split
+from regionclip.data.layout import Split, read_classes
 from regionclip.data.pictures import inside
 from regionclip.data.sources import mend_missing
-from regionclip.errors import InputError
+from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json
 from regionclip.text.class_names import clean_lvis_name
 
@@ -433,6 +433,35 @@ def require_boxes(content: Json, group: str, names: Collection[str], path: Path,
     if not names_with_boxes(content).intersection(names):
         problem = f"there is no box of any {group} class ({listed(names)})"
         raise InputError(problem, file=path, key="annotations", mend=mend)
+
+
+def assert_no_novel(annotations_file: str | Path, classes_file: str | Path) -> int:
+    """Refuse training annotations with a box of a class that is not base: open vocabulary's rule that must never break.
+
+    A category is looked up by id and by name, so a file with other ids than classes.json cannot slip through.
+
+    Args:
+        annotations_file: COCO or LVIS JSON of a training set.
+        classes_file: classes.json of the same data folder.
+
+    Returns:
+        The number of boxes, all of base classes.
+
+    Raises:
+        InputError: A file is absent or is not JSON, or a record breaks a rule.
+        DataCheckFailed: A box is of a novel or unknown class.
+    """
+    known = {entry["id"]: (entry["name"], entry["split"]) for entry in read_classes(Path(classes_file))}
+    content = read_boxes(annotations_file).sound()
+    named = {category["id"]: class_name(category) for category in content["categories"]}
+    wrong = {key: name for key, name in named.items() if known.get(key) != (name, "base")}
+    for box in content["annotations"]:
+        if (category := box["category_id"]) in wrong:
+            what = "novel" if known.get(category) == (wrong[category], "novel") else "no base class"
+            problem = f"a training box of class {category} '{wrong[category]}', which is {what} in {classes_file}"
+            where = {"file": annotations_file, "record": f"annotation {box['id']}", "key": "category_id"}
+            raise DataCheckFailed(problem, **where, mend="make the training annotations again from base classes only")
+    return len(content["annotations"])
 
 
 def keep_categories(content: Json, ids: Collection[int], *, keep_empty: bool) -> Json:

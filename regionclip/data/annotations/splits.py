@@ -17,12 +17,10 @@ from regionclip.data.annotations.annotation_files import (
     Fault,
     Json,
     Rule,
-    class_name,
     is_there,
     picture_name,
 )
-from regionclip.data.annotations.coco_split import coco_splits
-from regionclip.data.annotations.lvis_split import RARE, lvis_splits
+from regionclip.data.annotations.class_splits import class_list, coco_splits, lvis_splits
 from regionclip.data.layout import PICTURES
 from regionclip.data.pictures import SEEN, Looked, look_at_files, save_seen
 from regionclip.data.rejects import Rejects
@@ -30,7 +28,6 @@ from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, sha256_file, write_json
 from regionclip.runtime import workers
-from regionclip.text.class_names import COCO_NOVEL
 
 if TYPE_CHECKING:
     from regionclip.params import DataSet
@@ -89,7 +86,7 @@ def write_detection_set(
             sums[result.as_posix()] = sha256_file(folder / result)
             pictures[part.name] = part.pictures.as_posix()
             if part.name == "val":
-                classes = _class_list(content["categories"], about)
+                classes = class_list(content["categories"], about)
         write_json(folder / "classes.json", {"dataset": name, "classes": classes})
         write_json(folder / PICTURES, pictures)
         if rejects is not None:
@@ -98,20 +95,6 @@ def write_detection_set(
         made = about.model_dump(include={"format", "classes"}) | {"source": "files"}
         write_json(folder / "manifest.json", made | {"counts": counts, "sources": sources, "sha256": sums})
     return counts | ({"rejected": len(rejects)} if rejects is not None else {})
-
-
-def _class_list(categories: list[Json], about: DataSet) -> list[Json]:
-    """Return the entries of classes.json for the categories of "val"."""
-    novel = () if isinstance(about.classes, str) else about.classes.novel
-    if about.classes == "open_vocabulary":
-        rare = [category["name"] for category in categories if category.get("frequency") == RARE]
-        novel = COCO_NOVEL if about.format == "coco" else rare
-    entries = []
-    for category in sorted(categories, key=lambda category: category["id"]):
-        entry = {"id": category["id"], "name": class_name(category)}
-        entry["split"] = "novel" if category["name"] in novel else "base"
-        entries.append(entry | {key: category[key] for key in ("frequency",) if key in category})
-    return entries
 
 
 def _require_pictures(part: DerivedSplit) -> None:

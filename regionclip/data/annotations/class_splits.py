@@ -1,4 +1,7 @@
-"""Splits of COCO (48 base and 17 novel classes, or all 80 as base) and of other data sets in its form."""
+"""Splits of a data set by a choice of classes: of COCO and others in its form, and of LVIS.
+
+COCO has 48 base and 17 novel classes, or all 80 as base; of LVIS the rare ones are novel, or all are base.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.data.annotations.annotation_files import (
+    LVIS_LISTS,
     DerivedSplit,
     Json,
+    class_name,
     keep_categories,
     listed,
     names_with_boxes,
@@ -17,11 +22,11 @@ from regionclip.data.annotations.annotation_files import (
     require_boxes,
 )
 from regionclip.errors import InputError
-from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL
+from regionclip.text.class_names import COCO_80, COCO_ALL65, COCO_BASE, COCO_NOVEL, clean_lvis_name
 
 if TYPE_CHECKING:
     from regionclip.data.rejects import Rejects
-    from regionclip.params import OwnClasses, SetFiles
+    from regionclip.params import DataSet, OwnClasses, SetFiles
 
 _UNUSED_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = dict(zip(COCO_80, (number for number in range(1, 91) if number not in _UNUSED_IDS), strict=True))
@@ -32,6 +37,8 @@ _KEPT = {
     "open_vocabulary": {"train": ("base",), "val": ("base", "novel")},
     "supervised": {"train": ("base", "novel", "remaining"), "val": ("base", "novel", "remaining")},
 }
+RARE = "r"
+_FREQUENCIES = {"f": "frequent", "c": "common", RARE: "rare"}
 
 
 def coco_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
@@ -150,3 +157,97 @@ def require_names(content: Json, names: Collection[str], path: Path) -> None:
 def _plain(name: str) -> str:
     """Return a name without what spellings differ in: case, underscores, hyphens, parentheses."""
     return " ".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
+
+
+def lvis_splits(files: SetFiles, classes: str, rejects: Rejects | None = None) -> Iterator[DerivedSplit]:
+    """Yield "val", complete, and "train", base classes without images that have no annotation.
+
+    All of LVIS's keys stay. What an image lists as absent or as not exhaustively annotated is cut to the classes that
+    the file keeps: that a rare object is there, or is not, must not be known in training. Taken as ``instances_train``
+    are also the files of Detic (``*_norare``), ovdet (``*_train_base``) and CLIPSelf (``*_seen_1203_cat``).
+    The official loader drops images without annotations in the test too, sorts images by their number of annotations
+    and keeps at most 500 of an image (``evaluation/lvis_evaluation.py``); "val" here is complete.
+
+    Args:
+        files: Where annotations and pictures are.
+        classes: Which are base, see ``regionclip.params.DataSet``.
+        rejects: Takes the bad records; None: one is an error.
+
+    Raises:
+        InputError: A file is broken, the two files differ in their classes, or one lacks boxes of its split.
+    """
+    val_file, train_file = Path(files.instances_val), Path(files.instances_train)
+    source = read_boxes(val_file, "lvis")
+    val = _by_address(source.sound(rejects), val_file)
+    known = {category["id"]: category for category in val["categories"]}
+    _require_boxes(val, tuple(_FREQUENCIES), val_file)
+    yield DerivedSplit("val", source, Path(files.images_val), val)
+    source = read_boxes(train_file, "lvis")
+    train = _by_address(source.sound(rejects), train_file)
+    frequencies = tuple(f for f in _FREQUENCIES if classes == "supervised" or f != RARE)
+    ids = {identity for identity, category in known.items() if category["frequency"] in frequencies}
+    _require_same_classes(train, known, ids, train_file)
+    _require_boxes(train, frequencies, train_file)
+    kept = keep_categories(train, ids, keep_empty=False)
+    for key in LVIS_LISTS:
+        kept["images"] = [image | {key: [i for i in image[key] if i in ids]} for image in kept["images"]]
+    yield DerivedSplit("train", source, Path(files.images_train), kept)
+
+
+def _by_address(content: Json, path: Path) -> Json:
+    """Check frequencies and names; name pictures by address only, as some derived files add a ``file_name``."""
+    wrong = [c["name"] for c in content["categories"] if str(c.get("frequency")) not in _FREQUENCIES]
+    if wrong:
+        mend = "give LVIS v1's own categories"
+        raise InputError(f"{listed(wrong)}: neither f, c nor r", file=path, key="frequency", mend=mend)
+    cleaned: dict[str, str] = {}
+    for category in content["categories"]:
+        twin = cleaned.setdefault(clean_lvis_name(category["name"]), category["name"])
+        if twin != category["name"]:
+            problem = f"{listed([twin, category['name']])} are one name once underscores and parentheses are gone"
+            raise InputError(problem, file=path, key="categories", mend="rename one of them")
+    images = [
+        {key: value for key, value in image.items() if key != "file_name" or not image.get("coco_url")}
+        for image in content["images"]
+    ]
+    return content | {"images": images}
+
+
+def _require_same_classes(train: Json, classes: dict[int, Json], wanted: Collection[int], path: Path) -> None:
+    """Each class of the training file is that of the other file, and all the wanted ones are there."""
+    facts = ("name", "frequency")
+    other = [
+        category["name"]
+        for category in train["categories"]
+        if any(classes.get(category["id"], {}).get(fact) != category[fact] for fact in facts)
+    ]
+    present = {category["id"] for category in train["categories"]}
+    missing = [classes[identity]["name"] for identity in sorted(wanted) if identity not in present]
+    for names, problem in (
+        (other, "not the class that the validation file has under this id"),
+        (missing, "base classes that the training file lacks"),
+    ):
+        if names:
+            mend = "give train and val of one LVIS"
+            raise InputError(f"{listed(names)}: {problem}", file=path, key="categories", mend=mend)
+
+
+def _require_boxes(content: Json, frequencies: tuple[str, ...], path: Path) -> None:
+    mend = "give LVIS's own file, or one made from it that keeps these boxes"
+    for frequency in frequencies:
+        names = [category["name"] for category in content["categories"] if category["frequency"] == frequency]
+        require_boxes(content, _FREQUENCIES[frequency], names, path, mend)
+
+
+def class_list(categories: list[Json], about: DataSet) -> list[Json]:
+    """Return the entries of classes.json for the categories of "val"."""
+    novel = () if isinstance(about.classes, str) else about.classes.novel
+    if about.classes == "open_vocabulary":
+        rare = [category["name"] for category in categories if category.get("frequency") == RARE]
+        novel = COCO_NOVEL if about.format == "coco" else rare
+    entries = []
+    for category in sorted(categories, key=lambda category: category["id"]):
+        entry = {"id": category["id"], "name": class_name(category)}
+        entry["split"] = "novel" if category["name"] in novel else "base"
+        entries.append(entry | {key: category[key] for key in ("frequency",) if key in category})
+    return entries
