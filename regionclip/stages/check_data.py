@@ -24,12 +24,11 @@ from regionclip.contracts.boxes import (
     mask_check,
 )
 from regionclip.contracts.captions import captioned_check, read_captioned
-from regionclip.contracts.drift import box_profile, drift_check, earlier_check
 from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.official_counts import CAPTIONED, caption_counts_check, detection_counts_check
 from regionclip.contracts.pages import quarantine_page, read_rejected
 from regionclip.contracts.pictures import Pictures, image_file_check, image_files_table, shared_picture_check
-from regionclip.contracts.splits import TRAIN, class_table, split_checks
+from regionclip.contracts.splits import TRAIN, box_profile, class_table, drift_check, earlier_check, split_checks
 from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images

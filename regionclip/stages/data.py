@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from regionclip import artifacts
 from regionclip.data.annotations.splits import write_detection_set
-from regionclip.data.captions.source import write_caption_source
+from regionclip.data.captions import write_caption_source
 from regionclip.data.pictures import Looked
 from regionclip.data.rejects import SUFFIX, Rejects
 from regionclip.demo_world.build import build_demo_world

@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regionclip.data.captions import CaptionedImages, ImageSpan, decode_image, open_captioned_images
+from regionclip.data.captions import CaptionedImages, decode_image, open_captioned_images
 from regionclip.data.captions.table import INTEGER
 from regionclip.data.datasets.stream import ShuffledStream
-from regionclip.data.pictures import thick
+from regionclip.data.pictures import ImageSpan, thick
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError, logger
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
