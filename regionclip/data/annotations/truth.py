@@ -64,8 +64,10 @@ class BoxColumns:
     """Boxes that come one by one or picture by picture, put into columns."""
 
     def __init__(self) -> None:
-        # In one block of memory, as there may be millions; floats hold ids of up to 2**53.
-        self._numbers = array("d")
+        self._image_ids, self._category_ids = array("q"), array("q")
+        self._boxes, self._areas = array("d"), array("d")
+        self._scores = array("d")
+        self._crowds = array("b")
         self._masks = Masks()
 
     def add(
@@ -81,19 +83,23 @@ class BoxColumns:
     ) -> None:
         """Add a box, see `BoxArrays`; its area is that of the box where none is given."""
         _, _, width, height = box
-        self._numbers.extend((image_id, category_id, *box, width * height if area is None else area, score, crowd))
+        self._image_ids.append(image_id)
+        self._category_ids.append(category_id)
+        self._boxes.extend(box)
+        self._areas.append(width * height if area is None else area)
+        self._scores.append(score)
+        self._crowds.append(crowd)
         self._masks.append(mask)
 
     def arrays(self, file: Path | None = None) -> BoxArrays:
         """Return all that were added."""
-        numbers = np.asarray(self._numbers).reshape(-1, 9)
         return BoxArrays(
-            image_ids=numbers[:, 0].astype(np.int64),
-            category_ids=numbers[:, 1].astype(np.int64),
-            boxes=numbers[:, 2:6].copy(),
-            areas=numbers[:, 6],
-            scores=numbers[:, 7],
-            crowds=numbers[:, 8].astype(bool),
+            image_ids=np.asarray(self._image_ids),
+            category_ids=np.asarray(self._category_ids),
+            boxes=np.asarray(self._boxes).reshape(-1, 4),
+            areas=np.asarray(self._areas),
+            scores=np.asarray(self._scores),
+            crowds=np.asarray(self._crowds).astype(bool),
             places=np.arange(len(self._masks)),
             masks=self._masks if self._masks.there().any() else None,
             file=file,
