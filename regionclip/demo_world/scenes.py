@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from regionclip.demo_world.camera import expose, jpeg, litter
 from regionclip.demo_world.grounds import paint_ground
-from regionclip.demo_world.masks import box_of, polygons_of
 from regionclip.demo_world.seeding import generator, pick
-from regionclip.demo_world.sprites import Sprite, overlap, paste, render_sprite
+from regionclip.demo_world.sprites import Sprite, box_of, overlap, paste, polygons_of, render_sprite
 from regionclip.demo_world.vocabulary import COLOURS, DISTRACTORS, GROUNDS, Kind
 
 _LEAST_VISIBLE = 0.55
