@@ -63,12 +63,21 @@ def split_checks(
     of_classes = [Expect(groups, _AGAIN).set_of("split", ["base"] if supervised else ["base", "novel"])]
     if "frequency" in classes and not supervised:
         of_classes.append(Expect("novel must mean rare (frequency r)", _AGAIN).equal("split", "split_by_frequency"))
+    split_of = classes.drop_duplicates("id").set_index("id")["split"]
+    boxes = splits[TRAIN].annotations[["file", "id", "category_id", "category_name"]]
+    boxes = boxes.assign(class_split=split_of.reindex(boxes["category_id"]).fillna("unknown").to_numpy())
+    problem = "a box of a class that is not base is in the training annotations"
+    novel = Expect(problem, "make the training annotations again from base classes only", "category_id")
+    pictures = pd.concat([part.assign(split=split) for split, part in files.items()], ignore_index=True)
+    found = twins(pictures, pictures, "split").astype(object)
+    pictures = pictures.assign(twin=found.where(found.notna(), None))
+    same = Expect("the same picture is in two splits", DROP, "file_name")
     return [
         Check(f"{name} classes", classes, ("file", "id"), of_classes),
         _category_check(name, classes, splits),
-        _novel_box_check(name, classes, splits[TRAIN]),
+        Check(f"{name} training boxes", boxes, ("file", "id", "category_name"), [novel.among("class_split", ["base"])]),
         _balance_check(name, classes, splits[TRAIN]),
-        _twin_check(name, files),
+        Check(f"{name} pictures across splits", pictures, ("file", "id"), [same.none("twin")]),
     ]
 
 
@@ -89,16 +98,6 @@ def _category_check(name: str, classes: pd.DataFrame, splits: Mapping[str, BoxTa
     return Check(f"{name} categories and classes", table, ("file", "id"), expectations)
 
 
-def _novel_box_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
-    split_of = classes.drop_duplicates("id").set_index("id")["split"]
-    table = train.annotations[["file", "id", "category_id", "category_name"]]
-    table = table.assign(class_split=split_of.reindex(table["category_id"]).fillna("unknown").to_numpy())
-    problem = "a box of a class that is not base is in the training annotations"
-    expect = Expect(problem, "make the training annotations again from base classes only", "category_id")
-    expectations = [expect.among("class_split", ["base"])]
-    return Check(f"{name} training boxes", table, ("file", "id", "category_name"), expectations)
-
-
 def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
     """Warn of base classes without a training box (crowds are none), and of one that has most of them."""
     base = classes[classes["split"] == "base"]
@@ -113,14 +112,6 @@ def _balance_check(name: str, classes: pd.DataFrame, train: BoxTables) -> Check:
         Expect(much, "label more of the others", "category_id", WARNING).between("share", most=largest),
     ]
     return Check(f"{name} class balance", table, ("file", "id", "name"), expectations)
-
-
-def _twin_check(name: str, files: Mapping[str, pd.DataFrame]) -> Check:
-    table = pd.concat([part.assign(split=split) for split, part in files.items()], ignore_index=True)
-    found = twins(table, table, "split").astype(object)
-    expect = Expect("the same picture is in two splits", DROP, "file_name")
-    table = table.assign(twin=found.where(found.notna(), None))
-    return Check(f"{name} pictures across splits", table, ("file", "id"), [expect.none("twin")])
 
 
 def box_profile(tables: BoxTables, base: Collection[int]) -> dict[str, Any]:

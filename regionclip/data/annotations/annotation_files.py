@@ -307,22 +307,18 @@ def _image(image: Json, facts: Collection[str], names: set[str], numbers: Mappin
         # Files that others cut to some classes still list the others, which says nothing here.
         changes[rule.key] = [numbers[key] for key in map(_key, value) if key in numbers]
     if "name" in facts:
-        _check_name(image, names)
+        given = image.get("file_name") or image.get("coco_url")
+        if not isinstance(given, str) or not given.strip():
+            raise _Unsound(NO_NAME, image.get("file_name"))
+        name = picture_name(image)
+        try:
+            inside(Path(), name)
+        except InputError:
+            raise _Unsound(OUTSIDE, name) from None
+        if (plain := str(PurePosixPath(name))) in names:
+            raise _Unsound(NAME_TWICE, name)
+        names.add(plain)
     return _with(image, **changes)
-
-
-def _check_name(image: Json, names: set[str]) -> None:
-    given = image.get("file_name") or image.get("coco_url")
-    if not isinstance(given, str) or not given.strip():
-        raise _Unsound(NO_NAME, image.get("file_name"))
-    name = picture_name(image)
-    try:
-        inside(Path(), name)
-    except InputError:
-        raise _Unsound(OUTSIDE, name) from None
-    if (plain := str(PurePosixPath(name))) in names:
-        raise _Unsound(NAME_TWICE, name)
-    names.add(plain)
 
 
 def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind, *, masks: bool) -> Json:

@@ -73,17 +73,13 @@ def open_captioned_images(
         return JsonLinesCaptions(path, Path(images) if images else path.parent, rejects)
     if suffix == ".json":
         folder = Path(images) if images else path.parent / "images"
-        if _is_karpathy(path):
+        # Its images hold their sentences; COCO's captions stand in a list of their own.
+        with path.open("rb") as content:
+            start = content.read(_START)
+        if '"sentences"' in start.decode(json.detect_encoding(start), "replace"):
             return KarpathyCaptions(path, folder, splits, rejects)
         return CocoCaptions(path, folder, rejects)
     raise InputError(f"captions do not come as '{suffix}'", file=path, mend=_FORMS)
-
-
-def _is_karpathy(path: Path) -> bool:
-    """Whether the images of a JSON hold their sentences; COCO's captions stand in a list of their own."""
-    with path.open("rb") as content:
-        start = content.read(_START)
-    return '"sentences"' in start.decode(json.detect_encoding(start), "replace")
 
 
 def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Rejects | None = None) -> dict[str, int]:
