@@ -76,10 +76,9 @@ def _status(chosen: argparse.Namespace) -> int:
 
 def _init(chosen: argparse.Namespace) -> None:
     """Check your own COCO-style data and write a profile for them. docs/your-data.md walks through."""
-    from regionclip.workspace.init import InitOptions, init, table
+    from regionclip.workspace.init import init, table
 
-    options = {field: getattr(chosen, field) for field in InitOptions.__dataclass_fields__}
-    own, notes = init(InitOptions(**options), Path(chosen.out))
+    own, notes = init(chosen, Path(chosen.out))
     terminal = console()
     terminal.print(table(own))
     terminal.print(f"{own.images['train']} pictures in train, {own.images['val']} in val; all of them are there.")

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -316,7 +316,7 @@ def parse_json(
             text = text.decode(_encoding(text[:_START]).replace("cp1252", "utf-8"))
         if "\\ud" in text or "\\uD" in text:
             text = _ESCAPES.sub(lambda found: found[0] if found[1] or found[2] else "\\ufffd", text)
-        decoder = _decoder(frozenset(without)) if without else _DECODER
+        decoder = json.JSONDecoder(object_pairs_hook=partial(_object, without=without)) if without else _DECODER
         return decoder.decode(text.removeprefix("\ufeff"))
     except RecursionError:
         why = "too many brackets within each other"
@@ -328,17 +328,14 @@ def parse_json(
     raise InputError(f"not JSON ({why})", file=file, record=record, mend=mend)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]], without: Collection[str] = ()) -> dict[str, Any]:
+    pairs = [pair for pair in pairs if pair[0] not in without] if without else pairs
     value = dict(pairs)
     if len(value) < len(pairs):
         for key, one in pairs:
             if value[key] != one:
                 raise ValueError(f"an object has the key {key[:80]!r} twice, with two values")
     return value
-
-
-def _decoder(without: frozenset[str]) -> json.JSONDecoder:
-    return json.JSONDecoder(object_pairs_hook=lambda pairs: _object([p for p in pairs if p[0] not in without]))
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
@@ -399,9 +396,8 @@ def _reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            "the file does not exist", file=path, mend="run the stage that writes it, or mend the path"
-        ) from None
+        mend = "run the stage that writes it, or mend the path"
+        raise InputError("the file does not exist", file=path, mend=mend) from None
     except (OSError, ValueError) as error:
         problem = f"the file cannot be read ({getattr(error, 'strerror', None) or error})"
         raise InputError(problem, file=path, mend="mend the path, or the rights of the file") from None
@@ -447,11 +443,9 @@ def full_disk_named(folder: str | Path) -> Iterator[None]:
         if full is None:
             raise
         named = getattr(full, "filename", None)
-        raise InputError(
-            f"the disk takes no more ({str(full).splitlines()[0]}); what was written before is whole",
-            file=Path(os.fsdecode(named)).parent if isinstance(named, (str, bytes)) else folder,
-            mend="make room there and run it again",
-        ) from None
+        place = Path(os.fsdecode(named)).parent if isinstance(named, (str, bytes)) else folder
+        problem = f"the disk takes no more ({str(full).splitlines()[0]}); what was written before is whole"
+        raise InputError(problem, file=place, mend="make room there and run it again") from None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

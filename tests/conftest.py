@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
 from regionclip.params import Params, check_params
+from regionclip.params.data import DemoWorld
 from regionclip.workspace.profiles import compose_profile, profile_titles
 
 if TYPE_CHECKING:
@@ -121,15 +121,15 @@ def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_spec() -> SimpleNamespace:
+def tiny_spec() -> DemoWorld:
     """Sizes of the tiny world."""
-    return SimpleNamespace(**TINY)
+    return DemoWorld(**TINY)
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: SimpleNamespace) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: DemoWorld) -> Path:
     """The folder ``data`` of a tiny world, seed 0, its detection sets in ``sets/``; tests must not change it."""
-    from regionclip.demo_world import build_demo_world
+    from regionclip.demo_world.build import build_demo_world
 
     root = tmp_path_factory.mktemp("world") / "data"
     build_demo_world(root, tiny_spec, seed=0, workers=1, sets=DEMO_SETS)

@@ -16,8 +16,7 @@ from PIL import Image
 
 from benchmarks.fuzzing.mutation import mutated
 from regionclip.contracts.captions import read_captioned
-from regionclip.data.captions import CaptionedImages, CaptionTable, open_captioned_images
-from regionclip.data.captions.source import write_caption_source
+from regionclip.data.captions import CaptionedImages, CaptionTable, open_captioned_images, write_caption_source
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.params.data import CaptionFiles

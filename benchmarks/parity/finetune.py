@@ -26,9 +26,9 @@ def run(golden: GoldenFolder) -> Arrays:
     checkpoint = golden.checkpoint("ft_coco", given)
     model = detector.build_detector(checkpoint, num_classes=48)
     classifier = model.roi_head.bbox_head.fc_cls
-    classifier.set_vocabulary(checkpoint.test_embeddings)
+    classifier.set_vocabulary(checkpoint.parts["heads"][_PREDICTOR + "test_cls_score.weight"])
     arrays = _detections(model.eval(), golden)
-    classifier.set_vocabulary(checkpoint.training_embeddings)
+    classifier.set_vocabulary(checkpoint.parts["heads"][_PREDICTOR + "cls_score.weight"])
     trainable = [key for key, entry in golden.keys("ft_coco").items() if entry["trainable"]]
     return arrays | _step(model.train(), golden, trainable)
 

@@ -57,12 +57,9 @@ class ClipFolder:
             mend = "use a CLIP ResNet with CLIP's own text tower"
             raise InputError("a tower of another library", file=path / CONFIG, key=foreign[0], mend=mend)
         if not isinstance(layers, list):
-            raise InputError(
-                f"the image tower is not a CLIP ResNet (layers is {layers!r})",
-                file=path / CONFIG,
-                key="model_cfg.vision_cfg.layers",
-                mend="use a CLIP with a ModifiedResNet, such as RN50 or RN50x4",
-            )
+            problem, key = f"the image tower is not a CLIP ResNet (layers is {layers!r})", "model_cfg.vision_cfg.layers"
+            mend = "use a CLIP with a ModifiedResNet, such as RN50 or RN50x4"
+            raise InputError(problem, file=path / CONFIG, key=key, mend=mend)
         _require_bounded(model_cfg, path / CONFIG)
         return cls(path, model_cfg)
 

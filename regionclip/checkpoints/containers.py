@@ -107,28 +107,20 @@ def refusal(error: Exception, path: Path) -> InputError:
     """
     text = str(error)
     if "TorchScript" in text:
-        return InputError(
-            "a TorchScript archive, a program that would have to be run to get at its weights",
-            file=path,
-            mend="save its `state_dict()` with torch.save where you trust it, or take open_clip's safetensors",
-        )
+        problem = "a TorchScript archive, a program that would have to be run to get at its weights"
+        mend = "save its `state_dict()` with torch.save where you trust it, or take open_clip's safetensors"
+        return InputError(problem, file=path, mend=mend)
     # A type that is not on torch.load's list or comes from a module that it blocks; or a pickle of another writer.
     named = re.search(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)", text)
-    if named or ("Unsupported operand" in text and _begins_as_pickle(path)):
-        return InputError(
-            "a pickle that holds more than tensors and plain values, and could run code when it is loaded",
-            file=path,
-            key=named[1] if named else None,
-            mend="give a file of tensors and plain values",
-        )
+    with path.open("rb") as file:
+        begins_as_pickle = file.read(1) == pickle.PROTO
+    if named or ("Unsupported operand" in text and begins_as_pickle):
+        problem = "a pickle that holds more than tensors and plain values, and could run code when it is loaded"
+        key = named[1] if named else None
+        return InputError(problem, file=path, key=key, mend="give a file of tensors and plain values")
     first = text.partition(". ")[0] or "it ends too early"
     problem = f"damaged, cut short, or no file of torch.save ({type(error).__name__}: {first})"
     return InputError(problem, file=path, mend=_MEND)
-
-
-def _begins_as_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(1) == pickle.PROTO
 
 
 def _unwrap(content: Any, path: Path) -> Container:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from regionclip.checkpoints.clip_folder import CONFIG, save_clip
 from regionclip.checkpoints.key_maps import MODIFIED_RESNET_TO_DETECTOR
 from regionclip.checkpoints.mmengine_files import publish
@@ -38,21 +36,16 @@ def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
         raise InputError("would be overwritten by what is made of it", file=out, mend="give another name with -o")
     checkpoint = read_official(file)
     part = part or _MAIN_PART.get(checkpoint.kind, "student")
-    state, architecture = _state(checkpoint, part)
+    if part == "rpn":
+        state, architecture = checkpoint.rpn(), checkpoint.rpn_architecture
+    elif part == "detector":
+        state, architecture = checkpoint.detector(), str(checkpoint.architecture)
+    else:
+        state = MODIFIED_RESNET_TO_DETECTOR.apply(checkpoint.visual(teacher=part == "teacher"))
+        architecture = str(checkpoint.architecture)
     # Official files do not name their classes.
     publish(state, out, {**_origin(checkpoint, part), "architecture": architecture, "classes": []})
     return f"{out}: the {part} ({architecture}) of {checkpoint.path.name}, {len(state)} tensors in MMDetection's names"
-
-
-def _state(checkpoint: OfficialCheckpoint, part: str) -> tuple[dict[str, Tensor], str]:
-    """Return a part's weights by MMDetection's names, and its architecture."""
-    if part == "rpn":
-        return checkpoint.rpn(), checkpoint.rpn_architecture
-    if part == "detector":
-        state = checkpoint.detector()
-    else:
-        state = MODIFIED_RESNET_TO_DETECTOR.apply(checkpoint.visual(teacher=part == "teacher"))
-    return state, str(checkpoint.architecture)
 
 
 def to_open_clip(file: str | Path, out: str | Path, part: str | None = None) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.kinds import KINDS, describe_foreign, kind_of
-from regionclip.checkpoints.official import OfficialCheckpoint
+from regionclip.checkpoints.official import BOX, OfficialCheckpoint
 from regionclip.errors import InputError
 from regionclip.files import parse_json, sha256_file
 
@@ -101,20 +101,20 @@ def _of_embeddings(facts: dict[str, str], rows: Tensor) -> Description:
 def _of_other(facts: dict[str, str], content: Container) -> Description:
     metadata = content.metadata
     if "embeddings" in content.tensors and "names" in metadata:
-        names = _names(metadata["names"], facts["file"])
+        file = facts["file"]
+        names = parse_json(metadata["names"], file=file, record="names")
+        if not isinstance(names, list):
+            raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again")
         shape = tuple(content.tensors["embeddings"].shape)
-        facts |= {"what": "a text bank", "names": f"{len(names)}: {', '.join(names[:8])}, ...", "shape": str(shape)}
+        facts |= {
+            "what": "a text bank",
+            "names": f"{len(names)}: {', '.join(map(str, names[:8]))}, ...",
+            "shape": str(shape),
+        }
         facts |= {"text model": metadata.get("text_model", "?")}
         return Description(facts, content.tensors)
     facts |= {"what": f"{describe_foreign(content.tensors)}; nothing that can be converted"}
     return Description(facts, content.tensors)
-
-
-def _names(text: str, file: str) -> list[str]:
-    names = parse_json(text, file=file, record="names")
-    if not isinstance(names, list):
-        raise InputError("no JSON list of names", file=file, key="names", mend="write the text bank again")
-    return [str(name) for name in names]
 
 
 def _of_official(facts: dict[str, str], checkpoint: OfficialCheckpoint) -> Description:
@@ -122,9 +122,10 @@ def _of_official(facts: dict[str, str], checkpoint: OfficialCheckpoint) -> Descr
     facts |= {"architecture": checkpoint.architecture} if checkpoint.architecture else {}
     facts |= {"proposal network": checkpoint.rpn_architecture} if "rpn" in checkpoint.parts else {}
     if "heads" in checkpoint.parts:
-        embeddings = {"training": checkpoint.training_embeddings, "test": checkpoint.test_embeddings}
-        shapes = [f"{name} {tuple(rows.shape)}" for name, rows in embeddings.items() if rows is not None]
-        masks = any(".mask_head." in name for name in checkpoint.parts["heads"])
+        heads = checkpoint.parts["heads"]
+        names = {"training": f"{BOX}.cls_score.weight", "test": f"{BOX}.test_cls_score.weight"}
+        shapes = [f"{name} {tuple(heads[key].shape)}" for name, key in names.items() if key in heads]
+        masks = any(".mask_head." in name for name in heads)
         facts |= {"class embeddings": ", ".join(shapes), "mask head": "yes" if masks else "no"}
     reasons = Counter(checkpoint.unused.values())
     facts |= {"not used": "; ".join(f"{count} ({reason})" for reason, count in reasons.items())} if reasons else {}

@@ -136,11 +136,8 @@ def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
         shapes = clip_shapes(architecture)
         if found == _fingerprint({key.removeprefix("visual."): value for key, value in shapes.items()}):
             return architecture
-    raise InputError(
-        f"the CLIP image tower is none of {', '.join(ARCHITECTURES)}",
-        file=path,
-        mend="fetch the file again, or give a checkpoint of one of these",
-    )
+    problem = f"the CLIP image tower is none of {', '.join(ARCHITECTURES)}"
+    raise InputError(problem, file=path, mend="fetch the file again, or give a checkpoint of one of these")
 
 
 def _fingerprint(visual: Mapping[str, Tensor]) -> tuple[Any, ...]:

@@ -48,11 +48,7 @@ def require_fit(
 
 
 def load_strictly(model: nn.Module, state: Mapping[str, Tensor], file: str | Path) -> None:
-    """Load tensors by the model's names; every key and every shape must fit.
-
-    Raises:
-        InputError: See `require_fit`; the model is left as it was.
-    """
+    """Load tensors by the model's names; where they do not fit (see `require_fit`), the model is left as it was."""
     own = model.state_dict()
     require_fit(own, state, file)
     model.load_state_dict(_in_names_of(own, state))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -49,7 +49,7 @@ _UNUSED_OF_RPN = _UNUSED | {r"roi_heads\.": "the detection head that the proposa
 # What Detectron2's frozen batch norm, which counts nothing, lacks and others have.
 _BATCH_COUNTS = r".*\.num_batches_tracked$"
 _CLASSIFIER = "roi_head.bbox_head.fc_cls.embeddings"
-_BOX, _MASK = "roi_heads.box_predictor", "roi_heads.mask_head"
+BOX, _MASK = "roi_heads.box_predictor", "roi_heads.mask_head"
 _RPN_MAPS: dict[str, KeyMap] = {"c4": RPN_C4, "fpn": RPN_FPN, "fpn_lsj": RPN_FPN}
 
 
@@ -88,8 +88,11 @@ class OfficialCheckpoint:
                 over or of another shape.
         """
         found = require_kind(state, kind, path)
-        unused = _unused(state, _UNUSED_OF_RPN if found == "rpn" else _UNUSED)
-        used = {key: _single(value) for key, value in state.items() if key not in unused}
+        reasons = _UNUSED_OF_RPN if found == "rpn" else _UNUSED
+        unused = {key: why for key in state for pattern, why in reasons.items() if re.match(pattern, key)}
+        # OpenAI's weights may be half precision.
+        single = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        used = {key: value for key, value in single.items() if key not in unused}
         # A proposal network keeps the prefix that it has inside other files where it was cut out of one.
         offline = any(key.startswith("offline_") for key in used)
         table = OFFICIAL_PARTS if offline else KINDS[found].table
@@ -150,24 +153,11 @@ class OfficialCheckpoint:
             InputError: Its background is no row of zeros.
         """
         heads = self._part("heads")
-        if heads[f"{_BOX}.cls_bg_score.weight"].any():
-            raise InputError(
-                "the background's embedding is not zero; the classifier here has a background logit of 0",
-                file=self.path,
-                key=f"{_BOX}.cls_bg_score.weight",
-                mend="give a detector that the official code trained with its text embeddings",
-            )
+        if heads[f"{BOX}.cls_bg_score.weight"].any():
+            problem = "the background's embedding is not zero; the classifier here has a background logit of 0"
+            mend = "give a detector that the official code trained with its text embeddings"
+            raise InputError(problem, file=self.path, key=f"{BOX}.cls_bg_score.weight", mend=mend)
         return {**MODIFIED_RESNET_TO_DETECTOR.apply(self.visual()), **HEADS.apply(heads)}
-
-    @property
-    def training_embeddings(self) -> Tensor | None:
-        """Text embeddings of the training classes, (K, D), or None."""
-        return self.parts.get("heads", {}).get(f"{_BOX}.cls_score.weight")
-
-    @property
-    def test_embeddings(self) -> Tensor | None:
-        """Text embeddings of the test classes, (K, D), or None."""
-        return self.parts.get("heads", {}).get(f"{_BOX}.test_cls_score.weight")
 
     def _part(self, part: str) -> Mapping[str, Tensor]:
         if part not in self.parts:
@@ -250,19 +240,10 @@ def _is_ours(path: str | Path, prefixes: tuple[str, ...]) -> bool:
     return isinstance(container, Container) and any(key.startswith(prefixes) for key in container.tensors)
 
 
-def _single(value: Tensor) -> Tensor:
-    """OpenAI's weights may be half precision."""
-    return value.float() if value.is_floating_point() else value
-
-
 def _with_batch_counts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Add what open_clip's and MMDetection's batch norms count and Detectron2's frozen one does not."""
     names = (key.removesuffix("running_var") + "num_batches_tracked" for key in state if key.endswith("running_var"))
     return {**{name: torch.tensor(0) for name in names}, **state}
-
-
-def _unused(state: Iterable[str], unused: Mapping[str, str]) -> dict[str, str]:
-    return {key: reason for key in state for pattern, reason in unused.items() if re.match(pattern, key)}
 
 
 def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, str]) -> dict[str, Tensor]:
@@ -277,18 +258,14 @@ def _shapes(part: str, found: Mapping[str, Tensor], architectures: Mapping[str, 
     if part == "scale":
         return {"logit_scale": clip["logit_scale"]}
     embed_dim, channels = clip["visual.attnpool.c_proj.weight"].shape
-    return _head_shapes(found, embed_dim, channels)
-
-
-def _head_shapes(found: Mapping[str, Tensor], embed_dim: int, channels: int) -> dict[str, Tensor]:
-    """Box predictor with any number of classes, test classes and mask head where there are any of their tensors."""
+    # A box predictor with any number of classes; test classes and mask head where there are any of their tensors.
     shapes: dict[str, tuple[int, ...]] = {
-        f"{_BOX}.cls_bg_score.weight": (1, embed_dim),
-        f"{_BOX}.bbox_pred.weight": (4, embed_dim),
-        f"{_BOX}.bbox_pred.bias": (4,),
+        f"{BOX}.cls_bg_score.weight": (1, embed_dim),
+        f"{BOX}.bbox_pred.weight": (4, embed_dim),
+        f"{BOX}.bbox_pred.bias": (4,),
     }
     for name in ("cls_score", "test_cls_score"):
-        key = f"{_BOX}.{name}.weight"
+        key = f"{BOX}.{name}.weight"
         if key in found or name == "cls_score":
             shapes[key] = (len(found[key]) if key in found and found[key].ndim else 1, embed_dim)
     if any(key.startswith(_MASK) for key in found):

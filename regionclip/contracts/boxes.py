@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gx import Check, Expect, check
+from regionclip.contracts.gx import Check, Expect
 from regionclip.data.annotations.annotation_files import RULES, Boxes, class_name, mask_problem, picture_name
 
 _AGAIN = "mend the annotation file, or run the stage that wrote it again"
@@ -46,7 +46,9 @@ def box_tables(boxes: Boxes, *, masks: bool = False) -> BoxTables:
         unused=pd.Series([_unused(box) for box in content["annotations"]], dtype=object),
     )
     if masks:
-        annotations["segmentation"] = pd.Series(_mask_problems(content), dtype=object)
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+        problems = [mask_problem(b.get("segmentation"), sizes[b["image_id"]]) for b in content["annotations"]]
+        annotations["segmentation"] = pd.Series(problems, dtype=object)
     faults = [(fault.part, fault.record, fault.rule.problem) for fault in boxes.faults]
     tables = BoxTables(
         _table(content["images"], ("id", "width", "height")).assign(name=[picture_name(i) for i in content["images"]]),
@@ -74,7 +76,7 @@ def box_checks(name: str, tables: BoxTables) -> list[Check]:
         table = pd.concat([broken[["file", "record", "fault"]], sound], ignore_index=True)
         expectations = [Expect(f"the file lists no {part[:-1]}", _AGAIN).rows()]
         expectations += [Expect(rule.problem, rule.mend, rule.key).not_among("fault", [rule.problem]) for rule in rules]
-        checks.append(check(f"{name} {part}", table.astype({"fault": object}), ("file", "record"), expectations))
+        checks.append(Check(f"{name} {part}", table.astype({"fault": object}), ("file", "record"), expectations))
     return checks
 
 
@@ -82,7 +84,7 @@ def mask_check(name: str, annotations: pd.DataFrame) -> Check:
     """Return the check that each of `box_tables`' annotations (with masks) has a mask of its image."""
     problem = "masks are asked for, and the annotation has none that fits its image"
     expect = Expect(problem, "add masks to the file, or set the param to false", f"finetune.sets.{name}.masks")
-    return check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
+    return Check(f"{name} masks", annotations, ("file", "id", "segmentation"), [expect.none("segmentation")])
 
 
 def box_account(
@@ -128,16 +130,11 @@ def account_check(name: str, files: Mapping[str, Path], accounts: Mapping[str, M
         Expect(none_left, "label some", "annotations").between("used", 1),
     ]
     table = pd.DataFrame(rows, columns=["file", "split", "listed", *keys[1:]])
-    return check(f"{name} account of boxes", table, ("file", "split", "listed"), expectations)
+    return Check(f"{name} account of boxes", table, ("file", "split", "listed"), expectations)
 
 
 def _table(records: list[dict[str, Any]], keys: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame({key: [record[key] for record in records] for key in keys}, dtype=np.int64)
-
-
-def _mask_problems(content: Mapping[str, Any]) -> list[str | None]:
-    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-    return [mask_problem(box.get("segmentation"), sizes[box["image_id"]]) for box in content["annotations"]]
 
 
 def _unused(box: Mapping[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.data.annotations.annotation_files import BORDER
 from regionclip.data.annotations.truth import BoxArrays, Truth
 
@@ -60,19 +60,15 @@ def detection_checks(
         # Official scores multiply a raw logit and may exceed 1.
         Expect("the score is negative", _AGAIN).between("score", 0),
     ]
-    return [
-        check(name, table, ("file", "place", "image_id", "category_id"), expectations),
-        # The last image may be cut, and those after it were not looked at.
-        _count_check(f"{name} images", file, table, images if len(looked) < MOST else images.head(0), most),
-    ]
-
-
-def _count_check(name: str, file: Path, found: pd.DataFrame, images: pd.DataFrame, most: int) -> Check:
-    counts = found["image_id"].value_counts().reindex(images["id"], fill_value=0).to_numpy()
-    table = images[["id"]].assign(file=str(file), detections=counts)
+    # The last image may be cut, and those after it were not looked at.
+    images = images if len(looked) < MOST else images.head(0)
+    counts = table["image_id"].value_counts().reindex(images["id"], fill_value=0).to_numpy()
     lower = "lower the score threshold, or look at the training"
-    expectations = [
+    of_images = [
         Expect(f"an image has more than {most} detections", _AGAIN).between("detections", most=most),
         Expect("most images have no detection", lower, severity=WARNING, mostly=_HALF).between("detections", 1),
     ]
-    return check(name, table, ("file", "id"), expectations)
+    return [
+        Check(name, table, ("file", "place", "image_id", "category_id"), expectations),
+        Check(f"{name} images", images[["id"]].assign(file=str(file), detections=counts), ("file", "id"), of_images),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regionclip.artifacts import CHECKS, DATA_DOCS, REPORTS
-from regionclip.contracts.gx import WARNING, Check, gx, quiet_context
+from regionclip.contracts.gx import WARNING, Check  # isort: split
+
+import great_expectations as gx
+from great_expectations.data_context.types.base import ProgressBarsConfig
+
 from regionclip.contracts.pages import results_page, write_pages
 from regionclip.errors import DataCheckFailed
 from regionclip.files import write_json
@@ -28,13 +33,17 @@ def run_checks(checks: Sequence[Check]) -> list[dict[str, Any]]:
         One dict an expectation: artefact, expectation, column, severity ("error" or "warning"), success, observed,
         unexpected (count), records (a sample of the unexpected ones), key, problem, mend.
     """
-    context = quiet_context()
+    # It lives in memory; the site that it comes with is in a temporary folder that nothing would remove.
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    site = context.variables.data_docs_sites.pop("local_site")
+    shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)
     source = context.data_sources.add_pandas("tables")
     results: list[dict[str, Any]] = []
     for check in checks:
-        name = check.suite.name
+        name = check.name
         batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("whole")
-        suite = context.suites.add(check.suite)
+        suite = context.suites.add(gx.ExpectationSuite(name=name, expectations=list(check.expectations)))
         definition = context.validation_definitions.add(gx.ValidationDefinition(name=name, data=batch, suite=suite))
         checkpoint = gx.Checkpoint(
             name=name,
@@ -130,13 +139,15 @@ def _failure(failed: list[dict[str, Any]], report: Path) -> DataCheckFailed:
 def _plain_result(check: Check, result: Any) -> dict[str, Any]:
     """Flatten a Great Expectations result to plain JSON values."""
     config, found = result.expectation_config, result.result
-    if any(info.get("raised_exception") for info in _exceptions(result.exception_info)):
-        raise RuntimeError(f"{check.suite.name}: {config.type} could not be evaluated: {result.exception_info}")
+    # Great Expectations gives one dict, or one a metric.
+    info = result.exception_info
+    if any(each.get("raised_exception") for each in ([info] if "raised_exception" in info else info.values())):
+        raise RuntimeError(f"{check.name}: {config.type} could not be evaluated: {result.exception_info}")
     column = next((config.kwargs[key] for key in ("column", "column_A", "column_list") if key in config.kwargs), None)
     column = ", ".join(column) if isinstance(column, list) else column
     records = [_plain(record) for record in found.get("partial_unexpected_index_list") or []]
     return {
-        "artefact": check.suite.name,
+        "artefact": check.name,
         "expectation": config.type,
         "column": column,
         "severity": WARNING if config.severity == WARNING else ERROR,
@@ -148,11 +159,6 @@ def _plain_result(check: Check, result: Any) -> dict[str, Any]:
         "problem": config.meta["problem"],
         "mend": config.meta["mend"],
     }
-
-
-def _exceptions(info: dict[str, Any]) -> list[dict[str, Any]]:
-    """Great Expectations gives one dict, or one a metric."""
-    return [info] if "raised_exception" in info else list(info.values())
 
 
 def _plain(value: Any) -> Any:

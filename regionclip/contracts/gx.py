@@ -1,48 +1,37 @@
-"""The one door to Great Expectations, quiet, offline, without a project folder; and checks in few words."""
+"""Checks by Great Expectations in few words; it is imported here first, and asks no server."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 # Read when the package is imported.
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
-import great_expectations as gx
 import great_expectations.expectations as gxe
-from great_expectations.data_context import EphemeralDataContext
-from great_expectations.data_context.types.base import ProgressBarsConfig
 from great_expectations.expectations.expectation import Expectation
-
-__all__ = ["WARNING", "Check", "Expect", "check", "gx", "gxe", "quiet_context"]
 
 WARNING = "warning"
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """A suite and the table that it is about.
 
     Attributes:
-        suite: The expectations; its name is the artefact. Each expectation's ``meta`` has ``problem`` and ``mend``; one
-            with ``severity="warning"`` is counted and shown where it is not met, and stops nothing.
+        name: The artefact.
         table: One row a record.
         record: Columns that name a record to a person: ``file``, then what finds it in there.
+        expectations: See `Expect`.
     """
 
-    suite: gx.ExpectationSuite
+    name: str
     table: pd.DataFrame
     record: tuple[str, ...]
-
-
-def check(name: str, table: pd.DataFrame, record: tuple[str, ...], expectations: Sequence[Expectation]) -> Check:
-    """Return the check of a table; see `Check`."""
-    return Check(gx.ExpectationSuite(name=name, expectations=list(expectations)), table, record)
+    expectations: Sequence[Expectation]
 
 
 @dataclass(frozen=True)
@@ -116,13 +105,3 @@ class Expect:
     def like(self, column: str, pattern: str) -> Expectation:
         """Texts in which the pattern is found."""
         return self._of(gxe.ExpectColumnValuesToMatchRegex, column=column, regex=pattern, mostly=self.mostly)
-
-
-def quiet_context() -> EphemeralDataContext:
-    """Return a context that lives in memory and draws no progress bars."""
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    # The site that it comes with is in a temporary folder that nothing would remove.
-    site = context.variables.data_docs_sites.pop("local_site")
-    shutil.rmtree(site["store_backend"]["base_directory"], ignore_errors=True)
-    return context

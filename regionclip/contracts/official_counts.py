@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.files import read_json
 from regionclip.params.data import PUBLIC
 
@@ -71,12 +71,7 @@ class _Row(NamedTuple):
 
 
 def detection_counts_check(name: str, manifest: Path) -> Check:
-    """Return the check of a detection set's manifest.
-
-    Args:
-        name: The data set's.
-        manifest: ``manifest.json`` of its folder, which stage `data` wrote, of official classes.
-    """
+    """Return the check of a detection set of official classes by the ``manifest.json`` that stage `data` wrote."""
     about = read_json(manifest)
     official = PUBLIC[about["format"]]
     rows = [row for split in ("train", "val") for row in _split_rows(official, split, about, str(manifest))]
@@ -84,13 +79,7 @@ def detection_counts_check(name: str, manifest: Path) -> Check:
 
 
 def caption_counts_check(official: str, file: Path, listed: Counts) -> Check:
-    """Return the check of captioned images.
-
-    Args:
-        official: A key of the captioned public sets: "coco_captions", "flickr30k" or "cc3m".
-        file: The captions, for messages.
-        listed: See ``CaptionedImages.listed``.
-    """
+    """Return the check of captioned images: ``CaptionedImages.listed`` of a file against a set of `CAPTIONED`."""
     rows = [
         _Row(str(file), "train", counted, expected, listed[counted], expected - listed[counted])
         for counted, expected in _CAPTIONS[official].items()
@@ -103,16 +92,13 @@ def _split_rows(official: str, split: str, about: dict[str, Any], file: str) -> 
     for counted, expected in _SOURCES[official].get(source["file"], {}).items():
         yield _Row(file, split, f"{counted} of {source['file']}", expected, source[counted], expected - source[counted])
     # What was set aside may have been of the split, with an image's only box.
-    aside = sum(source[part] - _taken(counts, split, part) for part in ("images", "annotations"))
+    parts = ("images", "annotations")
+    aside = sum(source[part] - counts[f"{split}_{part}"] - counts[f"{split}_{part}_left_out"] for part in parts)
     for key, expected in _DERIVED[official][about["classes"]].items():
         if key.startswith(split):
             lacking = expected - counts[key]
             explained = 0 < lacking <= aside and key.endswith("images")
             yield _Row(file, split, key.removeprefix(f"{split}_"), expected, counts[key], 0 if explained else lacking)
-
-
-def _taken(counts: Counts, split: str, part: str) -> int:
-    return counts[f"{split}_{part}"] + counts[f"{split}_{part}_left_out"]
 
 
 def _check(suite: str, official: str, rows: list[_Row]) -> Check:
@@ -123,4 +109,4 @@ def _check(suite: str, official: str, rows: list[_Row]) -> Check:
         Expect(f"this is more than {official} has", subset, "counts").between("unexplained", 0),
         Expect(f"this is not the whole of {official}", subset, "counts", severity).between("unexplained", most=0),
     ]
-    return check(suite, pd.DataFrame(rows, columns=_Row._fields), _Row._fields[:5], expectations)
+    return Check(suite, pd.DataFrame(rows, columns=_Row._fields), _Row._fields[:5], expectations)

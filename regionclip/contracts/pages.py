@@ -53,10 +53,10 @@ def results_page(title: str, results: Sequence[Mapping[str, Any]], more: Iterabl
         parts += ["<h2>Findings</h2>", table(columns, map(_finding_row, failed))]
     suites = list(dict.fromkeys(result["artefact"] for result in results))
     by_suite = {suite: [result for result in results if result["artefact"] == suite] for suite in suites}
-    rows = [
-        [_worst(found), Markup(f'<a href="#suite-{place}">{html.escape(suite)}</a>'), len(found), _met(found)]
-        for place, (suite, found) in enumerate(by_suite.items())
-    ]
+    rows = []
+    for place, (suite, found) in enumerate(by_suite.items()):
+        met = sum(result["success"] for result in found)
+        rows.append([_worst(found), Markup(f'<a href="#suite-{place}">{html.escape(suite)}</a>'), len(found), met])
     parts += ["<h2>Suites</h2>", table(("", "Suite", "Expectations", "Met"), rows)]
     for place, (suite, found) in enumerate(by_suite.items()):
         columns = ("", "Expectation", "Column", "Refuses", "Found", "Records", "First records")
@@ -83,10 +83,6 @@ def _record(record: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in record.items())
 
 
-def _met(results: Sequence[Mapping[str, Any]]) -> int:
-    return sum(result["success"] for result in results)
-
-
 def _worst(results: Sequence[Mapping[str, Any]]) -> Markup:
     failed = {result["severity"] for result in results if not result["success"]}
     return _mark("error" if "error" in failed else "warning" if failed else "met")
@@ -97,10 +93,7 @@ def _mark(severity: str) -> Markup:
 
 
 def read_rejected(*places: Path) -> list[dict[str, Any]]:
-    """Return the records of files ``SET_rejected.jsonl``, each with its ``set``.
-
-    Args:
-        *places: Files, or folders of them; what is not there has none.
+    """Return the records of files ``SET_rejected.jsonl``, or folders of them, each with its ``set``.
 
     Raises:
         InputError: A line is no JSON object with the keys file, record, key, reason and mend.
@@ -135,12 +128,7 @@ def quarantine_page(records: Sequence[dict[str, Any]]) -> str:
 
 
 def label_page(confidence: Sequence[int], concepts: Mapping[str, int]) -> str:
-    """Return the histograms of pseudo labels.
-
-    Args:
-        confidence: Regions by the teacher's probability, in equal bins of 0 to 1.
-        concepts: Concept -> kept regions, most frequent first; the first 50 are shown.
-    """
+    """Return the histograms of pseudo labels; see ``label_profile``. The first 50 concepts are shown."""
     width = 1 / len(confidence)
     bins = {f"{width * place:.2f} to {width * (place + 1):.2f}": count for place, count in enumerate(confidence)}
     shown = dict(list(concepts.items())[:_CONCEPTS])

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
-from regionclip.contracts.gx import WARNING, Check, Expect, check
+from regionclip.contracts.gx import WARNING, Check, Expect
 
 if TYPE_CHECKING:
     from regionclip.text.concepts import ConceptPool
@@ -30,7 +30,7 @@ def concept_check(file: Path, pool: ConceptPool) -> Check:
         Expect(rare, _CONCEPTS).between("count", pool.minimum_count),
         Expect(f"the pool has fewer than {FEW} concepts", more, severity=WARNING).rows(FEW),
     ]
-    return check("concept pool", table, ("file", "concept"), expectations)
+    return Check("concept pool", table, ("file", "concept"), expectations)
 
 
 def overlap_with_novel(pool: ConceptPool, novel: Collection[str]) -> dict[str, int]:
@@ -45,34 +45,22 @@ def twin_check(name: str, classes: pd.DataFrame, twins: Mapping[str, str]) -> Ch
     table["twin"] = table["twin"].where(table["twin"].notna(), None)
     problem = "CLIP cannot tell the class from another one: their prompts have the same tokens"
     expect = Expect(problem, "rename one", "name", WARNING)
-    return check(f"{name} class names", table, ("file", "id", "name"), [expect.none("twin")])
+    return Check(f"{name} class names", table, ("file", "id", "name"), [expect.none("twin")])
 
 
 def bank_check(file: Path, bank: TextBank, wanted: Sequence[str], width: int) -> Check:
-    """Return the check of a text bank.
+    """Return the check that a text bank holds the wanted names in their order, by embeddings of a width.
 
-    Args:
-        file: Its file, for messages.
-        bank: The bank; that it is finite and has a row a name is checked when it is loaded.
-        wanted: Names that it must hold, in this order.
-        width: Of the embeddings.
+    That it is finite and has a row a name is checked when it is loaded; ``file`` is for messages.
     """
-    rows = max(len(bank.names), len(wanted))
-    table = pd.DataFrame(
-        {
-            "file": str(file),
-            "row": range(rows),
-            "name": [*bank.names, *[None] * (rows - len(bank.names))],
-            "wanted": [*wanted, *[None] * (rows - len(wanted))],
-            "norm": [*bank.embeddings.norm(dim=1).tolist(), *[np.nan] * (rows - len(bank.names))],
-            "width": bank.width,
-        }
-    )
-    table = table.assign(same=table["name"].fillna("") == table["wanted"].fillna(""))
+    rows = list(zip_longest(range(max(len(bank.names), len(wanted))), bank.names, wanted, bank.embeddings.norm(dim=1)))
+    table = pd.DataFrame(rows, columns=["row", "name", "wanted", "norm"]).astype({"norm": float})
+    table = table.assign(file=str(file), width=bank.width)
+    table["same"] = table["name"].fillna("") == table["wanted"].fillna("")
     other_width = f"the embeddings are not {width} wide, as the teacher's are"
     expectations = [
         Expect("the bank has another name in this row", _BANK, "names").among("same", [True]),
         Expect("the embedding is zero", _BANK, "embeddings").between("norm", 0, above=True),
         Expect(other_width, _BANK, "embeddings").among("width", [width]),
     ]
-    return check(f"text bank {file.stem}", table, ("file", "row", "name", "wanted"), expectations)
+    return Check(f"text bank {file.stem}", table, ("file", "row", "name", "wanted"), expectations)

@@ -85,34 +85,21 @@ class ClassList:
     Attributes:
         names: Names as a person writes them.
         ids: Category ids of the annotations.
-        base: For each class, whether its boxes may be used for training.
+        base_names: Of the classes whose boxes may be used for training, by id.
+        novel_names: Of the others.
         frequency: In LVIS's form: name -> "f", "c" or "r"; empty otherwise.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
-    base: tuple[bool, ...]
+    base_names: tuple[str, ...]
+    novel_names: tuple[str, ...]
     frequency: dict[str, str]
 
     @property
     def federated(self) -> bool:
         """Whether the annotations are in LVIS's form: each picture is labelled for some of the classes."""
         return bool(self.frequency)
-
-    @property
-    def novel(self) -> tuple[bool, ...]:
-        """For each class, whether it is novel."""
-        return tuple(not known for known in self.base)
-
-    @property
-    def base_names(self) -> tuple[str, ...]:
-        """Names of the base classes, by id."""
-        return tuple(name for name, known in zip(self.names, self.base, strict=True) if known)
-
-    @property
-    def novel_names(self) -> tuple[str, ...]:
-        """Names of the novel classes, by id."""
-        return tuple(name for name, known in zip(self.names, self.base, strict=True) if not known)
 
     @property
     def groups(self) -> dict[str, frozenset[str]]:
@@ -125,16 +112,13 @@ class ClassList:
 
 
 def load_classes(name: str, root: Path = SETS) -> ClassList:
-    """Read ROOT/NAME/classes.json.
-
-    Raises:
-        InputError: See `read_classes`.
-    """
+    """Read ROOT/NAME/classes.json; errors as `read_classes`."""
     entries = read_classes(root / name / "classes.json")
     return ClassList(
         names=tuple(entry["name"] for entry in entries),
         ids=tuple(entry["id"] for entry in entries),
-        base=tuple(entry["split"] == "base" for entry in entries),
+        base_names=tuple(entry["name"] for entry in entries if entry["split"] == "base"),
+        novel_names=tuple(entry["name"] for entry in entries if entry["split"] == "novel"),
         frequency={entry["name"]: entry["frequency"] for entry in entries if "frequency" in entry},
     )
 
@@ -157,7 +141,6 @@ def read_classes(path: Path) -> list[dict[str, Any]]:
             if key != "split" and any(other[key] == entry[key] for other in entries[:number]):
                 raise InputError("another class has it too", file=path, record=number, key=key, mend=mend)
         if entry["split"] not in ("base", "novel"):
-            raise InputError(
-                f"'{entry['split']}' is no split", file=path, record=number, key="split", mend="use base or novel"
-            )
+            problem = f"'{entry['split']}' is no split"
+            raise InputError(problem, file=path, record=number, key="split", mend="use base or novel")
     return sorted(entries, key=lambda entry: entry["id"])

@@ -184,11 +184,7 @@ def to_bgr(picture: Picture) -> NDArray[np.uint8]:
 
 
 def header_size(image: Path | ImageSpan) -> tuple[int, int]:
-    """Return width and height after the turn that the EXIF tag asks for; most pictures are not decoded for it.
-
-    Raises:
-        InputError: See `decode_image`.
-    """
+    """Return width and height as `decode_image` gives them, errors too; most pictures are not decoded for it."""
     try:
         with _opened(image) as opened:
             return _turned_size(opened)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 from rich.progress import Progress
@@ -16,46 +17,27 @@ from rich.progress import Progress
 from regionclip.artifacts import SETS, annotations
 from regionclip.demo_world import coco_files, lvis_files, plans
 from regionclip.demo_world.captions import scene_caption
-from regionclip.demo_world.manifest import write_manifest
 from regionclip.demo_world.pairs import PairTask, render_pair
 from regionclip.demo_world.scenes import SceneRecord, SceneTask, render_scene
 from regionclip.demo_world.seeding import generator
-from regionclip.demo_world.shards import write_shards
 from regionclip.demo_world.vocabulary import Kind
-from regionclip.files import atomic_dir, write_json
+from regionclip.files import atomic_dir, sha256_file, sha256_tree, write_json
+
+if TYPE_CHECKING:
+    from regionclip.params.data import DemoWorld
 
 Plan = list[tuple[Kind, ...]]
 Task, Result = TypeVar("Task"), TypeVar("Result")
 
 _FIRST_IDS = {"train": 1, "dev": 400_001, "val": 500_001}  # image ids, unique over the splits of a set
-
-
-class WorldSpec(Protocol):
-    """Sizes of the world; ``regionclip.params.data.DemoWorld`` is one."""
-
-    pair_size: int
-    scene_size: int
-    pairs_train: int
-    pairs_val: int
-    scenes: int
-    coco_train: int
-    coco_dev: int
-    coco_val: int
-    lvis_train: int
-    lvis_dev: int
-    lvis_val: int
-    objects_per_scene: tuple[int, int]
-    object_size: tuple[int, int]
-    distractors: tuple[int, int]
-    jpeg_quality: int
-    lvis_frequency_factor: float
+_SHARD_SIZE = 1000
 
 
 @dataclass
 class _Studio:
     """Draws pictures, in several processes where there are several."""
 
-    spec: WorldSpec
+    spec: DemoWorld
     seed: int
     map: Callable[..., Iterator[Any]]
     progress: Progress
@@ -64,11 +46,6 @@ class _Studio:
     def draw(self, name: str, render: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Yield the pictures of ``tasks`` in order."""
         yield from self.progress.track(self.map(render, tasks), total=len(tasks), description=name)
-
-    def pairs(self, name: str, count: int) -> Iterator[Any]:
-        """Yield the single-object pictures of set ``name``."""
-        tasks = [PairTask(self.seed, name, i, self.spec.pair_size, self.spec.jpeg_quality) for i in range(count)]
-        return self.draw(name, render_pair, tasks)
 
     def scenes(self, name: str, plan: Plan, folder: Path, first_id: int) -> list[SceneRecord]:
         """Draw the scenes of set ``name`` and write the pictures to ``folder``."""
@@ -86,7 +63,7 @@ class _Studio:
 
 
 def build_demo_world(
-    root: Path, spec: WorldSpec, seed: int, workers: int, sets: Mapping[str, str]
+    root: Path, spec: DemoWorld, seed: int, workers: int, sets: Mapping[str, str]
 ) -> dict[str, dict[str, int]]:
     """Write the demo world to ``root``: pairs/, scenes/, scenes_truth/ and sets/NAME/, each whole or not at all.
 
@@ -100,16 +77,15 @@ def build_demo_world(
     Returns:
         The counts of each manifest, by folder.
     """
-    about = {"seed": seed} | {name: getattr(spec, name) for name in WorldSpec.__annotations__}
+    about = {"seed": seed} | spec.model_dump()
     with _mapper(workers) as mapper, Progress() as progress:
         parts = {"pairs": (root, _build_pairs), "scenes": (root, _build_scenes)}
-        of_format = {"coco": _build_coco, "lvis": _build_lvis}
-        parts |= {name: (root / SETS.name, of_format[form]) for name, form in sets.items()}
+        parts |= {name: (root / SETS.name, partial(_build_set, form)) for name, form in sets.items()}
         counts = {}
         for name, (parent, build) in parts.items():
             with atomic_dir(parent / name) as folder:
                 counts[name] = build(_Studio(spec, seed, mapper, progress), folder, root)
-                write_manifest(folder, counts[name], about)
+                _write_manifest(folder, counts[name], about)
     return counts
 
 
@@ -126,16 +102,37 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
 
 
 def _build_pairs(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
-    sizes = {"train": studio.spec.pairs_train, "val": studio.spec.pairs_val}
-    return {split: write_shards(folder / split, studio.pairs(f"pairs/{split}", size)) for split, size in sizes.items()}
+    """Write WebDataset shards in the layout of img2dataset: KEY.jpg, KEY.txt, KEY.json."""
+    import webdataset  # imports torch, which the processes that only draw do not need
+
+    spec = studio.spec
+    sizes = {"train": spec.pairs_train, "val": spec.pairs_val}
+    for split, size in sizes.items():
+        name, shards = f"pairs/{split}", folder / split
+        tasks = [PairTask(studio.seed, name, i, spec.pair_size, spec.jpeg_quality) for i in range(size)]
+        shards.mkdir()
+        pattern = f"{str(shards).replace('%', '%%')}/%05d.tar"
+        with webdataset.ShardWriter(pattern, maxcount=_SHARD_SIZE, verbose=0, encoder=False, mtime=0) as writer:
+            for number, pair in enumerate(studio.draw(name, render_pair, tasks)):
+                shard, place = divmod(number, _SHARD_SIZE)
+                about = {"shape": pair.kind.shape, "colour": pair.kind.colour, "caption": pair.caption}
+                sample = {"jpg": pair.jpeg, "txt": pair.caption.encode(), "json": json.dumps(about).encode()}
+                writer.write({"__key__": f"{shard:05d}{place:04d}", **sample})
+    return sizes
 
 
 def _build_scenes(studio: _Studio, folder: Path, root: Path) -> dict[str, int]:
+    """Write scenes with two captions each, and beside them what is true on them."""
     spec = studio.spec
     plan = plans.even_plan(studio.seed, "scenes", spec.scenes, spec.objects_per_scene)
     records = studio.scenes("scenes", plan, folder / "images", 1)
     truth = coco_files.instances(1, spec.scene_size, records, with_colour=True)
-    captions = _captions(studio.seed, records)
+    captions = []
+    for index, record in enumerate(records):
+        rng = generator(studio.seed, "scenes/captions", index)
+        for _ in range(2):
+            text = scene_caption(rng, record.objects, record.ground)
+            captions.append({"id": len(captions) + 1, "image_id": index + 1, "caption": text})
     head = {key: truth[key] for key in ("info", "licenses", "images")}
     write_json(folder / "captions.json", head | {"annotations": captions}, indent=None)
     write_json(root / "scenes_truth" / "instances.json", truth, indent=None)
@@ -143,45 +140,37 @@ def _build_scenes(studio: _Studio, folder: Path, root: Path) -> dict[str, int]:
     return {"images": len(records), "captions": len(captions), "objects_left_out": studio.left_out}
 
 
-def _captions(seed: int, records: list[SceneRecord]) -> list[dict[str, Any]]:
-    """Write two captions for each scene."""
-    captions = []
-    for index, record in enumerate(records):
-        rng = generator(seed, "scenes/captions", index)
-        for _ in range(2):
-            text = scene_caption(rng, record.objects, record.ground)
-            captions.append({"id": len(captions) + 1, "image_id": index + 1, "caption": text})
-    return captions
-
-
-def _build_coco(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
-    spec, counts = studio.spec, {}
-    for split, size in (("train", spec.coco_train), ("dev", spec.coco_dev), ("val", spec.coco_val)):
-        plan = plans.even_plan(studio.seed, f"coco/{split}", size, spec.objects_per_scene)
-        records = studio.scenes(f"coco/{split}", plan, folder / split, _FIRST_IDS[split])
-        content = coco_files.instances(_FIRST_IDS[split], spec.scene_size, records)
-        content = coco_files.base_only(content) if split == "train" else content
-        counts |= _write_split(folder, split, content)
-    write_json(folder / "classes.json", coco_files.class_list())
-    return counts | {"objects_left_out": studio.left_out}
-
-
-def _build_lvis(studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
+def _build_set(form: str, studio: _Studio, folder: Path, _: Path) -> dict[str, int]:
+    """Write a detection set of COCO's or LVIS's form, the boxes of its training split of base classes only."""
     spec, counts, categories = studio.spec, {}, []
     factor = spec.lvis_frequency_factor
-    for split, size in (("train", spec.lvis_train), ("dev", spec.lvis_dev), ("val", spec.lvis_val)):
-        common = (studio.seed, f"lvis/{split}", size, spec.objects_per_scene)
-        plan = plans.long_tail_plan(*common, factor) if split == "train" else plans.flat_plan(*common)
-        records = studio.scenes(f"lvis/{split}", plan, folder / split, _FIRST_IDS[split])
-        content = lvis_files.instances(studio.seed, split, _FIRST_IDS[split], spec.scene_size, records, factor)
-        categories = categories or lvis_files.categories(content, factor)
-        content["categories"] = categories
-        content = lvis_files.base_only(content) if split == "train" else content
-        counts |= _write_split(folder, split, content)
-    write_json(folder / "classes.json", lvis_files.class_list(categories))
+    for split, first in _FIRST_IDS.items():
+        name = f"{form}/{split}"
+        asked = (studio.seed, name, getattr(spec, f"{form}_{split}"), spec.objects_per_scene)
+        if form == "coco":
+            plan = plans.even_plan(*asked)
+        else:
+            plan = plans.long_tail_plan(*asked, factor) if split == "train" else plans.flat_plan(*asked)
+        records = studio.scenes(name, plan, folder / split, first)
+        if form == "coco":
+            content = coco_files.instances(first, spec.scene_size, records)
+        else:
+            content = lvis_files.instances(studio.seed, split, first, spec.scene_size, records, factor)
+            categories = categories or lvis_files.categories(content, factor)
+            content["categories"] = categories
+        if split == "train":
+            content = (coco_files if form == "coco" else lvis_files).base_only(content)
+        write_json(folder / annotations(split), content, indent=None)
+        counts |= {f"{split}_{part}": len(content[part]) for part in ("images", "annotations")}
+    classes = coco_files.class_list() if form == "coco" else lvis_files.class_list(categories)
+    write_json(folder / "classes.json", classes)
     return counts | {"objects_left_out": studio.left_out}
 
 
-def _write_split(folder: Path, split: str, content: dict[str, Any]) -> dict[str, int]:
-    write_json(folder / annotations(split), content, indent=None)
-    return {f"{split}_images": len(content["images"]), f"{split}_annotations": len(content["annotations"])}
+def _write_manifest(folder: Path, counts: dict[str, int], about: dict[str, Any]) -> None:
+    """Write counts, params of the world, SHA-256 of JSON and tar files and of picture folders."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in {".json", ".tar"})
+    sums = {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+    pictures = sorted({path.parent for path in folder.rglob("*.jpg")})
+    sums |= {f"{path.relative_to(folder).as_posix()}/": sha256_tree(path) for path in pictures}
+    write_json(folder / "manifest.json", {"source": "demo", "counts": counts, "generator": about, "sha256": sums})

@@ -32,17 +32,6 @@ def class_list() -> Json:
     return {"dataset": "coco", "classes": classes}
 
 
-def _image(image_id: int, side: int) -> Json:
-    return {
-        "license": 1,
-        "file_name": file_name(image_id),
-        "height": side,
-        "width": side,
-        "date_captured": "",
-        "id": image_id,
-    }
-
-
 def annotation(number: int, image_id: int, category_id: int, item: SceneObject) -> Json:
     """Return the fields of an annotation that COCO and LVIS share; ``area`` counts the visible pixels."""
     return {
@@ -60,7 +49,8 @@ def instances(first_id: int, side: int, records: Iterable[SceneRecord], *, with_
     images, annotations = [], []
     ids = {name: number for number, name in enumerate(SHAPES, 1)}
     for image_id, record in enumerate(records, first_id):
-        images.append(_image(image_id, side))
+        about = {"license": 1, "file_name": file_name(image_id), "height": side, "width": side}
+        images.append(about | {"date_captured": "", "id": image_id})
         for item in record.objects:
             entry = annotation(first_id + len(annotations), image_id, ids[item.kind.shape], item) | {"iscrowd": 0}
             annotations.append(entry | ({"colour": item.kind.colour} if with_colour else {}))

@@ -107,14 +107,6 @@ def _paving(rng: Rng, side: int, pitch: float, colour: Image, spread: float, gap
     return colour + (tint - edge * gap - distance * (14 / pitch))[..., None] + _grain(rng, side, 5)
 
 
-def _stone(rng: Rng, side: int) -> Image:
-    return _paving(rng, side, rng.uniform(22, 36), _rgb(rng, 150, 148, 144), 10, 46) + _noise(rng, side, 6, 6) * 4
-
-
-def _gravel(rng: Rng, side: int) -> Image:
-    return _paving(rng, side, rng.uniform(5, 8), _rgb(rng, 160, 154, 148), 17, 30)
-
-
 def _cloth(rng: Rng, side: int) -> Image:
     x, y = _grid(side, rng.uniform(-0.5, 0.5))
     step = 2 * np.pi / rng.uniform(14, 32)
@@ -144,10 +136,12 @@ _PAINTERS: dict[str, Callable[[Rng, int], Image]] = {
     "wood": _wood,
     "water": _water,
     "snow": _snow,
-    "stone": _stone,
+    "stone": lambda rng, side: (
+        _paving(rng, side, rng.uniform(22, 36), _rgb(rng, 150, 148, 144), 10, 46) + _noise(rng, side, 6, 6) * 4
+    ),
     "cloth": _cloth,
     "sky": _sky,
-    "gravel": _gravel,
+    "gravel": lambda rng, side: _paving(rng, side, rng.uniform(5, 8), _rgb(rng, 160, 154, 148), 17, 30),
 }
 
 

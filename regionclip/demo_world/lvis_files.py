@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from regionclip.demo_world.coco_files import INFO, LICENSES, annotation, file_name
 from regionclip.demo_world.scenes import SceneRecord
 from regionclip.demo_world.seeding import generator
@@ -52,22 +50,20 @@ def instances(seed: int, split: str, first_id: int, side: int, records: Sequence
                 continue
             annotations.append(annotation(first_id + len(annotations), image_id, CLASS_IDS[item.kind], item))
         absent = [CLASS_IDS[kind] for kind in KINDS if kind not in present]
-        images.append(_image(image_id, split, side, rng.permutation(absent)[:_NEGATIVES], partial))
+        images.append(
+            {
+                "id": image_id,
+                "width": side,
+                "height": side,
+                "license": 1,
+                "date_captured": "",
+                "flickr_url": "",
+                "coco_url": f"http://images.cocodataset.org/{split}/{file_name(image_id)}",
+                "neg_category_ids": sorted(int(i) for i in rng.permutation(absent)[:_NEGATIVES]),
+                "not_exhaustive_category_ids": sorted(CLASS_IDS[kind] for kind in partial),
+            }
+        )
     return {"info": INFO, "licenses": LICENSES, "images": images, "annotations": annotations, "categories": []}
-
-
-def _image(image_id: int, split: str, side: int, negatives: np.ndarray, partial: set[Kind]) -> Json:
-    return {
-        "id": image_id,
-        "width": side,
-        "height": side,
-        "license": 1,
-        "date_captured": "",
-        "flickr_url": "",
-        "coco_url": f"http://images.cocodataset.org/{split}/{file_name(image_id)}",
-        "neg_category_ids": sorted(int(i) for i in negatives),
-        "not_exhaustive_category_ids": sorted(CLASS_IDS[kind] for kind in partial),
-    }
 
 
 def categories(train: Json, factor: float) -> list[Json]:

@@ -46,10 +46,6 @@ def _box(x1: float, y1: float, x2: float, y2: float) -> Polygon:
     return _points((x1, y1), (x2, y1), (x2, y2), (x1, y2))
 
 
-def _star() -> Outline:
-    return Outline((_spikes(5, 1, 0.45),), details=((_spikes(5, 0.55, 0.25), "light"),))
-
-
 def _fish() -> Outline:
     tail = _points((0.45, 0), (1.05, -0.52), (0.9, 0), (1.05, 0.52))
     fin = _points((-0.3, -0.42), (0.25, -0.78), (0.4, -0.3))
@@ -59,10 +55,6 @@ def _fish() -> Outline:
         (fin, tail, _ellipse(-0.2, 0, 0.85, 0.5)),
         details=((tail, "dark"), (gill, "dark"), (eye, "paper"), (pupil, "ink")),
     )
-
-
-def _ring() -> Outline:
-    return Outline((_ellipse(0, 0, 1, 1, n=40),), holes=(_ellipse(0, 0, 0.56, 0.56, n=32),))
 
 
 def _house() -> Outline:
@@ -90,11 +82,6 @@ def _mushroom() -> Outline:
     return Outline((stem, cap), details=((stem, "cream"), (cap, "body"), *spots))
 
 
-def _arrow() -> Outline:
-    head = ((0.15, -0.3), (0.15, -0.72), (1, 0), (0.15, 0.72), (0.15, 0.3))
-    return Outline((_points((-1, -0.3), *head, (-1, 0.3)),))
-
-
 def _flower() -> Outline:
     turns = np.deg2rad(np.arange(6) * 60 - 90)
     petals = tuple(_ellipse(0.6 * np.cos(a), 0.6 * np.sin(a), 0.4, 0.4, n=20) for a in turns)
@@ -120,11 +107,6 @@ def _tree() -> Outline:
     return Outline((trunk, *tiers), details=((trunk, "wood"), *((tier, "body") for tier in tiers)))
 
 
-def _moon() -> Outline:
-    outer, inner = _ellipse(0, 0, 1, 1, 48, 312, 40), _ellipse(0.42, 0, 0.79, 0.79, 289, 71, 30)
-    return Outline((np.concatenate([outer, inner]),))
-
-
 def _crown() -> Outline:
     rim = ((-0.85, 0.75), (-1, -0.55), (-0.48, 0.05), (0, -0.8), (0.48, 0.05), (1, -0.55), (0.85, 0.75))
     balls = tuple(_ellipse(x, y, 0.13, 0.13, n=14) for x, y in ((-1, -0.55), (0, -0.8), (1, -0.55)))
@@ -146,11 +128,6 @@ def _cloud() -> Outline:
     return Outline((*(_ellipse(x, y, r, r) for x, y, r in puffs), base), details=(*inner, (base, "body")))
 
 
-def _drop() -> Outline:
-    bowl = _ellipse(0, 0.35, 0.62, 0.62, -25, 205)
-    return Outline((np.concatenate([bowl, _points((0, -1))]),))
-
-
 def _bottle() -> Outline:
     half = ((0.16, -1), (0.16, -0.5), (0.42, -0.15), (0.42, 1))
     return Outline(
@@ -158,28 +135,28 @@ def _bottle() -> Outline:
     )
 
 
-def _plus() -> Outline:
-    return Outline(
-        (_box(-0.32, -1, 0.32, 1), _box(-1, -0.32, 1, 0.32)), details=((_box(-0.36, -0.3, 0.36, 0.3), "body"),)
-    )
-
-
 _MAKERS: dict[str, Callable[[], Outline]] = {
-    "star": _star,
+    "star": lambda: Outline((_spikes(5, 1, 0.45),), details=((_spikes(5, 0.55, 0.25), "light"),)),
     "fish": _fish,
-    "ring": _ring,
+    "ring": lambda: Outline((_ellipse(0, 0, 1, 1, n=40),), holes=(_ellipse(0, 0, 0.56, 0.56, n=32),)),
     "house": _house,
     "heart": _heart,
     "mushroom": _mushroom,
-    "arrow": _arrow,
+    "arrow": lambda: Outline(
+        (_points((-1, -0.3), (0.15, -0.3), (0.15, -0.72), (1, 0), (0.15, 0.72), (0.15, 0.3), (-1, 0.3)),)
+    ),
     "flower": _flower,
     "boat": _boat,
     "tree": _tree,
-    "moon": _moon,
+    "moon": lambda: Outline(
+        (np.concatenate([_ellipse(0, 0, 1, 1, 48, 312, 40), _ellipse(0.42, 0, 0.79, 0.79, 289, 71, 30)]),)
+    ),
     "crown": _crown,
     "hexagon": lambda: Outline((_ellipse(0, 0, 1, 1, n=6),)),
-    "plus": _plus,
-    "drop": _drop,
+    "plus": lambda: Outline(
+        (_box(-0.32, -1, 0.32, 1), _box(-1, -0.32, 1, 0.32)), details=((_box(-0.36, -0.3, 0.36, 0.3), "body"),)
+    ),
+    "drop": lambda: Outline((np.concatenate([_ellipse(0, 0.35, 0.62, 0.62, -25, 205), _points((0, -1))]),)),
     "bolt": lambda: Outline(
         (_points((0.15, -1), (-0.6, 0.15), (-0.08, 0.15), (-0.25, 1), (0.6, -0.25), (0.08, -0.25)),)
     ),

@@ -10,9 +10,8 @@ import numpy as np
 from regionclip.demo_world.camera import expose, jpeg, litter
 from regionclip.demo_world.captions import pair_caption
 from regionclip.demo_world.grounds import paint_ground
-from regionclip.demo_world.masks import box_of
 from regionclip.demo_world.seeding import generator, pick
-from regionclip.demo_world.sprites import Sprite, paste, render_sprite
+from regionclip.demo_world.sprites import Sprite, box_of, paste, render_sprite
 from regionclip.demo_world.vocabulary import COLOURS, DISTRACTORS, GROUNDS, SHAPES, Kind
 
 # Longer side of the object in sides of the picture: it fills it, as in the pictures that people put on the web.

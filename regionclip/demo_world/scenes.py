@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from regionclip.demo_world.camera import expose, jpeg, litter
 from regionclip.demo_world.grounds import paint_ground
-from regionclip.demo_world.masks import box_of, polygons_of
 from regionclip.demo_world.seeding import generator, pick
-from regionclip.demo_world.sprites import Sprite, overlap, paste, render_sprite
+from regionclip.demo_world.sprites import Sprite, box_of, overlap, paste, polygons_of, render_sprite
 from regionclip.demo_world.vocabulary import COLOURS, DISTRACTORS, GROUNDS, Kind
 
 _LEAST_VISIBLE = 0.55
@@ -122,7 +121,15 @@ def render_scene(task: SceneTask) -> SceneRecord:
     for _ in range(int(rng.integers(task.distractors[0], task.distractors[1] + 1))):
         queue.insert(int(rng.integers(len(queue) + 1)), None)
     placed = [kind for kind in queue if _add(rng, stage, kind, task.object_size)]
-    return SceneRecord(jpeg(expose(rng, stage.image), task.quality), ground, _describe(stage, placed))
+    numbers = [number for number, kind in enumerate(placed) if kind is not None]
+    objects = []
+    for number in numbers:
+        mask = stage.top == number
+        area = int(mask.sum())
+        behind = [at for at, other in enumerate(numbers) if number in stage.hides[other]]
+        visible = area / stage.areas[number]
+        objects.append(SceneObject(placed[number], box_of(mask), area, visible, polygons_of(mask), behind))
+    return SceneRecord(jpeg(expose(rng, stage.image), task.quality), ground, objects)
 
 
 def _add(rng: np.random.Generator, stage: _Stage, kind: Kind | None, sizes: tuple[int, int]) -> bool:
@@ -134,16 +141,3 @@ def _add(rng: np.random.Generator, stage: _Stage, kind: Kind | None, sizes: tupl
             return False
         size = max(sizes[0], 0.8 * size)
     return True
-
-
-def _describe(stage: _Stage, placed: list[Kind | None]) -> list[SceneObject]:
-    numbers = [number for number, kind in enumerate(placed) if kind is not None]
-    objects = []
-    for number in numbers:
-        mask = stage.top == number
-        area = int(mask.sum())
-        behind = [at for at, other in enumerate(numbers) if number in stage.hides[other]]
-        objects.append(
-            SceneObject(placed[number], box_of(mask), area, area / stage.areas[number], polygons_of(mask), behind)
-        )
-    return objects

@@ -1,6 +1,7 @@
-"""One object as a picture: a silhouette scaled, turned, coloured, shaded and cut out with soft edges.
+"""One object as a picture: a silhouette scaled, turned, coloured, shaded and cut out with soft edges; and as a mask.
 
-Its surface has the named colour with jitter, a pattern that no caption names, and shading.
+Its surface has the named colour with jitter, a pattern that no caption names, and shading. Masks are as COCO writes
+them: tight boxes and polygons along the border of pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from regionclip.demo_world.vocabulary import COLOURS
 _PATTERNS = ("plain", "plain", "stripes", "dots", "checks", "gradient")
 _OVERSAMPLING = 3
 _SHIFT = 4  # cv2 reads polygon points with this many fractional bits
+_ZOOM = 4  # of a mask whose border becomes polygons
+_TOLERANCE = 0.6  # pixels; less would keep every step of the pixel border
 _MAX_TURN = 25.0  # degrees; more would turn a house or an arrow into something else
 
 
@@ -46,7 +49,10 @@ def render_sprite(rng: np.random.Generator, shape: str, colour: str, size: float
     """Draw an object whose box has the longer side ``size`` (pixels), turned and stretched at random."""
     form = outline(shape)
     move, width, height = _placement(rng, form, size)
-    alpha, rgb = _paint(form, move, (height, width), _palette(_jittered(rng, colour)), size)
+    # Moved a little in every channel; a person would still give it that name.
+    jittered = np.array(COLOURS[colour], np.float32) * rng.uniform(0.9, 1.06) + rng.normal(0, 5, 3)
+    palette = _palette(np.clip(jittered, 0, 255).astype(np.float32))
+    alpha, rgb = _paint(form, move, (height, width), palette, size)
     rgb *= _pattern(rng, height, width)
     rgb *= _shading(rng, alpha, size)
     return Sprite(np.clip(rgb, 0, 255, out=rgb), alpha, _shadow(rng, alpha, size))
@@ -114,13 +120,6 @@ def _fixed(polygon: Polygon, move: NDArray[np.float32]) -> NDArray[np.int32]:
     return np.round(points * (1 << _SHIFT)).astype(np.int32)
 
 
-def _jittered(rng: np.random.Generator, colour: str) -> NDArray[np.float32]:
-    """Return the RGB of a colour by name, moved a little in every channel; a person would still give it that name."""
-    return np.clip(np.array(COLOURS[colour], np.float32) * rng.uniform(0.9, 1.06) + rng.normal(0, 5, 3), 0, 255).astype(
-        np.float32
-    )
-
-
 def _pattern(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
     """Return a brightness factor for each pixel, (height, width, 1), between about 0.7 and 1.1."""
     kind = pick(rng, _PATTERNS)
@@ -172,3 +171,35 @@ def overlap(
         inside.append(slice(low, high))
         cut.append(slice(low - start, high - start))
     return (inside[0], inside[1]), (cut[0], cut[1])
+
+
+def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Return the tight box (x, y, width, height) of a mask (H, W) that is not empty."""
+    return cv2.boundingRect(mask.astype(np.uint8))
+
+
+def polygons_of(mask: NDArray[np.bool_]) -> list[list[float]]:
+    """Return a mask (H, W) as COCO polygons ``[[x1, y1, x2, y2, ...], ...]`` in pixels.
+
+    COCO polygons have no holes, so a hole is joined to its outer border by a cut of no width.
+    """
+    x, y, width, height = box_of(mask)
+    patch = mask[y : y + height, x : x + width].astype(np.uint8)
+    patch = cv2.resize(patch, (width * _ZOOM, height * _ZOOM), interpolation=cv2.INTER_NEAREST)
+    contours, tree = cv2.findContours(patch, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    lines = [cv2.approxPolyDP(contour, _TOLERANCE * _ZOOM, True)[:, 0].astype(np.float64) for contour in contours]
+    polygons = []
+    for number, (_, _, child, parent) in enumerate(tree[0]):
+        if parent >= 0 or len(lines[number]) < 3:
+            continue
+        border = lines[number]
+        while child >= 0:
+            # Splice the hole in where the two are closest.
+            gaps = ((border[:, None] - lines[child][None]) ** 2).sum(-1)
+            at, start = np.unravel_index(int(gaps.argmin()), gaps.shape)
+            loop = np.roll(lines[child], -int(start), 0)
+            border = np.concatenate([border[: at + 1], loop, loop[:1], border[at:]])
+            child = tree[0][child][0]
+        points = np.round((border + 0.5) / _ZOOM + (x, y), 1)
+        polygons.append([float(v) for v in points.ravel()])
+    return polygons

@@ -23,20 +23,12 @@ from regionclip.contracts.boxes import (
     join_tables,
     mask_check,
 )
-from regionclip.contracts.captions import (
-    caption_checks,
-    captioned_check,
-    read_caption_tables,
-    read_captioned,
-    read_shards,
-)
-from regionclip.contracts.drift import box_profile, drift_check, earlier_check
+from regionclip.contracts.captions import captioned_check, read_captioned
 from regionclip.contracts.gate import Check, counts_of, gate
-from regionclip.contracts.images import image_file_check, image_files_table
 from regionclip.contracts.official_counts import CAPTIONED, caption_counts_check, detection_counts_check
 from regionclip.contracts.pages import quarantine_page, read_rejected
-from regionclip.contracts.shared_pictures import Pictures, shared_picture_check
-from regionclip.contracts.splits import TRAIN, class_table, split_checks
+from regionclip.contracts.pictures import Pictures, image_file_check, image_files_table, shared_picture_check
+from regionclip.contracts.splits import TRAIN, box_profile, class_table, drift_check, earlier_check, split_checks
 from regionclip.contracts.text import twin_check
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
@@ -44,6 +36,7 @@ from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import PICTURES, DetectionSet, captioned_scenes, detection_set, load_classes, splits
 from regionclip.data.pictures import SEEN, Looked, load_seen
 from regionclip.data.rejects import Rejects
+from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json, write_json
 from regionclip.stages.context import StageContext
 from regionclip.text.prompts import TEMPLATE_SETS, same_to_clip
@@ -69,14 +62,14 @@ def run(context: StageContext) -> dict[str, Any]:
         DataCheckFailed: A file breaks its contract (exit code 3).
     """
     params = context.params
-    demo, parts = params.data.source == "demo", []
     # Each file is decoded once, here or in the stage before, whatever sets share it.
     seen = load_seen(SETS / dataset / SEEN for dataset in params.data.sets)
-    if demo:
-        parts.append(_pairs())
+    captioned = {}
+    if params.data.source == "demo":
+        captioned["pairs"] = {split: (DATA / "pairs" / split, None) for split in (TRAIN, "val")}
     if not params.pretrain.weights:
-        # Real captions stay as they are, and their readers set bad ones aside; boxes were cleaned when written.
-        parts.append(_scenes() if demo else _captioned(context, seen))
+        captioned["scenes"] = {TRAIN: captioned_scenes(DATA)}
+    parts = [_captioned(context, name, places, seen) for name, places in captioned.items()]
     boxes = {dataset: _detection(context, dataset, seen) for dataset in params.data.sets}
     parts += boxes.values()
     pictures = [picture for part in parts for picture in part.pictures]
@@ -103,40 +96,32 @@ def _show(accounts: dict[str, dict[str, dict[str, Any]]]) -> None:
     Console(highlight=False, markup=False).print(shown)
 
 
-def _pairs() -> _Part:
-    tables = {split: read_shards(DATA / "pairs" / split) for split in ("train", "val")}
-    check = captioned_check("pairs", pd.concat(tables.values(), ignore_index=True))
-    return _Part([check], [_of_shards("pairs", split, table) for split, table in tables.items()])
+def _captioned(
+    context: StageContext, name: str, places: Mapping[str, tuple[Path, Path | None]], seen: dict[Path, Looked]
+) -> _Part:
+    """Check captioned images by split: all of a JSON, or the first of tar shards and other large files.
 
-
-def _scenes() -> _Part:
-    """Check the demo world's captioned scenes."""
-    captions, pictures = captioned_scenes(DATA)
-    scenes = read_caption_tables(captions)
-    files = image_files_table(scenes.images, pictures, runtime.workers())
-    checks = [*caption_checks("scenes", scenes), image_file_check("scenes", files)]
-    return _Part(checks, [Pictures("scenes", TRAIN, files, trained=True)])
-
-
-def _captioned(context: StageContext, seen: dict[Path, Looked]) -> _Part:
-    """Check real captioned images: all of a JSON, or the first of tar shards and other large files."""
-    captions, pictures = captioned_scenes(DATA)
-    with Rejects(artifacts.rejected(STAGE), context.params.quarantine.max_fraction) as rejects:
-        source = open_captioned_images(captions, pictures, rejects)
-        most = None if captions.suffix == ".json" else MOST_CAPTIONED
-        table = read_captioned(source, most, runtime.workers(), seen)
-        named = [name for name in context.params.check_data.official if name in CAPTIONED]
-        # Counting shards makes the index that the stages after this one read them by.
-        counts = [caption_counts_check(name, captions, source.listed) for name in named]
-    images = table.drop_duplicates(["file", "key"])
-    check = captioned_check("scenes", table, context.params.quarantine.max_fraction)
-    return _Part([check, *counts], [_of_shards("scenes", TRAIN, images)])
-
-
-def _of_shards(name: str, split: str, table: pd.DataFrame) -> Pictures:
-    # A key names a picture in its shard, as a file name does in its folder.
-    named = table.assign(file=table["file"] + "/" + table["key"], id=table["key"])
-    return Pictures(name, split, named, trained=split == TRAIN)
+    Real captions stay as they are, and their readers set bad ones aside; of the demo world's none may be bad.
+    """
+    params, demo = context.params, context.params.data.source == "demo"
+    tolerance = 0.0 if demo else params.quarantine.max_fraction
+    tables, pictures, counts = [], [], []
+    with Rejects(artifacts.rejected(STAGE), 1.0 if demo else tolerance) as rejects:
+        for split, (captions, folder) in places.items():
+            source = open_captioned_images(captions, folder, rejects)
+            most = None if captions.suffix == ".json" else MOST_CAPTIONED
+            table = read_captioned(source, most, runtime.workers(), seen)
+            for bad in source.rejected if demo else ():
+                raise DataCheckFailed(bad.problem, file=bad.file, record=bad.record, key=bad.key, mend=bad.mend)
+            images = table.drop_duplicates(["file", "key"])
+            # A key names a picture in its shard, as a file name does in its folder.
+            files = images["file"] + "/" + images["key"] if source.shards else images["file"]
+            pictures.append(Pictures(name, split, images.assign(file=files, id=images["key"]), trained=split == TRAIN))
+            tables.append(table)
+            # Counting shards makes the index that the stages after this one read them by.
+            official = [each for each in params.check_data.official if each in CAPTIONED]
+            counts += [caption_counts_check(each, captions, source.listed) for each in official]
+    return _Part([captioned_check(name, pd.concat(tables, ignore_index=True), tolerance), *counts], pictures)
 
 
 def _demanded(context: StageContext, dataset: str, profiles: dict[str, dict[str, Any]]) -> list[Check]:

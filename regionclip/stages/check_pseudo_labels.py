@@ -10,13 +10,19 @@ from regionclip import artifacts
 from regionclip.artifacts import CONCEPT_BANK, CONCEPT_POOL, LABEL_PROFILE, PSEUDO_LABELS, RPN, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import read
+from regionclip.contracts.captions import header_sizes
 from regionclip.contracts.gate import Check, counts_of, gate
 from regionclip.contracts.pages import label_page
-from regionclip.contracts.pseudo_labels import Demands, label_profile, origin_check, pseudo_label_checks
-from regionclip.contracts.regions import proposal_checks
-from regionclip.contracts.rpn import recall_check, rpn_class_check
+from regionclip.contracts.regions import (
+    label_profile,
+    origin_check,
+    proposal_checks,
+    pseudo_label_checks,
+    recall_check,
+    rpn_class_check,
+)
 from regionclip.contracts.text import bank_check, concept_check, overlap_with_novel
-from regionclip.data.annotations.tables import header_sizes, listed_sizes
+from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, data_sets, detection_set, load_classes, splits
 from regionclip.data.rejects import Rejects
@@ -68,7 +74,9 @@ def _proposal_checks(most: int) -> list[Check]:
         for split in splits(dataset):
             store = RegionStore.open(artifacts.proposals(dataset, split))
             regions = _first_regions(store, MOST_PROPOSALS)
-            images = listed_sizes(detection_set(dataset, split).annotations)
+            # Masks take most of the memory.
+            boxes = read_boxes(detection_set(dataset, split).annotations, facts={"size"}, without={"segmentation"})
+            images = pd.DataFrame(boxes.sound()["images"], columns=["id", "width", "height"])
             if len(regions) < store.num_regions:
                 images = images[images["id"].isin(regions["image_id"])]
             checks += proposal_checks(store.path, regions, images, most)
@@ -93,7 +101,6 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
         raise InputError("the key is missing or no number", file=store.path, key="threshold", mend=mend) from None
     # Real pictures that do not decode were set aside by the stage before, and are not in the store.
     tolerance = 0.0 if context.params.data.source == "demo" else context.params.quarantine.max_fraction
-    demands = Demands(len(pool), threshold, params.min_kept_fraction, params.max_regions, tolerance)
     regions = _first_regions(store, MOST_REGIONS)
     images = _scene_sizes(context, store, regions)
     profile = label_profile(regions, threshold)
@@ -107,8 +114,19 @@ def _label_checks(context: StageContext, pool: ConceptPool) -> tuple[list[Check]
         "bank_sha256": TextBank.load(CONCEPT_BANK).sha256,
         "rpn_sha256": sha256_file(RPN) if context.params.pseudo_labels.regions == "rpn" else "random regions",
     }
-    checks = [origin_check(store.path, store.metadata, origin)]
-    checks += pseudo_label_checks(store.path, regions, images, demands)
+    checks = [
+        origin_check(store.path, store.metadata, origin),
+        *pseudo_label_checks(
+            store.path,
+            regions,
+            images,
+            pool_size=len(pool),
+            threshold=threshold,
+            min_kept_fraction=params.min_kept_fraction,
+            max_regions=params.max_regions,
+            tolerance=tolerance,
+        ),
+    ]
     return checks, {**counts, "concepts_seen": len(named)}
 
 
@@ -116,9 +134,6 @@ def _scene_sizes(context: StageContext, store: RegionStore, regions: pd.DataFram
     """Return the sizes of the captioned images that the regions must cover: all, or those of the first regions."""
     captions, pictures = captioned_scenes()
     covered = set(regions["image_id"]) if len(regions) < store.num_regions else None
-    if context.params.data.source == "demo":
-        images = listed_sizes(captions)
-        return images if covered is None else images[images["id"].isin(covered)]
     with Rejects(artifacts.rejected(STAGE), context.params.quarantine.max_fraction) as rejects:
         records = open_captioned_images(captions, pictures, rejects)
         wanted = (record for record in records if covered is None or store.id_type(record.key) in covered)

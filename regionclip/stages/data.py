@@ -6,10 +6,10 @@ from pathlib import Path
 
 from regionclip import artifacts
 from regionclip.data.annotations.splits import write_detection_set
-from regionclip.data.captions.source import write_caption_source
+from regionclip.data.captions import write_caption_source
 from regionclip.data.pictures import Looked
 from regionclip.data.rejects import SUFFIX, Rejects
-from regionclip.demo_world import build_demo_world
+from regionclip.demo_world.build import build_demo_world
 from regionclip.files import atomic_dir, put_dir, temporary_dir
 from regionclip.runtime import workers
 from regionclip.stages.context import StageContext

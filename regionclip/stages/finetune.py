@@ -16,7 +16,7 @@ from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.official import detector_weights
-from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.annotation_files import assert_no_novel
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.datasets import stream  # noqa: F401  (registered)
 from regionclip.data.datasets.detection import (

@@ -12,7 +12,7 @@ from regionclip import artifacts, runtime
 from regionclip.artifacts import CONCEPT_BANK, PSEUDO_LABELS, RPN, SCENES_TRUTH, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.captions import CaptionTable, open_captioned_images
-from regionclip.data.datasets.pictures import PicturesDataset
+from regionclip.data.datasets.detection import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import SUFFIX, Rejects

@@ -23,8 +23,8 @@ _PLATE = "license plate"  # the only label that Cityscapes does not draw: what i
 _LONGEST = 1 << 13  # pixels of a picture's side; the pictures have 2048 x 1024
 
 
-def read_cityscapes(folder: Path, split: str | None) -> Found:
-    """Read ``gtFine`` and ``leftImg8bit``.
+def read_cityscapes(folder: Path, split: str | None, kind: str = "leftImg8bit", fog: str = "") -> Found:
+    """Read ``gtFine`` and ``leftImg8bit``, or the pictures of ``leftImg8bit_foggy`` of one density.
 
     A box goes around what is seen of an object, as in the instance images of Cityscapes: the polygons of a file lie
     over one another in their order, and a later one hides what is below it. ``NAMEgroup`` is a crowd of NAME.
@@ -32,22 +32,13 @@ def read_cityscapes(folder: Path, split: str | None) -> Found:
     Args:
         folder: Holds both, as Cityscapes' archives unpack.
         split: ``train`` (None) or ``val``; the labels of ``test`` are not public.
+        kind: Folder of the pictures.
+        fog: What ends their names.
 
     Raises:
         InputError: The folder does not have this form.
     """
-    return _read(folder, split or "train", "leftImg8bit", "")
-
-
-def read_foggy_cityscapes(folder: Path, split: str | None) -> Found:
-    """Read ``gtFine`` and the pictures of ``leftImg8bit_foggy`` with beta 0.02, the densest fog.
-
-    Most work on domain adaptation measures on this one, some on all three. Arguments and errors: `read_cityscapes`.
-    """
-    return _read(folder, split or "train", "leftImg8bit_foggy", "_beta_0.02")
-
-
-def _read(folder: Path, split: str, kind: str, fog: str) -> Found:
+    split = split or "train"
     labels, pictures = folder / "gtFine" / split, folder / kind / split
     if split not in {"train", "val"}:
         raise InputError("there are no public labels of this split", file=labels, mend="give --split train or val")
@@ -136,11 +127,7 @@ def _content(file: Path) -> tuple[tuple[int, int], list[Any]]:
 
 
 def _object(entry: Any) -> tuple[str, list[tuple[float, float]]]:
-    """Return label and polygon of an object.
-
-    Raises:
-        ValueError: What is wrong.
-    """
+    """Return label and polygon of an object; a ValueError says what is wrong."""
     label, points = (entry.get(key) if isinstance(entry, dict) else None for key in ("label", "polygon"))
     if not isinstance(label, str) or not label:
         raise ValueError("the object has no label")

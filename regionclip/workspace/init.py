@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
@@ -20,39 +20,12 @@ from regionclip.workspace.profiles import replace_file
 _DEFAULT_CLIP = Clip("weights/clip_rn50.safetensors", "RN50-quickgelu", image_size=224, temperature=0.01)
 
 
-@dataclass(frozen=True)
-class InitOptions:
-    """What the user gives; paths are written into the profile as they are.
-
-    Attributes:
-        train: COCO-style annotation file of the training pictures.
-        val: The same of the pictures to measure on.
-        name: What to call the data set.
-        images: Folder that the file names of ``train`` start from.
-        images_val: The same for ``val``; None: ``images``.
-        base: Text file of the base classes, one a line; None: all that are not novel.
-        novel: Text file of the novel classes; None: none.
-        clip: CLIP folder, or weights file of a CLIP ResNet; None: where the profiles look for OpenAI's RN50.
-        captions: Captioned images to pretrain on.
-        captions_images: Folder of their pictures, if it is not where the reader looks by itself.
-        regionclip: A pretrained RegionCLIP to take instead of pretraining.
-    """
-
-    train: str
-    val: str
-    images: str
-    name: str
-    images_val: str | None = None
-    base: str | None = None
-    novel: str | None = None
-    clip: str | None = None
-    captions: str | None = None
-    captions_images: str | None = None
-    regionclip: str | None = None
-
-
-def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
+def init(options: Namespace, out: Path) -> tuple[OwnSet, list[str]]:
     """Check the data, then write the profile; a file that is there already is kept beside as ``.before``.
+
+    Args:
+        options: Those of the command; paths are written into the profile as they are.
+        out: The profile.
 
     Returns:
         What was found, and the notes that concern the rest of the profile.
@@ -75,7 +48,7 @@ def init(options: InitOptions, out: Path) -> tuple[OwnSet, list[str]]:
     files |= {f"images_{split}": folder for split, folder in pictures.items()}
     student = None if captions else options.regionclip or clip.path
     replace_file(own_profile(options.name, own, files, clip, captions, student), out)
-    return own, [*_twin_notes(own, clip), *_source_notes(clip, captions, options.regionclip)]
+    return own, _notes(own, clip, captions, options.regionclip)
 
 
 def table(own: OwnSet) -> Table:
@@ -119,7 +92,7 @@ def _clip(path: str | None) -> Clip:
     )
 
 
-def _captions(options: InitOptions) -> Captions | None:
+def _captions(options: Namespace) -> Captions | None:
     if options.captions is None:
         return None
     path = Path(options.captions)
@@ -129,29 +102,20 @@ def _captions(options: InitOptions) -> Captions | None:
     return Captions(options.captions, options.captions_images, count)
 
 
-def _twin_notes(own: OwnSet, clip: Clip) -> list[str]:
+def _notes(own: OwnSet, clip: Clip, captions: Captions | None, student: str | None) -> list[str]:
     import open_clip
 
     names, tokenizer = [*own.classes.base, *own.classes.novel], open_clip.SimpleTokenizer(context_length=clip.context)
     twins = same_to_clip(names, TEMPLATE_SETS["regionclip_81"], tokenizer)
-    return [
-        f"CLIP cannot tell '{name}' from '{other}': it gets the same tokens; rename one"
-        for name, other in twins.items()
-    ]
-
-
-def _source_notes(clip: Clip, captions: Captions | None, student: str | None) -> list[str]:
-    notes = []
+    same = "it gets the same tokens; rename one"
+    notes = [f"CLIP cannot tell '{name}' from '{other}': {same}" for name, other in twins.items()]
     if not Path(clip.path).exists():
-        notes.append(
-            f"there is no CLIP at {clip.path}: put OpenAI's RN50 there, or give yours with --clip; "
-            "boxes cannot train one, since a teacher learns from captioned pictures of single objects"
-        )
-    if captions is None and student is None:
-        notes.append(
-            "no --captions and no --regionclip: nothing is pretrained, the CLIP itself is transferred to your classes"
-        )
-    elif captions is not None:
+        teach = "boxes cannot train one, since a teacher learns from captioned pictures of single objects"
+        notes.append(f"there is no CLIP at {clip.path}: put OpenAI's RN50 there, or give yours with --clip; {teach}")
+    if captions is not None:
         words = "shards of captions" if captions.count is None else f"{captions.count} captions"
         notes.append(f"pretraining on {words} of {captions.file}")
+    elif student is None:
+        transferred = "nothing is pretrained, the CLIP itself is transferred to your classes"
+        notes.append(f"no --captions and no --regionclip: {transferred}")
     return notes

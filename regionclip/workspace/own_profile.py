@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -82,41 +81,28 @@ def own_profile(
     values["rpn"]["dataset"] = name
     if captions is not None:
         values["data"]["captions"] = {"file": captions.file, "images": captions.images}
-    values["concepts"]["minimum_count"] = _minimum_count(captions)
+    # The paper's 100 is for millions of captions.
+    counted = captions is not None and captions.count is not None
+    values["concepts"]["minimum_count"] = min(100, max(2, captions.count // 1000)) if counted else 100
     source = {"source": "folder"} if clip.model is None else {"source": "open_clip", "model": clip.model}
     values["teacher"] = source | {"weights": clip.path}
     if small:
-        _resize(values, 3 * clip.image_size)
+        # Pictures of three times the CLIP's side, as in the demo.
+        short = 3 * clip.image_size
+        shorts = [short - short // 12, short, short + short // 12]
+        longest = max(values["detection"]["max_size"], 2 * short)
+        values["detection"] |= {"train_short_sides": shorts, "test_short_side": short, "max_size": longest}
+        values["pretrain"] |= {"scales": shorts, "max_size": longest}
     for section in ("pseudo_labels", "pretrain", "zero_shot", "finetune"):
         values[section]["temperature"] = clip.temperature
-    values["rpn"]["anchor_scales"] = _anchors(own.sides, values["detection"]["test_short_side"])
+    # Anchors' sides over the stride: what the middle 80 % of the training boxes have once resized.
+    sides = np.quantile(own.sides, (0.1, 0.3, 0.5, 0.7, 0.9)) * values["detection"]["test_short_side"] / _STRIDE
+    values["rpn"]["anchor_scales"] = sorted({max(0.5, round(float(side), 2)) for side in sides})
     values["pretrain"]["weights"] = student
     values["finetune"]["initialisations"] = ["clip"] if student == clip.path else ["clip", "regionclip"]
     for section in (values["rpn"], values["pretrain"], values["finetune"]["sets"][name]):
-        _lengthen(section["schedule"], own.images["train"])
+        schedule = section["schedule"]
+        length = min(_LONGEST, max(100, _EPOCHS * own.images["train"] // schedule["batch_size"]))
+        schedule |= {"iterations": length, "warmup_iterations": min(1000, length // 10)}
+        schedule["milestones"] = [length * 2 // 3, length * 8 // 9]
     return render(complete(values, "params.yaml"), base)
-
-
-def _resize(values: dict[str, Any], short: int) -> None:
-    """Pictures of three times the CLIP's side, as in the demo."""
-    shorts = [short - short // 12, short, short + short // 12]
-    longest = max(values["detection"]["max_size"], 2 * short)
-    values["detection"] |= {"train_short_sides": shorts, "test_short_side": short, "max_size": longest}
-    values["pretrain"] |= {"scales": shorts, "max_size": longest}
-
-
-def _minimum_count(captions: Captions | None) -> int:
-    """The paper's 100 is for millions of captions."""
-    return 100 if captions is None or captions.count is None else min(100, max(2, captions.count // 1000))
-
-
-def _anchors(sides: list[float], short: int) -> list[float]:
-    """Return the anchors' sides over the stride: what the middle 80 % of the training boxes have once resized."""
-    quantiles = np.quantile(sides, (0.1, 0.3, 0.5, 0.7, 0.9)) * short / _STRIDE
-    return sorted({max(0.5, round(float(scale), 2)) for scale in quantiles})
-
-
-def _lengthen(schedule: dict[str, Any], images: int) -> None:
-    iterations = min(_LONGEST, max(100, _EPOCHS * images // schedule["batch_size"]))
-    milestones = [iterations * 2 // 3, iterations * 8 // 9]
-    schedule |= {"iterations": iterations, "warmup_iterations": min(1000, iterations // 10), "milestones": milestones}

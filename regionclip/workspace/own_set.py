@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regionclip.data.annotations.annotation_files import Boxes, Json, is_there, listed, picture_name, read_boxes
-from regionclip.data.annotations.coco_split import require_names
+from regionclip.data.annotations.class_splits import require_names
 from regionclip.errors import InputError
 from regionclip.params.data import OwnClasses
 
@@ -57,22 +57,28 @@ def read_own_set(
     contents = {split: boxes.content for split, boxes in found.items()}
     for split in _SPLITS:
         _require_pictures(found[split], pictures[split])
-    counts = {split: _objects_by_name(contents[split]) for split in _SPLITS}
+    counts = {}
+    for split, content in contents.items():
+        named = {category["id"]: category["name"] for category in content["categories"]}
+        counts[split] = Counter(named[box["category_id"]] for box in content["annotations"] if not box["iscrowd"])
     if not counts["train"].total():
         why = "; ".join([*_fault_lines(found["train"]), *_crowd_notes({"train": found["train"]})]) or "there is none"
         raise InputError(f"no box can be learned from: {why}", file=files["train"], mend="mend the boxes")
     classes, notes = _choose(contents, counts, files["val"], base, novel)
     for split, names in (("train", classes.base), ("val", classes.base), ("val", classes.novel)):
         require_names(contents[split], names, files[split])
-    same = _same_pictures(contents, pictures)
-    if same:
+    # Copies under another name are found by the gate, which reads them.
+    train, val = (
+        {(pictures[split] / picture_name(image)).resolve() for image in contents[split]["images"]} for split in _SPLITS
+    )
+    if same := sorted(path.name for path in train & val):
         faults.append(f"{len(same)} pictures are in train and in val: {listed(same)}")
     return OwnSet(
         classes=classes,
-        images={split: len(content["images"]) for split, content in contents.items()},
+        images={split: len(contents[split]["images"]) for split in _SPLITS},
         boxes={split: Counter({n: counts[split][n] for n in (*classes.base, *classes.novel)}) for split in _SPLITS},
         faults=faults,
-        notes=notes + _name_notes(classes) + _count_notes(classes, counts) + _crowd_notes(found),
+        notes=notes + _class_notes(classes, counts) + _crowd_notes(found),
         sides=_sides(contents["train"], classes.base),
     )
 
@@ -92,17 +98,10 @@ def _require_pictures(boxes: Boxes, folder: Path) -> None:
         raise InputError(problem, file=file, key="images", mend="give a file with images")
     missing = [picture_name(image) for image in images if not is_there(folder, image)]
     if missing:
-        shown = listed(missing[:_SHOWN])
-        raise InputError(
-            f"{len(missing)} of the {len(images)} pictures of {file.name} are not there, such as {shown}",
-            file=folder,
-            mend="give the folder that the file names start from, or take the pictures out of the file",
-        )
-
-
-def _objects_by_name(content: Json) -> Counter[str]:
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    return Counter(names[box["category_id"]] for box in content["annotations"] if not box["iscrowd"])
+        some = listed(missing[:_SHOWN])
+        problem = f"{len(missing)} of the {len(images)} pictures of {file.name} are not there, such as {some}"
+        mend = "give the folder that the file names start from, or take the pictures out of the file"
+        raise InputError(problem, file=folder, mend=mend)
 
 
 def _choose(
@@ -128,33 +127,17 @@ def _choose(
     return OwnClasses(base=base, novel=novel), notes
 
 
-def _same_pictures(contents: dict[str, Json], pictures: dict[str, Path]) -> list[str]:
-    """Return the pictures that both files list; copies under another name are found by the gate, which reads them."""
-    train, val = (
-        {(pictures[split] / picture_name(image)).resolve() for image in contents[split]["images"]} for split in _SPLITS
-    )
-    return sorted(path.name for path in train & val)
-
-
-def _name_notes(classes: OwnClasses) -> list[str]:
-    plain = {name: name.lower().replace("_", " ") for name in (*classes.base, *classes.novel)}
+def _class_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[str]:
+    names = (*classes.base, *classes.novel)
+    plain = {name: name.lower().replace("_", " ") for name in names}
     twice = Counter(plain.values())
     odd = [name for name, words in plain.items() if words != name and twice[words] == 1]
-    return (
-        [
-            f"CLIP reads names as words: {listed(odd)} would be recognised better in lower case and with spaces; "
-            "rename the categories of both files"
-        ]
-        if odd
-        else []
-    )
-
-
-def _count_notes(classes: OwnClasses, counts: dict[str, Counter[str]]) -> list[str]:
+    better = "would be recognised better in lower case and with spaces; rename the categories of both files"
     untrained = [name for name in classes.base if not counts["train"][name]]
-    unmeasured = [name for name in (*classes.base, *classes.novel) if not counts["val"][name]]
+    unmeasured = [name for name in names if not counts["val"][name]]
     hidden = sum(counts["train"][name] for name in classes.novel)
     lines = {
+        f"CLIP reads names as words: {listed(odd)} {better}": odd,
         f"base classes without a training box: {listed(untrained)}": untrained,
         f"classes without a box in val, which cannot be measured: {listed(unmeasured)}": unmeasured,
         f"{hidden} training boxes of novel classes are kept from training": hidden,

@@ -60,8 +60,7 @@ def profile_titles(workspace: Path = Path()) -> dict[str, str]:
 def profile_text(name: str, workspace: Path = Path()) -> str:
     """Return a profile as the text of a params.yaml; a file that names no ``defaults`` is one already.
 
-    Raises:
-        InputError: See `compose_profile`.
+    Errors are those of `compose_profile`.
     """
     file = _file(name, workspace)
     if file.parent != PACKAGED and not re.search("^defaults:", file.read_text(encoding="utf-8"), re.MULTILINE):
@@ -93,20 +92,16 @@ def composed(name: str, workspace: Path = Path()) -> dict[str, Any]:
         raise InputError(problem, file=file, mend="mend the file, or what it names under defaults") from None
     if each := values.pop("each_set", None):
         try:
-            _give_each_set(values, each)
+            # What ``each_set`` says and the profile does not.
+            for set_name, of in values["data"]["sets"].items():
+                values["data"]["sets"][set_name] = each["data"] | of
+                values["zero_shot"].setdefault("score_threshold", {}).setdefault(set_name, deepcopy(each["zero_shot"]))
+                values["finetune"].setdefault("sets", {}).setdefault(set_name, deepcopy(each["finetune"]))
         except (AttributeError, KeyError, TypeError):
             # What is no mapping, or lacks a part; the schema says the rest of a set's own keys.
             mend = "let data, zero_shot and finetune stand under each_set, and each of data.sets be a mapping"
             raise InputError("the data sets cannot be completed", file=file, key="each_set", mend=mend) from None
     return values | {"profile": name}
-
-
-def _give_each_set(values: dict[str, Any], each: dict[str, Any]) -> None:
-    """Give each data set what ``each_set`` says and the profile does not."""
-    for name, of in values["data"]["sets"].items():
-        values["data"]["sets"][name] = each["data"] | of
-        values["zero_shot"].setdefault("score_threshold", {}).setdefault(name, deepcopy(each["zero_shot"]))
-        values["finetune"].setdefault("sets", {}).setdefault(name, deepcopy(each["finetune"]))
 
 
 def complete(values: dict[str, Any], file: str | Path) -> dict[str, Any]:

@@ -58,7 +58,10 @@ def read_yolo(folder: Path, split: str | None) -> Found:
         InputError: The file, or what it names, is missing or does not have this form.
     """
     about, content = _about(folder)
-    roots = _roots(content.get("path"), about.parent)
+    # Names may start from the folder of that file, or from ``path`` as Ultralytics takes it.
+    path = content.get("path")
+    places = [about.parent / path, Path(path)] if isinstance(path, str) and path else []
+    roots = list(dict.fromkeys(_plain(root) for root in [*filter(_exists, places), about.parent]))
     names = _names(content.get("names"), about, roots)
     found = Found(about.parent, relative=True)
     for i, name in names.items():
@@ -112,12 +115,6 @@ def _about(folder: Path) -> tuple[Path, Json]:
     if not isinstance(content, dict):
         raise InputError("no keys and values", file=file, mend="write names, train and val, as Ultralytics does")
     return file, content
-
-
-def _roots(path: Any, beside: Path) -> list[Path]:
-    """Return the folders that names may start from: that of the file, ``path`` as Ultralytics takes it."""
-    named = [beside / path, Path(path)] if isinstance(path, str) and path else []
-    return list(dict.fromkeys(_plain(root) for root in [*filter(_exists, named), beside]))
 
 
 def _names(value: Any, about: Path, roots: list[Path]) -> dict[int, str]:
@@ -264,20 +261,15 @@ def _add(found: Found, picture: Path, file: Path | None, names: dict[int, str], 
                 box, scored = _box(line, f"line {count}", names, points)
                 labelled.boxes.append(box)
                 if scored:
-                    found.notes["lines with a score, as predictions have, kept as the others"].append(
-                        f"{file.name}, line {count}"
-                    )
+                    note = "lines with a score, as predictions have, kept as the others"
+                    found.notes[note].append(f"{file.name}, line {count}")
         except ValueError as error:
             faults.append(InputError(str(error), file=file, record=f"line {count}", mend=_MEND))
     found.add_read(labelled, faults)
 
 
 def _box(line: str, record: str, names: dict[int, str], points: int) -> tuple[Box, bool]:
-    """Return the object of a line, and whether a score follows it.
-
-    Raises:
-        ValueError: What is wrong.
-    """
+    """Return the object of a line, and whether a score follows it; a ValueError says what is wrong."""
     index, *values = map(number, _columns(line))
     scored = points == 0 and len(values) == 5
     count = len(values)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.official import OfficialCheckpoint, read_official
+from regionclip.checkpoints.official import BOX, OfficialCheckpoint, read_official
 from regionclip.errors import InputError
 from regionclip.models.assembly import read_config
 
@@ -113,7 +113,9 @@ def test_finetuned_file_fills_the_detector(official) -> None:
         "roi_head.bbox_head.fc_cls.embeddings": "roi_heads.box_predictor.cls_score.weight",
     }.items():
         assert _number(detector[name]) == _number(state[key]), name
-    assert checkpoint.training_embeddings.shape == (48, 1024) and checkpoint.test_embeddings.shape == (65, 1024)
+    heads = checkpoint.parts["heads"]
+    assert heads[f"{BOX}.cls_score.weight"].shape == (48, 1024)
+    assert heads[f"{BOX}.test_cls_score.weight"].shape == (65, 1024)
     assert checkpoint.rpn_architecture == "c4"
 
 

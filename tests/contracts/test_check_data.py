@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
-from collections.abc import Sequence
+import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,7 @@ from regionclip.stages import check_data
 from tests.conftest import profile_params
 
 CONTEXT = SimpleNamespace(params=profile_params("tiny"), tracker=None)
+Edit = Callable[[Path, Callable[[Any], None]], None]
 OWN = OwnClasses(base=["star", "boat"], novel=["ring"])
 
 
@@ -63,6 +67,44 @@ def test_a_validation_picture_that_another_set_trains_on_stops_it(project: Path,
     with pytest.raises(DataCheckFailed, match=f"leak {twin}, .*trained on in another set") as caught:
         check_data.run(CONTEXT)
     assert caught.value.exit_code == 3 and caught.value.file == "data/sets/coco/val/000000000021.jpg"
+
+
+def test_a_bad_caption_of_the_demo_world_stops_it(project: Path, edit: Edit) -> None:
+    edit(Path("data/scenes/captions.json"), lambda content: content["annotations"][4].update(caption=" \n"))
+    with pytest.raises(DataCheckFailed, match="empty caption") as caught:
+        check_data.run(CONTEXT)
+    where = (caught.value.file, caught.value.record, caught.value.key)
+    assert where == (Path("data/scenes/captions.json"), "image 2", "caption") and caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("9.txt", b"a star", "no image"),
+        ("9.jpg", b"", "image without caption"),
+        ("000000002.jpg", b"no picture", "the file is there twice"),
+        ("000000001.txt", b" ", "no image"),
+    ],
+)
+def test_a_fault_in_a_shard_stops_it(project: Path, name: str, content: bytes, problem: str) -> None:
+    shard = Path("data/pairs/train/00000.tar")
+    with tarfile.open(shard, "a") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    with pytest.raises(DataCheckFailed, match=problem) as caught:
+        check_data.run(CONTEXT)
+    assert caught.value.file == shard and str(caught.value.record).startswith(name.split(".")[0])
+
+
+def test_a_cut_shard_and_an_empty_folder_are_refused(project: Path) -> None:
+    shard = Path("data/pairs/train/00000.tar")
+    shard.write_bytes(shard.read_bytes()[:700])
+    with pytest.raises(DataCheckFailed, match=r"00000\.tar: the shard cannot be read \(unexpected end of data\)"):
+        check_data.run(CONTEXT)
+    shard.unlink()
+    with pytest.raises(InputError, match=r"pairs/train: the folder holds no captions"):
+        check_data.run(CONTEXT)
 
 
 def _files_context(

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip.contracts.boxes import BoxTables
-from regionclip.contracts.drift import box_profile, distance, drift_check, earlier_check
 from regionclip.contracts.gate import run_checks
+from regionclip.contracts.splits import box_profile, distance, drift_check, earlier_check
 from regionclip.errors import InputError
 from regionclip.files import write_json
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regionclip.contracts.gate import WARNING, Check, counts_of, gate, run_checks
-from regionclip.contracts.gx import Expect, check
+from regionclip.contracts.gate import counts_of, gate, run_checks
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.errors import DataCheckFailed
 from regionclip.files import read_json
 
@@ -22,7 +22,7 @@ def _check(values: list[float], name: str = "things") -> Check:
         Expect("too large", "make it smaller", "size").between("x", most=1),
         Expect("not a number", "count again").some("x"),
     ]
-    return check(name, table, ("file", "id"), expectations)
+    return Check(name, table, ("file", "id"), expectations)
 
 
 def test_a_pass_is_reported_in_the_order_of_the_suite(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_failure_names_file_record_key_and_mend_and_leaves_the_report(tmp_path
 
 def test_a_warning_is_counted_and_shown_and_stops_nothing(tmp_path: Path) -> None:
     check = _check([0.5, 3.0])
-    check.suite.expectations[1].severity = WARNING
+    check.expectations[1].severity = WARNING
     results = gate("stage", [check], tmp_path)
     report = read_json(tmp_path / "checks/stage.json")
     assert (report["success"], report["failed"], report["warnings"]) == (True, 0, 1)
@@ -67,7 +67,7 @@ def test_the_verdict_is_there_after_a_pass_only_and_always_the_same(tmp_path: Pa
     gate("stage", [_check([0.5])], tmp_path, verdict=verdict)
     passed = verdict.read_bytes()
     warned = _check([0.5, 3.0], "others")
-    warned.suite.expectations[1].severity = WARNING
+    warned.expectations[1].severity = WARNING
     gate("stage", [_check([0.0, 1.0]), warned], tmp_path, about={"boxes": 3}, verdict=verdict)
     assert verdict.read_bytes() == passed and read_json(verdict) == {"passed": True}
     with pytest.raises(DataCheckFailed):
@@ -77,9 +77,9 @@ def test_the_verdict_is_there_after_a_pass_only_and_always_the_same(tmp_path: Pa
 
 def test_a_gate_that_ends_in_an_error_leaves_no_verdict(tmp_path: Path) -> None:
     check, verdict = _check([0.5]), tmp_path / "gates/stage.json"
-    gate("stage", [check], tmp_path, verdict=verdict)
+    gate("stage", [_check([0.5])], tmp_path, verdict=verdict)
     with pytest.raises(RuntimeError):
-        gate("stage", [Check(check.suite, check.table.drop(columns="x"), check.record)], tmp_path, verdict=verdict)
+        gate("stage", [check._replace(table=check.table.drop(columns="x"))], tmp_path, verdict=verdict)
     assert not verdict.exists()
 
 
@@ -121,4 +121,4 @@ def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
 def test_an_expectation_that_cannot_be_evaluated_is_an_error() -> None:
     check = _check([0.5])
     with pytest.raises(RuntimeError, match="could not be evaluated"):
-        run_checks([Check(check.suite, check.table.drop(columns="x"), check.record)])
+        run_checks([check._replace(table=check.table.drop(columns="x"))])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from io import BytesIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
-from regionclip.contracts.captions import read_caption_tables
 from regionclip.contracts.gate import gate
-from regionclip.contracts.images import image_file_check, image_files_table
+from regionclip.contracts.pictures import image_file_check, image_files_table
 from regionclip.data.pictures import look
 from regionclip.errors import DataCheckFailed
 
@@ -18,7 +18,9 @@ SECOND = "scenes/images/000000000002.jpg"
 
 
 def _check(data: Path) -> None:
-    table = image_files_table(read_caption_tables(data / "scenes/captions.json").images, data / "scenes/images")
+    names = [f"{number:012d}.jpg" for number in (1, 2, 3)]
+    images = pd.DataFrame({"id": [1, 2, 3], "name": names, "width": 40, "height": 30})
+    table = image_files_table(images, data / "scenes/images")
     gate("images", [image_file_check("scenes", table)], data / "reports")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.annotation_files import assert_no_novel
 from regionclip.errors import InputError
 
 Edit = Callable[[Path, Callable[[Any], None]], None]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regionclip.contracts.gate import WARNING, Check, gate
-from regionclip.contracts.gx import Expect, check
+from regionclip.contracts.gate import gate
+from regionclip.contracts.gx import WARNING, Check, Expect
 from regionclip.contracts.pages import label_page, quarantine_page, read_rejected
 from regionclip.data.rejects import Rejects
 from regionclip.errors import DataCheckFailed, InputError
@@ -35,7 +35,7 @@ def _check(name: str, values: list[float], severity: str = "critical") -> Check:
         Expect("no row", "add one").rows(),
         Expect("too large", "make it smaller", "size", severity).between("x", most=1),
     ]
-    return check(name, table, ("file", "id"), expectations)
+    return Check(name, table, ("file", "id"), expectations)
 
 
 class _Needs(HTMLParser):
@@ -106,7 +106,7 @@ def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
     records = [{"set": text, **dict.fromkeys(keys, text)} for text in named]
     more = {"Quarantine": quarantine_page(records), "Labels": label_page([1, 2], {text: 1 for text in texts})}
     with pytest.raises(DataCheckFailed):
-        gate("stage", [check("suite", table, ("file", "id"), [expectation])], folder, more)
+        gate("stage", [Check("suite", table, ("file", "id"), [expectation])], folder, more)
     return {path.name: path.read_text("utf-8") for path in (folder / "data_docs/stage").iterdir()}
 
 

@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from regionclip.contracts.gate import gate, run_checks
-from regionclip.contracts.pseudo_labels import Demands, label_profile, pseudo_label_checks
+from regionclip.contracts.regions import label_profile, pseudo_label_checks
 from regionclip.errors import DataCheckFailed
 
-DEMANDS = Demands(pool_size=3, threshold=0.1, min_kept_fraction=0.5, max_regions=2)
 IMAGES = pd.DataFrame({"id": [1, 2, 3], "width": 40, "height": 30})
 
 
@@ -31,8 +30,9 @@ def _regions() -> pd.DataFrame:
     )
 
 
-def _checks(regions: pd.DataFrame, demands: Demands = DEMANDS) -> list:
-    return pseudo_label_checks(Path("store"), regions, IMAGES, demands)
+def _checks(regions: pd.DataFrame, kept: float = 0.5) -> list:
+    demands = {"pool_size": 3, "threshold": 0.1, "min_kept_fraction": kept, "max_regions": 2}
+    return pseudo_label_checks(Path("store"), regions, IMAGES, **demands)
 
 
 def test_clean_labels_pass_and_the_kept_fraction_is_measured() -> None:
@@ -92,6 +92,5 @@ def test_images_with_no_or_too_many_regions_are_named(tmp_path: Path) -> None:
 
 
 def test_too_few_kept_regions_stop_the_pipeline(tmp_path: Path) -> None:
-    demands = Demands(pool_size=3, threshold=0.1, min_kept_fraction=0.8, max_regions=2)
     with pytest.raises(DataCheckFailed, match=r"too few regions are above the threshold 0\.1 \(found 0\.75\)"):
-        gate("labels", _checks(_regions(), demands), tmp_path)
+        gate("labels", _checks(_regions(), kept=0.8), tmp_path)

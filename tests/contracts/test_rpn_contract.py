@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from regionclip.contracts.gate import run_checks
-from regionclip.contracts.rpn import recall_check, rpn_class_check
+from regionclip.contracts.regions import recall_check, rpn_class_check
 
 NOVEL = {"coco": ("cat", "bus"), "lvis": ("abacus",)}
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from regionclip.contracts.gate import run_checks
-from regionclip.contracts.shared_pictures import MOST_GRAY, Pictures, shared_picture_check
+from regionclip.contracts.pictures import MOST_GRAY, Pictures, shared_picture_check
 from regionclip.data.pictures import look
 
 

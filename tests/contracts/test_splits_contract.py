@@ -11,7 +11,7 @@ import pytest
 
 from regionclip.contracts.boxes import box_tables
 from regionclip.contracts.gate import Check, gate, run_checks
-from regionclip.contracts.images import image_files_table
+from regionclip.contracts.pictures import image_files_table
 from regionclip.contracts.splits import class_table, split_checks
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.layout import detection_set
@@ -27,7 +27,7 @@ def _checks(data: Path, kind: str, part: str = "", *, supervised: bool = False) 
     files = {split: image_files_table(tables[split].images, where.images) for split, where in sets.items()}
     classes = class_table(data / "sets" / kind / "classes.json")
     checks = split_checks(kind, classes, tables, files, supervised=supervised)
-    return [check for check in checks if check.suite.name.endswith(part)]
+    return [check for check in checks if check.name.endswith(part)]
 
 
 @pytest.mark.parametrize("kind", ["coco", "lvis"])

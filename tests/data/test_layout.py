@@ -69,7 +69,7 @@ def test_classes_are_read_in_the_order_of_ids(tmp_path: Path) -> None:
     write_json(tmp_path / "toys/classes.json", {"dataset": "toys", "classes": entries})
     classes = load_classes("toys", tmp_path)
     assert (classes.names, classes.ids) == (("red star", "red ring"), (1, 2))
-    assert (classes.base, classes.novel) == ((True, False), (False, True))
+    assert (classes.base_names, classes.novel_names) == (("red star",), ("red ring",))
     assert (classes.base_names, classes.novel_names) == (("red star",), ("red ring",))
     assert classes.frequency == {"red star": "f", "red ring": "r"}
 

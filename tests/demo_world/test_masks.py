@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from regionclip.demo_world.masks import box_of, polygons_of
 from regionclip.demo_world.seeding import generator
-from regionclip.demo_world.sprites import render_sprite
+from regionclip.demo_world.sprites import box_of, polygons_of, render_sprite
 from regionclip.demo_world.vocabulary import DISTRACTORS, SHAPES
 
 SIDE = 60

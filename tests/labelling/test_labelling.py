@@ -11,7 +11,7 @@ from mmengine.model import BaseModel
 from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.datasets.pictures import PicturesDataset
+from regionclip.data.datasets.detection import PicturesDataset
 from regionclip.engine.prediction import predict
 from regionclip.errors import InputError
 from regionclip.labelling.proposals import valid_regions

@@ -104,7 +104,7 @@ def test_crops_of_true_boxes_are_counted_by_category(
     )
     star, ring = teacher(normalized(pictures[0])[None], [first])
     boat, wrong = teacher(normalized(pictures[1])[None], [second])
-    classes = ClassList(NAMES, (4, 7, 9), (True, False, True), {})
+    classes = ClassList(NAMES, (4, 7, 9), (NAMES[0], NAMES[2]), (NAMES[1],), {})
     bank = _bank(torch.stack([star, ring, boat]))
     nearest = torch.nn.functional.cosine_similarity(wrong[None], bank.embeddings).argmax()
     assert nearest != 0, "the fourth box must be one that is named wrongly"

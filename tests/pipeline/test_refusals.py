@@ -96,7 +96,7 @@ def test_truncated_picture_is_named(run: Run) -> None:
     code, message = run("check_data")
     assert code == 3 and str(picture) in message and "To mend: " in message
     results = json.loads(Path("reports/checks/check_data.json").read_text())["results"]
-    assert {result["artefact"] for result in results if not result["success"]} == {"scenes image files"}
+    assert {result["artefact"] for result in results if not result["success"]} == {"scenes"}
 
 
 def test_missing_key_is_named(run: Run) -> None:
@@ -108,7 +108,7 @@ def test_missing_key_is_named(run: Run) -> None:
 def test_empty_caption_is_named(run: Run) -> None:
     file = Path("data/scenes/captions.json")
     _edit_json(file, lambda content: content["annotations"][5].update(caption="  "))
-    assert_refused(run, "check_data", code=3, file=str(file), key="caption", problem="6")
+    assert_refused(run, "check_data", code=3, file=str(file), key="caption", problem="empty caption")
 
 
 @pytest.mark.parametrize("stage", ["text_bank", "rpn", "zero_shot", "finetune"])

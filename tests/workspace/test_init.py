@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from regionclip.artifacts import SETS
+from regionclip.cli_data import add_data_commands
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import load_classes
 from regionclip.errors import InputError
 from regionclip.params import load_params
-from regionclip.workspace.init import InitOptions, init, table
+from regionclip.workspace.init import init, table
 
 PROFILE = Path("params.yaml")
 
 
-def _options(toys: Path, **more: Any) -> InitOptions:
-    return InitOptions(f"{toys}/train.json", f"{toys}/val.json", f"{toys}/pictures", **{"name": "toys"} | more)
+def _options(toys: Path, **more: Any) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_data_commands(parser)
+    files = ["--train", f"{toys}/train.json", "--val", f"{toys}/val.json", "--images", f"{toys}/pictures"]
+    chosen = parser.parse_args(["init", *files, "--name", "toys"])
+    return argparse.Namespace(**vars(chosen) | more)
 
 
 def _params(toys: Path, **more: Any) -> tuple[Any, list[str]]:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from faster_coco_eval.core import mask as checked_mask
 
-from regionclip.data.layout import Split
+from regionclip.data.layout import Split, read_classes
 from regionclip.data.pictures import inside
 from regionclip.data.sources import mend_missing
-from regionclip.errors import InputError
+from regionclip.errors import DataCheckFailed, InputError
 from regionclip.files import read_json
 from regionclip.text.class_names import clean_lvis_name
 
@@ -44,13 +44,7 @@ _IMAGE, _BOX = "mend the image's record, or take it out", "mend the box, or take
 
 
 class Rule(NamedTuple):
-    """What is wrong with a record that breaks it.
-
-    Attributes:
-        key: The key at fault.
-        problem: What is wrong.
-        mend: What to do about it.
-    """
+    """The key at fault of a record that breaks it, what is wrong, and what to do about it."""
 
     key: str
     problem: str
@@ -313,22 +307,18 @@ def _image(image: Json, facts: Collection[str], names: set[str], numbers: Mappin
         # Files that others cut to some classes still list the others, which says nothing here.
         changes[rule.key] = [numbers[key] for key in map(_key, value) if key in numbers]
     if "name" in facts:
-        _check_name(image, names)
+        given = image.get("file_name") or image.get("coco_url")
+        if not isinstance(given, str) or not given.strip():
+            raise _Unsound(NO_NAME, image.get("file_name"))
+        name = picture_name(image)
+        try:
+            inside(Path(), name)
+        except InputError:
+            raise _Unsound(OUTSIDE, name) from None
+        if (plain := str(PurePosixPath(name))) in names:
+            raise _Unsound(NAME_TWICE, name)
+        names.add(plain)
     return _with(image, **changes)
-
-
-def _check_name(image: Json, names: set[str]) -> None:
-    given = image.get("file_name") or image.get("coco_url")
-    if not isinstance(given, str) or not given.strip():
-        raise _Unsound(NO_NAME, image.get("file_name"))
-    name = picture_name(image)
-    try:
-        inside(Path(), name)
-    except InputError:
-        raise _Unsound(OUTSIDE, name) from None
-    if (plain := str(PurePosixPath(name))) in names:
-        raise _Unsound(NAME_TWICE, name)
-    names.add(plain)
 
 
 def _annotation(record: Json, ids: Json, image: Json | None, kind: Kind, *, masks: bool) -> Json:
@@ -432,6 +422,42 @@ def names_with_boxes(content: Json) -> set[str]:
     """Return the names of the categories that have an object; crowds are none."""
     used = {annotation["category_id"] for annotation in content["annotations"] if not annotation.get("iscrowd")}
     return {category["name"] for category in content["categories"] if category["id"] in used}
+
+
+def require_boxes(content: Json, group: str, names: Collection[str], path: Path, mend: str) -> None:
+    """Raise an InputError where no class of a group has an object."""
+    if not names_with_boxes(content).intersection(names):
+        problem = f"there is no box of any {group} class ({listed(names)})"
+        raise InputError(problem, file=path, key="annotations", mend=mend)
+
+
+def assert_no_novel(annotations_file: str | Path, classes_file: str | Path) -> int:
+    """Refuse training annotations with a box of a class that is not base: open vocabulary's rule that must never break.
+
+    A category is looked up by id and by name, so a file with other ids than classes.json cannot slip through.
+
+    Args:
+        annotations_file: COCO or LVIS JSON of a training set.
+        classes_file: classes.json of the same data folder.
+
+    Returns:
+        The number of boxes, all of base classes.
+
+    Raises:
+        InputError: A file is absent or is not JSON, or a record breaks a rule.
+        DataCheckFailed: A box is of a novel or unknown class.
+    """
+    known = {entry["id"]: (entry["name"], entry["split"]) for entry in read_classes(Path(classes_file))}
+    content = read_boxes(annotations_file).sound()
+    named = {category["id"]: class_name(category) for category in content["categories"]}
+    wrong = {key: name for key, name in named.items() if known.get(key) != (name, "base")}
+    for box in content["annotations"]:
+        if (category := box["category_id"]) in wrong:
+            what = "novel" if known.get(category) == (wrong[category], "novel") else "no base class"
+            problem = f"a training box of class {category} '{wrong[category]}', which is {what} in {classes_file}"
+            where = {"file": annotations_file, "record": f"annotation {box['id']}", "key": "category_id"}
+            raise DataCheckFailed(problem, **where, mend="make the training annotations again from base classes only")
+    return len(content["annotations"])
 
 
 def keep_categories(content: Json, ids: Collection[int], *, keep_empty: bool) -> Json:

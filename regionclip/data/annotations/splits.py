@@ -1,4 +1,4 @@
-"""Writes a set of data/sets from real annotation files: splits, class list, manifest, where pictures lie."""
+"""Writes a set of data/sets from real annotation files: splits without bad pictures, class list, manifest."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regionclip.artifacts import annotations
-from regionclip.data.annotations.annotation_files import DerivedSplit, Json, is_there, picture_name
-from regionclip.data.annotations.coco_split import coco_class_list, coco_splits
-from regionclip.data.annotations.lvis_split import lvis_class_list, lvis_splits
-from regionclip.data.annotations.quarantine import quarantine_pictures
+from regionclip.data.annotations.annotation_files import (
+    NO_FILE,
+    NOT_DECODED,
+    ORPHAN,
+    OTHER_SIZE,
+    Boxes,
+    DerivedSplit,
+    Fault,
+    Json,
+    Rule,
+    is_there,
+    picture_name,
+)
+from regionclip.data.annotations.class_splits import class_list, coco_splits, lvis_splits
 from regionclip.data.layout import PICTURES
-from regionclip.data.pictures import SEEN, Looked, save_seen
+from regionclip.data.pictures import SEEN, Looked, look_at_files, save_seen
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
@@ -22,7 +32,7 @@ from regionclip.runtime import workers
 if TYPE_CHECKING:
     from regionclip.params.data import DataSet
 
-_DERIVE = {"coco": (coco_splits, coco_class_list), "lvis": (lvis_splits, lvis_class_list)}
+_DERIVE = {"coco": coco_splits, "lvis": lvis_splits}
 
 
 def write_detection_set(
@@ -53,24 +63,30 @@ def write_detection_set(
     Raises:
         InputError: An annotation file does not fit its split, or pictures are not where they should be.
     """
-    derive, list_classes = _DERIVE[about.format]
     counts, sources, sums, pictures, classes = {}, {}, {}, {}, []
     seen, kept = {} if seen is None else seen, {}
     with atomic_dir(root / name) as folder:
-        for part in derive(about.files, about.classes, rejects):
+        for part in _DERIVE[about.format](about.files, about.classes, rejects):
             _require_pictures(part)
-            content, set_aside = _with_pictures(part, rejects, seen)
+            content, set_aside = part.content, {}
+            if rejects is not None:
+                sound = quarantine_pictures(content, part.pictures, part.source.file, workers(), seen)
+                content = sound.sound(rejects)
+                set_aside = dict(Counter(part.source.counts()) + Counter(sound.counts()))
             paths = (part.pictures / picture_name(image) for image in content["images"])
             kept |= {path: seen[path] for path in paths if path in seen}
             result = annotations(part.name)
             write_json(folder / result, content, indent=None)
-            counts |= _counts(part, content)
+            counts |= {f"{part.name}_{key}": len(content[key]) for key in ("images", "annotations", "categories")}
+            # Sound records that the choice of classes left out.
+            for key in ("images", "annotations"):
+                counts[f"{part.name}_{key}_left_out"] = len(part.source.content[key]) - len(part.content[key])
             source = {"file": part.source.file.name, "sha256": sha256_file(part.source.file), **part.source.listed}
             sources[part.name] = source | {"set_aside": set_aside}
             sums[result.as_posix()] = sha256_file(folder / result)
             pictures[part.name] = part.pictures.as_posix()
             if part.name == "val":
-                classes = list_classes(content["categories"], about.classes)
+                classes = class_list(content["categories"], about)
         write_json(folder / "classes.json", {"dataset": name, "classes": classes})
         write_json(folder / PICTURES, pictures)
         if rejects is not None:
@@ -81,28 +97,6 @@ def write_detection_set(
     return counts | ({"rejected": len(rejects)} if rejects is not None else {})
 
 
-def _with_pictures(
-    part: DerivedSplit, rejects: Rejects | None, seen: dict[Path, Looked]
-) -> tuple[Json, dict[str, int]]:
-    """Return the split without the pictures that are set aside, if they may be, and how many boxes that took so far.
-
-    What the other pictures show is in ``seen`` then.
-    """
-    if rejects is None:
-        return part.content, {}
-    sound = quarantine_pictures(part.content, part.pictures, part.source.file, workers(), seen)
-    return sound.sound(rejects), dict(Counter(part.source.counts()) + Counter(sound.counts()))
-
-
-def _counts(part: DerivedSplit, content: Json) -> dict[str, int]:
-    """Return how many records are written, and how many sound ones the choice of classes left out."""
-    counts = {f"{part.name}_{key}": len(content[key]) for key in ("images", "annotations", "categories")}
-    return counts | {
-        f"{part.name}_{key}_left_out": len(part.source.content[key]) - len(part.content[key])
-        for key in ("images", "annotations")
-    }
-
-
 def _require_pictures(part: DerivedSplit) -> None:
     """Look for a picture in each folder that the annotations name: a wrong path shows before a long run."""
     folders: dict[Path, list[Json]] = {}
@@ -110,8 +104,50 @@ def _require_pictures(part: DerivedSplit) -> None:
         folders.setdefault((part.pictures / picture_name(image)).parent, []).append(image)
     for folder, images in folders.items():
         if not any(is_there(part.pictures, image) for image in images):
-            raise InputError(
-                f"the picture '{picture_name(images[0])}' of {part.source.file.name} is not there",
-                file=part.pictures,
-                mend=mend_missing(folder, f"give the folder that holds the pictures of '{part.name}'"),
-            )
+            problem = f"the picture '{picture_name(images[0])}' of {part.source.file.name} is not there"
+            mend = mend_missing(folder, f"give the folder that holds the pictures of '{part.name}'")
+            raise InputError(problem, file=part.pictures, mend=mend)
+
+
+def quarantine_pictures(
+    content: Json,
+    folder: Path,
+    path: Path,
+    workers: int = 2,
+    seen: dict[Path, Looked] | None = None,
+) -> Boxes:
+    """Set aside the images whose file is absent, does not decode or has another size than its record says.
+
+    Args:
+        content: Sound records, such as ``Boxes.content``.
+        folder: What the images' names start from.
+        path: The annotation file, for messages.
+        workers, seen: See `look_at_files`.
+
+    Returns:
+        The content without them; their faults, and those of their annotations.
+    """
+    files = {image["id"]: folder / picture_name(image) for image in content["images"]}
+    there = {image["id"]: files[image["id"]] for image in content["images"] if is_there(folder, image)}
+    looked = dict(zip(there, look_at_files(list(there.values()), workers, seen), strict=True))
+    found = {image["id"]: _file_fault(image, looked.get(image["id"])) for image in content["images"]}
+    faults = [Fault("images", f"image {key}", *fault, files[key]) for key, fault in found.items() if fault]
+    images = [image for image in content["images"] if not found[image["id"]]]
+    annotations = [annotation for annotation in content["annotations"] if not found[annotation["image_id"]]]
+    faults += [
+        Fault("annotations", f"annotation {annotation['id']} of {files[annotation['image_id']].name}", ORPHAN)
+        for annotation in content["annotations"]
+        if found[annotation["image_id"]]
+    ]
+    counts = {part: len(content[part]) for part in ("images", "annotations")}
+    return Boxes(path, content | {"images": images, "annotations": annotations} if faults else content, counts, faults)
+
+
+def _file_fault(image: Json, looked: Looked | None) -> tuple[Rule, str] | None:
+    if looked is None or looked.sha256 is None:
+        return NO_FILE, ""
+    if looked.error:
+        return NOT_DECODED, looked.error
+    if (looked.width, looked.height) != (image["width"], image["height"]):
+        return OTHER_SIZE, f"{looked.width} x {looked.height}"
+    return None

@@ -163,20 +163,18 @@ def truth_of(boxes: Boxes, *, lvis: bool = False, masks: bool = False) -> Truth:
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]} if masks else {}
     for annotation in content["annotations"]:
         ids = annotation["image_id"], annotation["category_id"]
-        mask = _mask(annotation, sizes[ids[0]], boxes.file) if masks else None
+        mask = None
+        if masks:
+            segmentation, (height, width) = annotation.get("segmentation"), sizes[ids[0]]
+            if problem := mask_problem(segmentation, (height, width)):
+                record, mend = f"annotation {annotation['id']}", "give polygons or an RLE, or drop the annotation"
+                raise InputError(problem, file=boxes.file, record=record, key="segmentation", mend=mend)
+            # Compressed RLE, whatever the file holds, made by the code that measures it.
+            mask = checked_mask.segmToRle(segmentation, width, height)
         crowd = bool(annotation.get("iscrowd"))
         columns.add(*ids, annotation["bbox"], area=annotation["area"], crowd=crowd, mask=mask)
     categories = sorted(content["categories"], key=lambda category: category["id"])
     return Truth(boxes.file, content["images"], categories, columns.arrays(boxes.file))
-
-
-def _mask(annotation: Json, size: tuple[int, int], file: Path) -> Rle:
-    """Return a mask as compressed RLE, whatever the file holds, made by the code that measures it."""
-    segmentation, (height, width) = annotation.get("segmentation"), size
-    if problem := mask_problem(segmentation, size):
-        record, mend = f"annotation {annotation['id']}", "give polygons or an RLE, or drop the annotation"
-        raise InputError(problem, file=file, record=record, key="segmentation", mend=mend)
-    return checked_mask.segmToRle(segmentation, width, height)
 
 
 def boxes_by_image(truth: Truth) -> dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]]:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regionclip.data.captions.base import CaptionedImages
 from regionclip.data.captions.json_files import KARPATHY_TRAIN, CocoCaptions, JsonLinesCaptions, KarpathyCaptions
 from regionclip.data.captions.shards import ShardedCaptions
 from regionclip.data.captions.table import CaptionedImage, CaptionTable
 from regionclip.data.captions.tsv import TsvCaptions
-from regionclip.data.pictures import ImageSpan, decode_image
+from regionclip.data.layout import CAPTION_SOURCE
+from regionclip.data.pictures import decode_image
 from regionclip.data.rejects import Rejects
 from regionclip.data.sources import mend_missing
 from regionclip.errors import InputError
+from regionclip.files import atomic_dir, sha256_file, write_json
 
-__all__ = ["CaptionTable", "CaptionedImage", "CaptionedImages", "ImageSpan", "decode_image", "open_captioned_images"]
+if TYPE_CHECKING:
+    from regionclip.params.data import CaptionFiles
+
+__all__ = [
+    "CaptionTable",
+    "CaptionedImage",
+    "CaptionedImages",
+    "ImageSpan",
+    "decode_image",
+    "open_captioned_images",
+    "write_caption_source",
+]
 
 _FORMS = "give a COCO captions or Karpathy .json, a .jsonl, a .tar shard, an images .tsv, or a folder of shards"
 _START = 1 << 20  # bytes; the first image of a Karpathy JSON has its sentences within them
@@ -59,14 +73,42 @@ def open_captioned_images(
         return JsonLinesCaptions(path, Path(images) if images else path.parent, rejects)
     if suffix == ".json":
         folder = Path(images) if images else path.parent / "images"
-        if _is_karpathy(path):
+        # Its images hold their sentences; COCO's captions stand in a list of their own.
+        with path.open("rb") as content:
+            start = content.read(_START)
+        if '"sentences"' in start.decode(json.detect_encoding(start), "replace"):
             return KarpathyCaptions(path, folder, splits, rejects)
         return CocoCaptions(path, folder, rejects)
     raise InputError(f"captions do not come as '{suffix}'", file=path, mend=_FORMS)
 
 
-def _is_karpathy(path: Path) -> bool:
-    """Whether the images of a JSON hold their sentences; COCO's captions stand in a list of their own."""
-    with path.open("rb") as content:
-        start = content.read(_START)
-    return '"sentences"' in start.decode(json.detect_encoding(start), "replace")
+def write_caption_source(root: Path, files: CaptionFiles | None, rejects: Rejects | None = None) -> dict[str, int]:
+    """Write ROOT/scenes: ``source.json`` and ``manifest.json``, or an empty folder where there are no captions.
+
+    Captions of a JSON are counted and their file summed. Shards are listed with their bytes instead: to sum the
+    hundreds of gigabytes of CC3M is the work of the stage that fetches them.
+
+    Returns:
+        Counts of images and captions, of records left out by reason, and with ``rejects`` of those set aside; or of
+        shards and their bytes.
+
+    Raises:
+        InputError: There are no captions, they cannot be read, or too many are bad.
+    """
+    with atomic_dir(root / "scenes") as folder:
+        if files is None:
+            return {}
+        path = Path(files.file)
+        source = open_captioned_images(path, files.images, rejects)
+        if source.shards:
+            sizes = {shard.name: shard.stat().st_size for shard in source.shards}
+            counts, about = {"shards": len(sizes), "bytes": sum(sizes.values())}, {"bytes": sizes}
+        else:
+            table = source.table()
+            left_out = {f"left_out_{reason.replace(' ', '_')}": count for reason, count in source.skipped.items()}
+            aside = {} if rejects is None else {"rejected": len(source.rejected)}
+            counts = {"images": len(table), "captions": len(table.captions), **left_out, **aside}
+            about = {"sha256": {source.path.name: sha256_file(source.path)}}
+        write_json(folder / CAPTION_SOURCE, {"captions": path.as_posix(), "images": files.images})
+        write_json(folder / "manifest.json", {"source": "files", "counts": counts, **about})
+    return counts

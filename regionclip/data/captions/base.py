@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from regionclip.data.captions.table import CaptionedImage, CaptionTable
+from regionclip.data.captions.table import CaptionedImage, CaptionTable, indexed
 from regionclip.data.pictures import inside
 from regionclip.data.rejects import Rejects, reason
 from regionclip.errors import InputError
@@ -75,12 +75,13 @@ class CaptionedImages(ABC):
     def table(self) -> CaptionTable:
         """Read the source into a table for access by number, each image once with all its captions.
 
-        The images are in the order of their first records; none is in the table.
+        The images are in the order of their first records; none is in the table. For `shards` it is the index beside
+        them, which the first call writes.
 
         Raises:
             InputError: As in a reading; without ``rejects`` also where two images have one id.
         """
-        return self.distinct(CaptionTable.of(self))
+        return indexed(self, self.shards) if self.shards else self.distinct(CaptionTable.of(self))
 
     def distinct(self, table: CaptionTable) -> CaptionTable:
         """Join the captions of one image, and set aside images whose id an earlier one has; see `CaptionTable`."""
@@ -149,30 +150,22 @@ class CaptionedImages(ABC):
 
         Whether it has bytes is looked at only where bad records are set aside.
         """
+        mend = f"put {folder / name} there, or take its record out"
         try:
             image = inside(folder, name)
-            if self.rejects is not None:
-                _look(image)
+            about = image.stat() if self.rejects is not None else None
         except InputError as error:
-            self._set_aside(self._placed(error, record, key))
-            return None
-        return image
-
-
-def _look(image: Path) -> None:
-    problem = None
-    try:
-        about = image.stat()
-        if not stat.S_ISREG(about.st_mode):
+            problem, mend = error.problem, error.mend
+        except (FileNotFoundError, NotADirectoryError):
             problem = "the image does not exist"
-        elif not about.st_size:
-            problem = "the image has no bytes"
-    except (FileNotFoundError, NotADirectoryError):
-        problem = "the image does not exist"
-    except OSError as error:
-        problem = f"the image cannot be read ({error.strerror})"
-    if problem:
-        raise InputError(problem, mend=f"put {image} there, or take its record out")
+        except OSError as error:
+            problem = f"the image cannot be read ({error.strerror})"
+        else:
+            if about is None or (stat.S_ISREG(about.st_mode) and about.st_size):
+                return image
+            problem = "the image has no bytes" if stat.S_ISREG(about.st_mode) else "the image does not exist"
+        self._set_aside(InputError(problem, file=self.path, record=record, key=key, mend=mend))
+        return None
 
 
 def value_of(record: object, key: str, kind: type = object) -> Any:

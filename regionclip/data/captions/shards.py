@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from regionclip.data.captions.base import CaptionedImages, image_key, value_of
-from regionclip.data.captions.table import CaptionedImage, CaptionTable, indexed
+from regionclip.data.captions.table import CaptionedImage
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
@@ -40,10 +40,6 @@ class ShardedCaptions(CaptionedImages):
         for shard in self.shards:
             if not shard.is_file():
                 raise InputError("the shard is no file", file=shard, mend="fetch it again, or take it out")
-
-    def table(self) -> CaptionTable:
-        """Return the table of the index beside the shards, which the first call writes."""
-        return indexed(self, self.shards)
 
     def _read(self) -> Iterator[CaptionedImage]:
         for shard in self.shards:

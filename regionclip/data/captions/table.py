@@ -180,7 +180,9 @@ def indexed(source: CaptionedImages, files: Sequence[Path]) -> CaptionTable:
         InputError: A record is broken, or too much was set aside.
     """
     root = source.path if source.path.is_dir() else source.path.parent
-    file, stamp = index_file(source.path), _stamp(source, files)
+    about = [(shard.name, shard.stat().st_size, shard.stat().st_mtime_ns) for shard in files]
+    # A strict reading differs from one that sets records aside.
+    file, stamp = index_file(source.path), json.dumps([_VERSION, source.rejects is None, about]).encode()
     if _is_of(file, stamp):
         table = MappedCaptionTable(file, root)
         _recall(source, file)
@@ -200,12 +202,6 @@ def indexed(source: CaptionedImages, files: Sequence[Path]) -> CaptionTable:
     except OSError as error:
         _log.warning("%s: no index is kept (%s), so every run reads all shards", source.path, error)
     return source.distinct(CaptionTable.of(source))
-
-
-def _stamp(source: CaptionedImages, files: Sequence[Path]) -> bytes:
-    """Return what an index is of: a strict reading differs from one that sets records aside."""
-    about = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return json.dumps([_VERSION, source.rejects is None, about]).encode()
 
 
 def _is_of(file: Path, stamp: bytes) -> bool:

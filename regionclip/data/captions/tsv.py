@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from regionclip.data.captions.base import CaptionedImages, image_key, value_of
-from regionclip.data.captions.table import CaptionedImage, CaptionTable, indexed
+from regionclip.data.captions.table import CaptionedImage
 from regionclip.data.pictures import ImageSpan
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
@@ -43,10 +43,6 @@ class TsvCaptions(CaptionedImages):
             if chosen.exists():
                 mend = "write these rows to files of their own, or delete it, then all rows are read"
                 raise InputError("a list that chooses rows is not read", file=chosen, mend=mend)
-
-    def table(self) -> CaptionTable:
-        """Return the table of the index beside the files, which the first call writes."""
-        return indexed(self, self.shards)
 
     def _read(self) -> Iterator[CaptionedImage]:
         for images, texts in self._pairs:

@@ -1,4 +1,4 @@
-"""MMDetection data sets and pipelines for boxes and stored proposals."""
+"""MMDetection data sets and pipelines for boxes, stored proposals, and pictures without boxes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, DefaultScope
 from torch.utils.data import Dataset
 
 from regionclip.data.datasets import transforms  # noqa: F401  (registered)
 from regionclip.data.datasets.named_boxes_dataset import NamedBoxesDataset
 from regionclip.data.layout import DetectionSet
+from regionclip.data.pictures import ImageSpan, decode_image
 from regionclip.params.stages import Detection
 
 META_KEYS = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "flip")
@@ -32,14 +35,23 @@ def train_pipeline(
         large_scale_jitter: Side in pixels of a square that pictures are scaled to 0.1 to 2 times of and cropped to
             (arXiv:2012.07177), in the place of ``sizes``.
     """
+    pack = {"type": "PackDetInputs", "meta_keys": META_KEYS}
     if large_scale_jitter:
-        return [*_load(masks), *_jitter(large_scale_jitter), {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+        square = (large_scale_jitter, large_scale_jitter)
+        resize = {"type": "RandomResize", "scale": square, "ratio_range": (0.1, 2.0), "resize_type": "ResizeWithin"}
+        return [
+            *_load(masks),
+            {**resize, "backend": "pillow"},
+            {"type": "RandomFlip", "prob": 0.5},
+            {"type": "RandomCrop", "crop_size": square, "recompute_bbox": True, "allow_negative_crop": True},
+            {"type": "FilterAnnotations", "min_gt_bbox_wh": (0.01, 0.01)},
+            pack,
+        ]
     scales = [(sizes.max_size, short) for short in sizes.train_short_sides]
     resize = {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeShortSide"}
     resize |= {"max_size": sizes.max_size, "backend": "pillow"}
     geometric = [resize, {"type": "RandomFlip", "prob": 0.5}]
-    steps = [*_load(masks), *_with_proposals(geometric, proposals, None)]
-    return [*steps, {"type": "PackDetInputs", "meta_keys": META_KEYS}]
+    return [*_load(masks), *_with_proposals(geometric, proposals, None), pack]
 
 
 def test_pipeline(sizes: Detection, proposals: Path | Literal["truth"] | None) -> list[dict[str, Any]]:
@@ -101,14 +113,28 @@ def build_dataset(config: dict[str, Any]) -> Dataset:
         return DATASETS.build(config)
 
 
-def _jitter(side: int) -> list[dict[str, Any]]:
-    resize = {"type": "RandomResize", "scale": (side, side), "ratio_range": (0.1, 2.0), "resize_type": "ResizeWithin"}
-    return [
-        {**resize, "backend": "pillow"},
-        {"type": "RandomFlip", "prob": 0.5},
-        {"type": "RandomCrop", "crop_size": (side, side), "recompute_bbox": True, "allow_negative_crop": True},
-        {"type": "FilterAnnotations", "min_gt_bbox_wh": (0.01, 0.01)},
-    ]
+class PicturesDataset(Dataset):
+    """Pictures without boxes: pairs of image id and where the image is, a file or a place in a shard, by number."""
+
+    def __init__(self, pictures: Sequence[tuple[int | str, Path | ImageSpan]], sizes: Detection) -> None:
+        self.pictures = pictures
+        keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
+        steps = [test_resize(sizes), {"type": "PackDetInputs", "meta_keys": keys}]
+        # Outside a Runner, MMEngine finds MMDetection's transforms only in this scope.
+        with DefaultScope.overwrite_default_scope("mmdet"):
+            self.pipeline = Compose(steps)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return ``inputs`` uint8 (3, H, W) BGR and ``data_samples``."""
+        image_id, image = self.pictures[index]
+        name = f"{image.file}/{image_id}" if isinstance(image, ImageSpan) else str(image)
+        pixels = np.ascontiguousarray(np.asarray(decode_image(image, name))[..., ::-1])
+        shape = pixels.shape[:2]
+        record = {"img": pixels, "img_id": image_id, "img_path": name, "img_shape": shape, "ori_shape": shape}
+        return self.pipeline(record)
 
 
 def _load(masks: bool) -> list[dict[str, Any]]:

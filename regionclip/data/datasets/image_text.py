@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regionclip.data.captions import CaptionedImages, ImageSpan, decode_image, open_captioned_images
+from regionclip.data.captions import CaptionedImages, decode_image, open_captioned_images
 from regionclip.data.captions.table import INTEGER
 from regionclip.data.datasets.stream import ShuffledStream
-from regionclip.data.pictures import thick
+from regionclip.data.pictures import ImageSpan, thick
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError, logger
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
@@ -86,14 +86,16 @@ class ImageTextRegionDataset(Dataset):
 
     def _join(self, source: CaptionedImages) -> np.ndarray:
         """Return the rows that the store holds; say how many it lacks and what the source left out."""
-        ids = self._image_ids(source.path)
+        ids = self.table.ids if self.store.id_type is int else self.table.keys
+        if self.store.id_type is int and pa.types.is_string(ids.type):
+            problem = f"the image's key is no integer, as the ids of {self.store.path} are"
+            key = next(key for key in ids.to_pylist() if not re.match(INTEGER, key))
+            raise InputError(problem, file=source.path, record=key, mend="make the store from these images")
         held = pc.is_in(ids, value_set=self.store.ids).to_numpy(zero_copy_only=False)
         rows, lacking = np.flatnonzero(held), np.flatnonzero(~held)
         if not len(rows):
-            mend = "make the store from these images"
-            raise InputError(
-                f"the store {self.store.path} holds none of the {len(lacking)} images", file=source.path, mend=mend
-            )
+            problem = f"the store {self.store.path} holds none of the {len(lacking)} images"
+            raise InputError(problem, file=source.path, mend="make the store from these images")
         notes = [f"{count} x {reason}" for reason, count in sorted(source.skipped.items())]
         if len(lacking):
             first = ids[int(lacking[0])].as_py()
@@ -101,15 +103,6 @@ class ImageTextRegionDataset(Dataset):
         if notes:
             _log.warning("%s: left out %s", source.path, "; ".join(notes))
         return rows
-
-    def _image_ids(self, path: Path) -> pa.Array | pa.ChunkedArray:
-        """Return the keys of all records in the type of the store's ids."""
-        ids = self.table.ids if self.store.id_type is int else self.table.keys
-        if self.store.id_type is int and pa.types.is_string(ids.type):
-            problem = f"the image's key is no integer, as the ids of {self.store.path} are"
-            key = next(key for key in ids.to_pylist() if not re.match(INTEGER, key))
-            raise InputError(problem, file=path, record=key, mend="make the store from these images")
-        return ids
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -140,7 +133,9 @@ class ImageTextRegionDataset(Dataset):
         inside = isinstance(record.image, ImageSpan)
         path = f"{record.image.file}/{record.key}" if inside else str(record.image)
         image = decode_image(record.image, path)
-        size, resized = image.size, self._resized(image, short)
+        # The short side is ``short`` unless the long one would exceed ``max_size``; rounded half up.
+        wanted = thick(mmcv.rescale_size(image.size, (short, self.max_size)), short)
+        size, resized = image.size, np.asarray(image.resize(wanted, self.interpolation))
         scale = resized.shape[1] / size[0], resized.shape[0] / size[1]
         sample = DetDataSample(
             metainfo={
@@ -152,11 +147,6 @@ class ImageTextRegionDataset(Dataset):
         sample.caption_tokens = self.tokenizer([caption])[0]
         pixels = np.ascontiguousarray((resized[:, ::-1] if flip else resized).transpose(2, 0, 1))
         return {"inputs": torch.from_numpy(pixels), "data_samples": sample}
-
-    def _resized(self, image: Image.Image, short: int) -> np.ndarray:
-        """Return uint8 (h, w, 3), short side ``short`` unless the long would exceed ``max_size``, rounded half up."""
-        size = thick(mmcv.rescale_size(image.size, (short, self.max_size)), short)
-        return np.asarray(image.resize(size, self.interpolation))
 
 
 def _proposals(

@@ -61,14 +61,11 @@ class NamedBoxesDataset(CocoDataset):
         self.cat2label = {key: label for label, key in enumerate(self.cat_ids)}
         if not self.test_mode and len(self.cat_ids) != len(self.metainfo["classes"]):
             missing = [name for name in self.metainfo["classes"] if name not in held.values()]
-            raise InputError(
-                f"{len(missing)} classes are not among the categories, such as {missing[0]!r}"
-                if missing
-                else "a class name occurs twice among the categories",
-                file=self.ann_file,
-                key="categories",
-                mend="train on the classes that the file holds, spelled as it spells them",
-            )
+            problem = "a class name occurs twice among the categories"
+            if missing:
+                problem = f"{len(missing)} classes are not among the categories, such as {missing[0]!r}"
+            mend = "train on the classes that the file holds, spelled as it spells them"
+            raise InputError(problem, file=self.ann_file, key="categories", mend=mend)
         folder = Path(self.data_prefix["img"])
         left_out = held_out([image["id"] for image in content["images"]], self.held_out)
         boxes: dict[int, list[dict[str, Any]]] = defaultdict(list)

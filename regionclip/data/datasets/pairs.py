@@ -33,10 +33,8 @@ class PairsDataset(Dataset):
             images.append(np.asarray(decode_image(record.image)))
             captions.append(record.captions[0])
             if images[-1].shape != images[0].shape:
-                sizes = f"{images[-1].shape[:2]} beside {images[0].shape[:2]}"
-                raise InputError(
-                    f"images differ in size ({sizes})", file=path, record=record.key, mend="resize them alike"
-                )
+                problem = f"images differ in size ({images[-1].shape[:2]} beside {images[0].shape[:2]})"
+                raise InputError(problem, file=path, record=record.key, mend="resize them alike")
         if not images:
             raise InputError("no captioned image", file=path, mend="run `dvc repro data`")
         self.images, self.captions = torch.from_numpy(np.stack(images)), captions

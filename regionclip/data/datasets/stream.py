@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -120,19 +119,12 @@ class StreamDataset(Dataset):
     def __getitem__(self, position: int) -> Any:
         """Return the record at a position of the endless stream."""
         epoch, index = self.stream.locate(position)
-        with _global_generators(self.stream.rng(epoch, index)):
+        states = random.getstate(), np.random.get_state()  # noqa: NPY002  (the generator that MMDetection reads)
+        seed = int(self.stream.rng(epoch, index).integers(2**32))
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        try:
             return self.dataset[index]
-
-
-@contextmanager
-def _global_generators(rng: np.random.Generator) -> Iterator[None]:
-    """Seed ``random`` and ``numpy.random`` inside the block and put their states back after it."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002  (the generator that MMDetection reads)
-    seed = int(rng.integers(2**32))
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002

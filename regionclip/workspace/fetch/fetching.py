@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -19,18 +18,6 @@ from regionclip.workspace.fetch.unpacking import unpack
 
 RECORD = ".regionclip-data.json"
 _PICTURES = {".jpg", ".jpeg", ".png"}
-
-
-class Finding(NamedTuple):
-    """What is there of an archive.
-
-    Attributes:
-        state: "there", "missing" or "differs".
-        detail: In words: how it was verified, what is missing or differs.
-    """
-
-    state: str
-    detail: str
 
 
 def fetch(name: str, root: Path, mirror: str | None = None) -> list[str]:
@@ -58,22 +45,21 @@ def status(names: Collection[str], root: Path) -> tuple[Table, bool]:
     everything = True
     for name in names:
         for archive in SOURCES[name]:
-            found = look(root, archive)
-            everything = everything and found.state == "there"
-            table.add_row(name, archive.name, found.state, found.detail, archive.checksum_by)
+            state, detail = look(root, archive)
+            everything = everything and state == "there"
+            table.add_row(name, archive.name, state, detail, archive.checksum_by)
     return table, everything
 
 
 def _fetch(archive: Archive, root: Path, mirror: str | None) -> str:
-    found = look(root, archive)
-    if found.state == "there":
-        return f"there already ({found.detail})"
+    state, detail = look(root, archive)
+    if state == "there":
+        return f"there already ({detail})"
     local = None if mirror is None or "://" in mirror else Path(mirror) / archive.name
     if archive.url is None and (local is None or not local.is_file()):
-        return (
-            f"not public. Ask for it at {archive.ask_at}, then give the folder that holds it as --mirror, "
-            f"or unpack it to {root / next(iter(archive.gives))}"
-        )
+        place = root / next(iter(archive.gives))
+        hold = "give the folder that holds it as --mirror"
+        return f"not public. Ask for it at {archive.ask_at}, then {hold}, or unpack it to {place}"
     if local is None:
         return _from_address(archive, root, archive.url if mirror is None else f"{mirror.rstrip('/')}/{archive.name}")
     if not local.is_file():
@@ -117,17 +103,11 @@ def _verified(archive: Archive, file: Path, root: Path) -> str:
         with file.open("rb") as handle:
             sums["md5"] = hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if kind and sums[kind] != wanted:
-        raise InputError(
-            f"its {kind} is {sums[kind]}, not {wanted} (known from {archive.checksum_by})",
-            file=file,
-            mend="fetch it again, or from another --mirror",
-        )
+        problem = f"its {kind} is {sums[kind]}, not {wanted} (known from {archive.checksum_by})"
+        raise InputError(problem, file=file, mend="fetch it again, or from another --mirror")
     if before is not None and before["sha256"] != sums["sha256"]:
-        raise InputError(
-            f"its sha256 is {sums['sha256']}; when first fetched it was {before['sha256']}",
-            file=file,
-            mend="find out which one is right before you go on",
-        )
+        problem = f"its sha256 is {sums['sha256']}; when first fetched it was {before['sha256']}"
+        raise InputError(problem, file=file, mend="find out which one is right before you go on")
     return sums["sha256"]
 
 
@@ -144,11 +124,7 @@ def _unpack(archive: Archive, file: Path, root: Path, sha256: str) -> None:
 
 
 def _read_record(root: Path) -> dict[str, dict]:
-    """Return what was fetched: archive name -> url, bytes, sha256, files (path -> bytes), sums (path -> SHA-256).
-
-    Raises:
-        InputError: The record is broken.
-    """
+    """Return what was fetched: archive name -> url, bytes, sha256, files (path -> bytes), sums (path -> SHA-256)."""
     file = root / RECORD
     if not file.exists():
         return {}
@@ -158,25 +134,26 @@ def _read_record(root: Path) -> dict[str, dict]:
     return content["archives"]
 
 
-def look(root: Path, archive: Archive) -> Finding:
-    """Compare what lies below ``root`` with the record, or with the table where there is no record."""
+def look(root: Path, archive: Archive) -> tuple[str, str]:
+    """Compare what lies below ``root`` with the record, or with the table where there is no record.
+
+    Returns:
+        "there", "missing" or "differs"; and in words how it was verified, what is missing or differs.
+    """
     entry = _read_record(root).get(archive.name)
-    return _by_table(root, archive) if entry is None else _by_record(root, entry)
-
-
-def _by_record(root: Path, entry: dict) -> Finding:
+    if entry is None:
+        return _by_table(root, archive)
     files, sums = entry["files"], entry["sums"]
-    missing = [path for path in files if not (root / path).is_file()]
-    if missing:
-        return Finding("missing", _some(missing, len(files), "missing"))
+    if missing := [path for path in files if not (root / path).is_file()]:
+        return "missing", _some(missing, len(files), "missing")
     differs = [path for path, size in files.items() if (root / path).stat().st_size != size]
     differs = differs or [path for path, digest in sums.items() if sha256_file(root / path) != digest]
     if differs:
-        return Finding("differs", _some(differs, len(files), "not as fetched"))
-    return Finding("there", f"{len(files)} files as fetched")
+        return "differs", _some(differs, len(files), "not as fetched")
+    return "there", f"{len(files)} files as fetched"
 
 
-def _by_table(root: Path, archive: Archive) -> Finding:
+def _by_table(root: Path, archive: Archive) -> tuple[str, str]:
     """What a user put there by hand is known by its count only."""
     missing, differs = [], []
     for path, wanted in archive.gives.items():
@@ -186,11 +163,9 @@ def _by_table(root: Path, archive: Archive) -> Finding:
             missing.append(path)
         elif count != wanted:
             differs.append(f"{path} has {count} files, not {wanted}")
-    if missing:
-        return Finding("missing", ", ".join(missing))
-    if differs:
-        return Finding("differs", ", ".join(differs))
-    return Finding("there", "by count only; put here by hand, not verified")
+    if missing or differs:
+        return "missing" if missing else "differs", ", ".join(missing or differs)
+    return "there", "by count only; put here by hand, not verified"
 
 
 def _some(paths: list[str], total: int, what: str) -> str:

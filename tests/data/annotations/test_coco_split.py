@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from regionclip.artifacts import SETS
-from regionclip.data.annotations.annotation_files import keep_categories
-from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.annotation_files import assert_no_novel, keep_categories
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.data.rejects import Rejects
@@ -71,7 +70,7 @@ def test_classes_are_in_the_order_of_coco_ids(real: SimpleNamespace) -> None:
     assert classes.ids == tuple(sorted(BASE | NOVEL)) and classes.names[64] == "toothbrush"
     assert classes.base_names[:5] == ("person", "bicycle", "car", "motorcycle", "train")
     assert classes.names[4:6] == ("airplane", "bus") == classes.novel_names[:2]
-    assert {identity for identity, novel in zip(classes.ids, classes.novel, strict=True) if novel} == NOVEL
+    assert classes.ids_of(classes.novel_names) == NOVEL
 
 
 def test_supervised_keeps_all_80_classes_and_every_image(real: SimpleNamespace) -> None:

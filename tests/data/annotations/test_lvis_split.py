@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from regionclip.artifacts import SETS
-from regionclip.data.annotations.leakage import assert_no_novel
+from regionclip.data.annotations.annotation_files import assert_no_novel
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError

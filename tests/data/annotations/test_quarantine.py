@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from regionclip.data.annotations.annotation_files import read_boxes, sort_records
-from regionclip.data.annotations.quarantine import quarantine_pictures
+from regionclip.data.annotations.splits import quarantine_pictures
 from regionclip.data.captions import decode_image
 from regionclip.data.pictures import look
 from regionclip.data.rejects import Rejects

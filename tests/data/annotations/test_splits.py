@@ -13,7 +13,7 @@ from PIL import Image
 from regionclip.artifacts import SETS
 from regionclip.contracts.boxes import box_checks, box_tables, join_tables
 from regionclip.contracts.gate import run_checks
-from regionclip.contracts.images import image_files_table
+from regionclip.contracts.pictures import image_files_table
 from regionclip.contracts.splits import class_table, split_checks
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.data.annotations.splits import write_detection_set

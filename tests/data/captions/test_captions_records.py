@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks.fuzzing import captions as fuzzing
-from regionclip.data.captions import CaptionTable, open_captioned_images
-from regionclip.data.captions.source import write_caption_source
+from regionclip.data.captions import CaptionTable, open_captioned_images, write_caption_source
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.params.data import CaptionFiles

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regionclip.data.captions import open_captioned_images
-from regionclip.data.captions.source import write_caption_source
+from regionclip.data.captions import open_captioned_images, write_caption_source
 from regionclip.data.layout import captioned_scenes
 from regionclip.errors import InputError
 from regionclip.files import read_json, sha256_file, write_json

@@ -17,8 +17,13 @@ from torch import Tensor
 from regionclip.artifacts import SETS
 from regionclip.data.annotations.splits import write_detection_set
 from regionclip.data.datasets import detection
-from regionclip.data.datasets.detection import boxes_config, boxes_dataset, build_dataset, train_pipeline
-from regionclip.data.datasets.pictures import PicturesDataset
+from regionclip.data.datasets.detection import (
+    PicturesDataset,
+    boxes_config,
+    boxes_dataset,
+    build_dataset,
+    train_pipeline,
+)
 from regionclip.data.datasets.stream import StreamDataset
 from regionclip.data.layout import DetectionSet, detection_set, load_classes
 from regionclip.errors import InputError

@@ -136,8 +136,8 @@ def test_what_is_lost_or_changed_later_is_named_and_mended(toy: Any, tmp_path: P
     (tmp_path / "toy/train/2.jpg").unlink()
     (tmp_path / "toy/annotations/boxes.json").write_text('{"images": {}}')
     assert _states(tmp_path) == (["differs", "missing"], False)
-    assert look(tmp_path, toy["pictures"]).detail == "1 of 2 files missing: toy/train/2.jpg"
-    assert look(tmp_path, toy["boxes"]).detail == "1 of 2 files not as fetched: toy/annotations/boxes.json"
+    assert look(tmp_path, toy["pictures"])[1] == "1 of 2 files missing: toy/train/2.jpg"
+    assert look(tmp_path, toy["boxes"])[1] == "1 of 2 files not as fetched: toy/annotations/boxes.json"
     fetch("toy", tmp_path)
     assert _states(tmp_path) == (["there", "there"], True)
 
@@ -201,7 +201,7 @@ def test_what_was_put_there_by_hand_is_kept_and_said_to_be_unverified(toy: Any, 
     (tmp_path / "toy/train/1.jpg").touch()
     assert look(tmp_path, toy["pictures"]) == ("differs", "toy/train has 1 files, not 2")
     (tmp_path / "toy/train/2.jpg").touch()
-    assert look(tmp_path, toy["pictures"]).detail == "by count only; put here by hand, not verified"
+    assert look(tmp_path, toy["pictures"])[1] == "by count only; put here by hand, not verified"
     assert "not verified" in fetch("toy", tmp_path)[1]
     assert not any("pictures" in path for path, _ in served.log)
 
