@@ -46,7 +46,7 @@ def coco_splits(files: SetFiles, classes: str | OwnClasses, rejects: Rejects | N
 
     Args:
         files: Where annotations and pictures are.
-        classes: See ``regionclip.params.DataSet``.
+        classes: See ``regionclip.params.data.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:
@@ -170,7 +170,7 @@ def lvis_splits(files: SetFiles, classes: str, rejects: Rejects | None = None) -
 
     Args:
         files: Where annotations and pictures are.
-        classes: Which are base, see ``regionclip.params.DataSet``.
+        classes: Which are base, see ``regionclip.params.data.DataSet``.
         rejects: Takes the bad records; None: one is an error.
 
     Raises:
