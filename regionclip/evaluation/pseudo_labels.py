@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from regionclip.data.annotations.annotation_files import Json, read_boxes
+from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
-from regionclip.evaluation.coco import ClassSplit
 from regionclip.evaluation.overlap import overlaps
 
 
@@ -44,7 +44,7 @@ class LabelledRegions:
 def pseudo_label_precision(
     truth: str | Path,
     regions: Iterable[LabelledRegions],
-    classes: ClassSplit,
+    classes: ClassList,
     iou_threshold: float = 0.5,
     bins: int = 10,
 ) -> dict[str, Any]:
