@@ -26,9 +26,8 @@ from torch import Tensor
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.files import atomic_path, write_json
 from regionclip.mmcv_ops import soft_nms
-from regionclip.models.region_encoder import RegionEncoder
+from regionclip.models.region_encoder import RegionEncoder, describe, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
-from regionclip.models.visual_weights import describe, part_configs
 from regionclip.text.class_names import COCO_80
 from regionclip.text.prompts import REGIONCLIP_81, embed_names, fill
 

@@ -16,10 +16,9 @@ from benchmarks.parity.gradients import gradient_norms
 from benchmarks.parity.probes import Call, recorded, summary
 from regionclip.checkpoints.official import OfficialCheckpoint
 from regionclip.models.assembly import read_config
-from regionclip.models.region_encoder import RegionEncoder
+from regionclip.models.region_encoder import RegionEncoder, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
-from regionclip.models.visual_weights import part_configs
 from regionclip.regions.matching import ConceptMatcher
 
 # Ours to the official names of the losses.

@@ -15,7 +15,7 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.engine.prediction import name_true_boxes, predict
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
-from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
+from regionclip.evaluation.region_classification import classify_regions
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params.stages import Detection as PictureSizes
 from regionclip.text.text_bank import TextBank
@@ -70,5 +70,4 @@ def true_box_top1(
     if not is_main_process():
         return {}
     scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))
-    recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
-    return classify_regions(scores, labels, classes.names, classes.groups, recipe)
+    return classify_regions(scores, labels, classes.names, classes.groups, "roi_align", bank.templates)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from regionclip.data.annotations.masks import mask_area
 from regionclip.data.annotations.truth import BoxArrays, Truth
@@ -116,34 +116,10 @@ def _apis(
         yield COCO({"images": images, "categories": [category], "annotations": items})
 
 
-def found_objects(
-    images: int, objects: list[dict[str, Any]], proposals: list[dict[str, Any]], limits: list[int], ious: ArrayLike
-) -> NDArray[np.int64]:
-    """Count the objects that boxes find, class-agnostic, of all areas.
-
-    Args:
-        images: How many images there are, their ids from 1 on.
-        objects: ``image_id`` and ``bbox`` (x, y, width, height), one or more.
-        proposals: The same, and ``score``.
-        limits: How many of an image's best boxes may be used, ascending.
-        ious: IoU thresholds.
-
-    Returns:
-        (thresholds, limits).
-    """
-    numbered, category = [{"id": number} for number in range(1, images + 1)], {"id": 1, "name": "object"}
-    plain = [
-        [item | {"category_id": 1, "area": item["bbox"][2] * item["bbox"][3], "iscrowd": 0} for item in items]
-        for items in (objects, proposals)
-    ]
-    apis = _apis(numbered, category, *plain)
-    evaluator = COCOeval_faster(*apis, "bbox")
-    evaluator.params.iouThrs = np.asarray(ious, dtype=np.float64)
-    evaluator.params.maxDets = limits
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [AREAS["all"]], ["all"]
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return np.rint(evaluator.eval["recall"][:, 0, 0, :] * len(objects)).astype(np.int64)
+def by_class(precision: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
+    """Return the mean of each class that has objects, over a table (..., K categories, areas); all areas count."""
+    means = {name: mean_precision(precision[..., column, 0]) for column, name in enumerate(names)}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def mean_precision(precision: NDArray[np.float64]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +9,14 @@ from numpy.typing import NDArray
 
 from regionclip.data.annotations.truth import BoxArrays, Truth
 from regionclip.errors import InputError
-from regionclip.evaluation.average_precision import IOU50, IouType, mean_precision, mean_precisions, precision_table
+from regionclip.evaluation.average_precision import (
+    IOU50,
+    IouType,
+    by_class,
+    mean_precision,
+    mean_precisions,
+    precision_table,
+)
 from regionclip.evaluation.detections import require_known
 from regionclip.text.class_names import clean_lvis_name
 
@@ -75,34 +81,22 @@ def evaluate_lvis(
     # faster-coco-eval drops the unlabelled itself, but its masks fail on an image that has no others.
     counted = strongest.take(_labelled(truth, strongest))
     precision = precision_table(truth, counted, max_detections, iou_type=iou_type, federated=True)
+    names = [clean_lvis_name(name) for name in truth.names]
+    per_class = by_class(precision, names)
     return {
         **mean_precisions(precision),
         **{f"ap{letter}": mean_precision(precision[:, :, frequency == letter, 0]) for letter in "rcf"},
-        **_by_class(precision, [clean_lvis_name(name) for name in truth.names]),
+        "per_class": per_class,
+        "per_class_ap50": by_class(precision[IOU50], names),
+        "no_ground_truth": [name for name in names if name not in per_class],
         "detections": len(detections),
         "detections_left_out": len(detections) - len(looked_at),
         "detections_over_limit": len(looked_at) - len(strongest),
         "detections_unlabelled": len(strongest) - len(counted),
         "images_over_loader_limit": int((objects > LOADER_LIMIT).sum()),
-        "protocol": _protocol(len(truth.names), max_detections, iou_type == "segm", images),
-    }
-
-
-def _protocol(classes: int, max_detections: int, masks: bool, images: LvisImages) -> str:
-    return (
-        f"LVIS {'mask' if masks else 'box'} AP, federated: {classes} classes at once, all areas, at most "
-        f"{max_detections} detections an image; {_IMAGES[images]}; AP over IoU 0.50:0.95, AP50 at IoU 0.50; "
-        "r, c, f by the file's frequency"
-    )
-
-
-def _by_class(precision: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-    per_class = {name: mean_precision(precision[:, :, column, 0]) for column, name in enumerate(names)}
-    per_class_ap50 = {name: mean_precision(precision[IOU50, :, column, 0]) for column, name in enumerate(names)}
-    return {
-        "per_class": {name: value for name, value in per_class.items() if value is not None},
-        "per_class_ap50": {name: value for name, value in per_class_ap50.items() if value is not None},
-        "no_ground_truth": [name for name, value in per_class.items() if value is None],
+        "protocol": f"LVIS {'mask' if iou_type == 'segm' else 'box'} AP, federated: {len(names)} classes at once, all "
+        f"areas, at most {max_detections} detections an image; {_IMAGES[images]}; AP over IoU 0.50:0.95, AP50 at IoU "
+        "0.50; r, c, f by the file's frequency",
     }
 
 
@@ -117,10 +111,8 @@ def _strongest(detections: BoxArrays, limit: int) -> NDArray[np.int64]:
 
 def _labelled(truth: Truth, detections: BoxArrays) -> NDArray[np.bool_]:
     """Return which detections are of a class that is known to be, or not to be, in their image."""
-    images, classes = (
-        np.array([image["id"] for image in truth.images], np.int64),
-        np.array(truth.category_ids, np.int64),
-    )
+    images = np.array([image["id"] for image in truth.images], np.int64)
+    classes = np.array(truth.category_ids, np.int64)
     order = np.argsort(images)
     absent = [(image["id"], category) for image in truth.images for category in image["neg_category_ids"]]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from regionclip.data.annotations.truth import BoxArrays, Truth
+from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
-from regionclip.evaluation.average_precision import IouType
-from regionclip.evaluation.coco import ClassSplit, evaluate_coco, evaluate_coco_constrained
+from regionclip.evaluation.coco import Group, evaluate_coco
 from regionclip.evaluation.lvis import evaluate_lvis
-
-Group = Literal["all", "base", "novel"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Protocol:
             novel ones, and weights chosen by them would have some.
         per_class: What the number of a class is, in words.
         max_detections: The most that count in an image (in COCO's, of one class).
-        evaluate: Truth, detections, classes, ``max_detections`` and kind of IoU to numbers.
+        evaluate: Called as `evaluate_coco` is.
         constrained: Whether the base and the novel classes are also measured each alone.
     """
 
@@ -37,7 +36,7 @@ class Protocol:
     chooses: str
     per_class: str
     max_detections: int
-    evaluate: Callable[[Truth, BoxArrays, ClassSplit, int, IouType], dict[str, Any]]
+    evaluate: Callable[..., dict[str, Any]]
     constrained: bool = False
 
     @property
@@ -53,7 +52,7 @@ _GENERALISED = Protocol(
     chooses="ap50_base",
     per_class="AP50",
     max_detections=100,
-    evaluate=lambda truth, found, classes, most, iou: evaluate_coco(truth, found, classes, most, iou_type=iou),
+    evaluate=evaluate_coco,
 )
 _FEDERATED = Protocol(
     headline=("apr", "ap", "apc", "apf"),
@@ -62,23 +61,20 @@ _FEDERATED = Protocol(
     chooses="ap_base",
     per_class="AP",
     max_detections=300,
-    evaluate=lambda truth, found, _, most, iou: evaluate_lvis(truth, found, most, iou_type=iou),
+    evaluate=lambda truth, found, _, most, **options: evaluate_lvis(truth, found, most, **options),
 )
 PROTOCOLS = {
     "generalised": _GENERALISED,
     "constrained": replace(_GENERALISED, constrained=True),
     "closed_set": replace(_GENERALISED, headline=("ap", "ap50"), overall="ap", base="ap50", chooses="ap_base"),
     "federated": _FEDERATED,
-    "federated_labelled": replace(
-        _FEDERATED,
-        evaluate=lambda truth, found, _, most, iou: evaluate_lvis(truth, found, most, iou_type=iou, images="labelled"),
-    ),
+    "federated_labelled": replace(_FEDERATED, evaluate=partial(_FEDERATED.evaluate, images="labelled")),
 }
 """Name, as in ``data.sets.NAME.protocol``, to the protocol."""
 
 
 def measure(
-    protocol: str, truth: Truth, detections: BoxArrays, classes: ClassSplit, group: Group = "all"
+    protocol: str, truth: Truth, detections: BoxArrays, classes: ClassList, group: Group = "all"
 ) -> dict[str, Any]:
     """Measure detections by a protocol.
 
@@ -99,12 +95,7 @@ def measure(
     of = PROTOCOLS[protocol]
     if group != "all" and not of.constrained:
         raise InputError(f"'{protocol}' does not measure the {group} classes alone", key="group", mend="use all")
-
-    def numbers(iou_type: IouType) -> dict[str, Any]:
-        if group == "all":
-            return of.evaluate(truth, detections, classes, of.max_detections, iou_type)
-        names = classes.novel_names if group == "novel" else classes.base_names
-        return evaluate_coco_constrained(truth, detections, names, group, of.max_detections, iou_type=iou_type)
-
+    options = {} if group == "all" else {"group": group}
+    numbers = partial(of.evaluate, truth, detections, classes, of.max_detections, **options)
     masked = len(detections) > 0 and bool(detections.masked().all())
-    return numbers("bbox") | ({"segm": numbers("segm")} if masked else {})
+    return numbers() | ({"segm": numbers(iou_type="segm")} if masked else {})

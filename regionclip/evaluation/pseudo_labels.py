@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from regionclip.data.annotations.annotation_files import Json, read_boxes
+from regionclip.data.annotations.annotation_files import read_boxes
+from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
-from regionclip.evaluation.coco import ClassSplit
 from regionclip.evaluation.overlap import overlaps
 
 
-@dataclass(frozen=True)
-class LabelledRegions:
+class LabelledRegions(NamedTuple):
     """The pseudo labels of one image.
 
     Attributes:
@@ -35,16 +33,11 @@ class LabelledRegions:
     confidence: NDArray[np.floating]
     keep: NDArray[np.bool_]
 
-    def __post_init__(self) -> None:
-        lengths = {len(self.boxes), len(self.concepts), len(self.confidence), len(self.keep)}
-        if len(lengths) > 1:
-            raise InputError("boxes, concepts, confidence and keep differ in length", record=f"image {self.image_id}")
-
 
 def pseudo_label_precision(
     truth: str | Path,
     regions: Iterable[LabelledRegions],
-    classes: ClassSplit,
+    classes: ClassList,
     iou_threshold: float = 0.5,
     bins: int = 10,
 ) -> dict[str, Any]:
@@ -58,7 +51,7 @@ def pseudo_label_precision(
         regions: The pseudo labels, image by image; images without an entry are not judged.
         classes: Which shapes are base and which novel.
         iou_threshold: The IoU from which a region is on an object.
-        bins: The number of confidence bins of ``by_confidence``.
+        bins: The number of equal bins of confidence in ``by_confidence``; each holds its lower edge, the last also 1.
 
     Returns:
         Fractions 0..1, None where there is nothing to divide by:
@@ -69,16 +62,18 @@ def pseudo_label_precision(
         on_object_fraction: kept regions that are on an object, among all kept.
         colour_precision: the object's colour among kept regions on an object whose concept names a colour.
         kept_fraction: kept among all regions.
-        kept, regions: counts; by_confidence: see ``precision_by_confidence``; protocol: words.
+        kept, regions: counts; protocol: words; by_confidence, for each bin: low, high (its edges), regions and kept
+        (counts), on_object (the fraction of its regions on an object), precision (right among these).
 
     Raises:
         InputError: The truth is unsound, lacks colours, or lacks an image that has regions.
     """
-    table = judge_regions(read_boxes(truth, facts=()).sound(), regions, iou_threshold, truth)
+    table = _judged(truth, regions, iou_threshold)
     kept = table[table["keep"]]
     on_object = kept[kept["on_object"]]
     coloured = on_object[on_object["names_colour"]]
     per_class = on_object.groupby("shape")["right"].mean()
+    place = np.clip((table["confidence"].to_numpy(dtype=np.float64) * bins).astype(np.int64), 0, bins - 1)
     return {
         "precision": _mean(on_object["right"]),
         "precision_base": _mean(on_object["right"][on_object["shape"].isin(list(classes.base_names))]),
@@ -90,131 +85,64 @@ def pseudo_label_precision(
         "kept": len(kept),
         "regions": len(table),
         "per_class": {str(name): float(value) for name, value in per_class.items()},
-        "by_confidence": precision_by_confidence(table, bins),
-        "protocol": f"kept regions with IoU >= {iou_threshold} to a true object: share whose concept names its shape; "
-        "precision_all_kept counts kept regions on no object as wrong",
-    }
-
-
-def judge_regions(
-    truth: Json, regions: Iterable[LabelledRegions], iou_threshold: float, file: str | Path | None = None
-) -> pd.DataFrame:
-    """Judge every region, kept or not.
-
-    Args:
-        truth: Content of an annotation file, each annotation with "colour".
-        regions: The pseudo labels, image by image.
-        iou_threshold: The IoU from which a region is on an object.
-        file: The truth's file, for error messages.
-
-    Returns:
-        One row a region: keep, confidence, on_object, shape (of the object, else None), right, names_colour,
-        colour_right.
-
-    Raises:
-        InputError: The truth lacks a colour or an image.
-    """
-    names = {category["id"]: str(category["name"]) for category in truth["categories"]}
-    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for annotation in truth["annotations"]:
-        if "colour" not in annotation:
-            raise InputError(
-                "the key is missing", file=file, record=annotation.get("id"), key="colour", mend="write the truth again"
-            )
-        objects[annotation["image_id"]].append(annotation)
-    reader = _ConceptReader(names.values(), {str(item["colour"]) for item in truth["annotations"]})
-    rows: list[dict[str, Any]] = []
-    for image in regions:
-        if image.image_id not in objects:
-            raise InputError(
-                "the truth lacks the image", file=file, record=image.image_id, mend="judge the scenes of this truth"
-            )
-        rows += _judge_image(image, objects[image.image_id], names, reader, iou_threshold)
-    columns = ["keep", "confidence", "on_object", "shape", "right", "names_colour", "colour_right"]
-    flags = {name: bool for name in ("keep", "on_object", "right", "names_colour", "colour_right")}
-    return pd.DataFrame(rows, columns=columns).astype(flags)
-
-
-def precision_by_confidence(table: pd.DataFrame, bins: int = 10) -> list[dict[str, float | int | None]]:
-    """Sum up judged regions in equal bins of the teacher's confidence.
-
-    Args:
-        table: What ``judge_regions`` returns.
-        bins: The number of bins over 0..1; each holds its lower edge, the last one also 1.
-
-    Returns:
-        For each bin: low, high (its edges), regions and kept (counts), on_object (the fraction of its regions on an
-        object), precision (right among its regions on an object); fractions are None in an empty bin.
-    """
-    place = np.clip((table["confidence"].to_numpy(dtype=np.float64) * bins).astype(np.int64), 0, bins - 1)
-    result: list[dict[str, float | int | None]] = []
-    for index in range(bins):
-        inside = table[place == index]
-        result.append(
+        "by_confidence": [
             {
-                "low": index / bins,
-                "high": (index + 1) / bins,
+                "low": number / bins,
+                "high": (number + 1) / bins,
                 "regions": len(inside),
                 "kept": int(inside["keep"].sum()),
                 "on_object": _mean(inside["on_object"]),
                 "precision": _mean(inside["right"][inside["on_object"]]),
             }
-        )
-    return result
+            for number, inside in ((number, table[place == number]) for number in range(bins))
+        ],
+        "protocol": f"kept regions with IoU >= {iou_threshold} to a true object: share whose concept names its shape; "
+        "precision_all_kept counts kept regions on no object as wrong",
+    }
 
 
-class _ConceptReader:
-    """Finds shape and colour in a concept: the shape is its last words, the colour is among the words before."""
-
-    def __init__(self, shapes: Iterable[str], colours: Collection[str]) -> None:
-        # Longest first, so that "half moon" is not taken for a "moon" where both are shapes.
-        self._shapes = sorted(shapes, key=len, reverse=True)
-        self._colours = sorted(colours, key=len, reverse=True)
-
-    def read(self, concept: str) -> tuple[str | None, str | None]:
-        padded = f" {concept} "
-        shape = next((name for name in self._shapes if padded.endswith(f" {name} ")), None)
-        before = padded.removesuffix(f"{shape} ") if shape else padded
-        return shape, next((name for name in self._colours if f" {name} " in before), None)
-
-
-def _judge_image(
-    image: LabelledRegions,
-    objects: Sequence[dict[str, Any]],
-    names: dict[int, str],
-    reader: _ConceptReader,
-    iou_threshold: float,
-) -> list[dict[str, Any]]:
-    best, overlap = _best_objects(image.boxes, objects)
-    rows: list[dict[str, Any]] = []
-    for index, concept in enumerate(image.concepts):
-        on_object = bool(overlap[index] >= iou_threshold)
-        thing = objects[best[index]] if on_object else None
-        shape, colour = reader.read(concept)
-        true_shape = names[thing["category_id"]] if thing else None
-        rows.append(
-            {
-                "keep": bool(image.keep[index]),
-                "confidence": float(image.confidence[index]),
-                "on_object": on_object,
-                "shape": true_shape,
-                "right": on_object and shape == true_shape,
-                "names_colour": colour is not None,
-                "colour_right": thing is not None and colour == thing["colour"],
-            }
-        )
-    return rows
-
-
-def _best_objects(
-    boxes: NDArray[np.floating], objects: Sequence[dict[str, Any]]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    if not objects:
-        return np.zeros(len(boxes), dtype=np.int64), np.zeros(len(boxes))
-    true = np.array([item["bbox"] for item in objects], dtype=np.float64)
-    true[:, 2:] += true[:, :2]
-    overlap = overlaps(boxes, true)
-    return overlap.argmax(axis=1), overlap.max(axis=1)
+def _judged(file: str | Path, regions: Iterable[LabelledRegions], iou_threshold: float) -> pd.DataFrame:
+    """Judge every region, kept or not; ``shape`` is that of the object that it is on, else None."""
+    truth = read_boxes(file, facts=()).sound()
+    names = {category["id"]: str(category["name"]) for category in truth["categories"]}
+    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in truth["images"]}
+    for annotation in truth["annotations"]:
+        if "colour" not in annotation:
+            record, mend = annotation.get("id"), "write the truth again"
+            raise InputError("the key is missing", file=file, record=record, key="colour", mend=mend)
+        objects[annotation["image_id"]].append(annotation)
+    # Longest first, so that "half moon" is not taken for a "moon" where both are shapes.
+    shapes = sorted(names.values(), key=len, reverse=True)
+    colours = sorted({str(item["colour"]) for item in truth["annotations"]}, key=len, reverse=True)
+    rows = []
+    for image_id, boxes, *columns in regions:
+        if image_id not in objects:
+            mend = "judge the scenes of this truth"
+            raise InputError("the truth lacks the image", file=file, record=image_id, mend=mend)
+        things = objects[image_id]
+        true = np.array([thing["bbox"] for thing in things], dtype=np.float64).reshape(-1, 4)
+        true[:, 2:] += true[:, :2]
+        for overlap, concept, confidence, keep in zip(overlaps(boxes, true), *columns, strict=True):
+            thing = things[overlap.argmax()] if overlap.max(initial=0) >= iou_threshold else None
+            true_shape = names[thing["category_id"]] if thing else None
+            # The shape is a concept's last words, the colour is among the words before.
+            words = f" {concept} "
+            shape = next((name for name in shapes if words.endswith(f" {name} ")), None)
+            before = words.removesuffix(f"{shape} ") if shape else words
+            colour = next((name for name in colours if f" {name} " in before), None)
+            rows.append(
+                {
+                    "keep": keep,
+                    "confidence": confidence,
+                    "on_object": thing is not None,
+                    "shape": true_shape,
+                    "right": thing is not None and shape == true_shape,
+                    "names_colour": colour is not None,
+                    "colour_right": thing is not None and colour == thing["colour"],
+                }
+            )
+    flags = ("keep", "on_object", "right", "names_colour", "colour_right")
+    return pd.DataFrame(rows, columns=["confidence", "shape", *flags]).astype(dict.fromkeys(flags, bool))
 
 
 def _mean(flags: pd.Series) -> float | None:

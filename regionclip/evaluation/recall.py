@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from faster_coco_eval import COCO, COCOeval_faster
+from numpy.typing import ArrayLike
 
 from regionclip.errors import InputError
-from regionclip.evaluation.average_precision import found_objects
+from regionclip.evaluation.average_precision import AREAS
 
 COCO_IOUS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """IoU thresholds 0.50, 0.55, ... 0.95."""
@@ -45,19 +47,29 @@ def average_recall(
         InputError: An image has no entry in ``proposals``.
     """
     limits = sorted(limits)
-    counts = {group: np.zeros((len(iou_thresholds), len(limits)), np.int64) for group in groups}
+    if lacking := [image for image in truth if image not in proposals]:
+        raise InputError("the image has no proposals", record=f"image {lacking[0]}", mend="propose on every image")
+    found = {group: np.zeros((len(iou_thresholds), len(limits)), np.int64) for group in groups}
     objects = dict.fromkeys(groups, 0)
-    images = list(truth)
-    for start in range(0, len(images), IMAGES_AT_A_TIME):
-        part = images[start : start + IMAGES_AT_A_TIME]
-        found = [item for number, image in enumerate(part, 1) for item in _proposals(number, image, proposals, limits)]
+    for start in range(0, len(truth), IMAGES_AT_A_TIME):
+        part = list(islice(truth.items(), start, start + IMAGES_AT_A_TIME))
+        numbered = [{"id": number} for number in range(1, len(part) + 1)]
+        images = COCO({"images": numbered, "categories": [{"id": 1, "name": "object"}], "annotations": []})
+        results = images.loadRes(_entries(proposals[image][: limits[-1]] for image, _ in part))
         for group, members in groups.items():
-            wanted = _objects([truth[image] for image in part], np.fromiter(members, dtype=np.int64))
+            wanted = _entries(np.asarray(boxes)[np.isin(labels, list(members))] for _, (boxes, labels) in part)
+            if not wanted:
+                continue
+            evaluator = COCOeval_faster(images.loadRes(wanted), results, "bbox")
+            evaluator.params.iouThrs = np.asarray(iou_thresholds)
+            evaluator.params.maxDets = limits
+            evaluator.params.areaRng, evaluator.params.areaRngLbl = [AREAS["all"]], ["all"]
+            evaluator.evaluate()
+            evaluator.accumulate()
+            found[group] += np.rint(evaluator.eval["recall"][:, 0, 0, :] * len(wanted)).astype(np.int64)
             objects[group] += len(wanted)
-            if wanted:
-                counts[group] += found_objects(len(part), wanted, found, limits, iou_thresholds)
     result = {
-        f"ar{limit}_{group}": float((counts[group][:, column] / objects[group]).mean()) if objects[group] else None
+        f"ar{limit}_{group}": float((found[group][:, column] / objects[group]).mean()) if objects[group] else None
         for group in groups
         for column, limit in enumerate(limits)
     }
@@ -68,24 +80,10 @@ def average_recall(
     return {**result, "objects": objects, "protocol": protocol + "each group's objects against all proposals"}
 
 
-def _proposals(
-    number: int, image_id: Hashable, proposals: Mapping[Hashable, ArrayLike], limits: Sequence[int]
-) -> Iterator[dict[str, Any]]:
-    if image_id not in proposals:
-        raise InputError("the image has no proposals", record=f"image {image_id}", mend="propose on every image")
-    most = max(limits)
-    for rank, box in enumerate(_xywh(proposals[image_id])[:most].tolist()):
-        yield {"image_id": number, "bbox": box, "score": 1.0 - rank / most}
-
-
-def _objects(truth: Sequence[tuple[ArrayLike, ArrayLike]], members: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _entries(boxes_by_image: Iterable[ArrayLike]) -> list[dict[str, Any]]:
+    """Return boxes xyxy, best first, as COCO's results; images count from 1."""
     return [
-        {"image_id": number, "bbox": box, "score": 0.0}
-        for number, (boxes, labels) in enumerate(truth, start=1)
-        for box in _xywh(boxes)[np.isin(np.asarray(labels), members)].tolist()
+        {"image_id": number, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": -rank}
+        for number, boxes in enumerate(boxes_by_image, start=1)
+        for rank, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, dtype=np.float64).reshape(-1, 4).tolist())
     ]
-
-
-def _xywh(boxes: ArrayLike) -> NDArray[np.float64]:
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

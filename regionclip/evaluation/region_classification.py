@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,64 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from regionclip.errors import InputError
 from regionclip.text.prompts import TEMPLATE_SETS
 
-
-@dataclass(frozen=True)
-class RegionRecipe:
-    """How region scores came about; without it two accuracies cannot be compared.
-
-    Attributes:
-        view: What the encoder saw of a region: ``roi_align`` (features of the whole picture) or ``crop`` (pixels).
-        templates: The prompt templates of the class names, in words.
-        background: ``zero row``: a background of logit 0 takes part in the softmax (which only AP sees: it is never the
-            answer of a top-k); ``none``: the softmax is over the classes alone.
-    """
-
-    view: Literal["roi_align", "crop"]
-    templates: str
-    background: Literal["zero row", "none"]
-
-    def __post_init__(self) -> None:
-        allowed = {"view": ("roi_align", "crop"), "background": ("zero row", "none")}
-        for key, values in allowed.items():
-            if getattr(self, key) not in values:
-                mend = f"use {' or '.join(values)}"
-                raise InputError(f"'{getattr(self, key)}' is not known", key=key, mend=mend)
-
-
-def templates_in_words(templates: Sequence[str]) -> str:
-    """Name a template set of `regionclip.text.prompts`; of another one, say the number and the first."""
-    known = next((name for name, members in TEMPLATE_SETS.items() if tuple(templates) == members), None)
-    return f"'{known}'" if known else f"{len(templates)} templates, the first '{templates[0]}'"
-
-
-def top1_by_split(labels: ArrayLike, predictions: ArrayLike, groups: Mapping[str, Collection[Any]]) -> dict[str, Any]:
-    """Measure how often the best class of a region is its true class.
-
-    The prediction is over all classes, whatever the region's group (generalised protocol).
-
-    Args:
-        labels: (N,) true classes, as category ids or names.
-        predictions: (N,) best classes, in the same terms.
-        groups: Group name -> the classes that belong to it; groups may overlap.
-
-    Returns:
-        Fractions 0..1: ``top1_{group}`` over the group's regions; ``class_mean_top1_{group}``, the mean over its
-        classes that have regions; both None for a group without regions. per_class {class: top-1};
-        regions {group: count}; protocol (words).
-
-    Raises:
-        InputError: The lengths differ.
-    """
-    true, best = np.asarray(labels), np.asarray(predictions)
-    if true.shape != best.shape or true.ndim != 1:
-        raise InputError(
-            f"labels {true.shape} and predictions {best.shape} do not pair up", mend="give one prediction a label"
-        )
-    return {
-        **_shares(true, true == best, groups, "top1"),
-        "regions": {group: int(np.isin(true, list(members)).sum()) for group, members in groups.items()},
-        "protocol": "top-1 of regions over all classes; class_mean weighs every class alike",
-    }
+_VIEWS = {"roi_align": "RoIAligned", "crop": "cropped"}
 
 
 def classify_regions(
@@ -77,20 +19,26 @@ def classify_regions(
     labels: ArrayLike,
     names: Sequence[str],
     groups: Mapping[str, Collection[str]],
-    recipe: RegionRecipe,
+    view: Literal["roi_align", "crop"],
+    templates: Sequence[str],
 ) -> dict[str, Any]:
     """Measure how often the true class of a region is the best, or among the five best, of all classes.
+
+    All classes compete, whatever the region's group (generalised protocol); no background does.
 
     Args:
         scores: (N, K) logits or probabilities of the classes, without the background. Equal scores rank by class index.
         labels: (N,) index of the true class.
         names: K class names.
         groups: Group name -> the names that belong to it; groups may overlap.
-        recipe: How the scores came about.
+        view: What the encoder saw of a region: ``roi_align`` (features of the whole picture) or ``crop`` (pixels).
+        templates: The prompt templates of the class names.
 
     Returns:
-        What `top1_by_split` returns, and ``top5_{group}`` and ``class_mean_top5_{group}``; recipe: view, templates,
-        background and classes (K).
+        Fractions 0..1: ``top1_{group}`` and ``top5_{group}`` over the group's regions; ``class_mean_top1_{group}`` and
+        ``class_mean_top5_{group}``, the means over its classes that have regions; None for a group without regions.
+        per_class {class: top-1}; regions {group: count}; protocol (words); recipe, without which two accuracies cannot
+        be compared: view, templates (in words), background and classes (K).
 
     Raises:
         InputError: The shapes do not fit, a label is out of range, or a score is not finite.
@@ -110,17 +58,22 @@ def classify_regions(
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise InputError("a score is not finite", record=f"region {row}", mend="look for a diverged training")
     spoken, rank = np.asarray(names, dtype=object)[true].astype(str), _ranks(table, true)
-    best = np.asarray(names, dtype=object)[table.argmax(axis=1)].astype(str) if len(true) else spoken
-    top5 = _shares(spoken, rank < 5, groups, "top5")
-    top5.pop("per_class")
-    view = "RoIAligned" if recipe.view == "roi_align" else "cropped"
+    top1, words = _shares(spoken, rank < 1, groups, "top1"), _in_words(templates)
     return {
-        **top1_by_split(spoken, best, groups),
-        **top5,
-        "recipe": {**asdict(recipe), "classes": len(names)},
-        "protocol": f"top-1 and top-5 of {view} regions over {len(names)} classes, background never the answer; "
-        f"prompts: {recipe.templates}; class_mean weighs every class alike",
+        **top1,
+        "regions": {group: int(np.isin(spoken, list(members)).sum()) for group, members in groups.items()},
+        "protocol": f"top-1 and top-5 of {_VIEWS[view]} regions over {len(names)} classes, background never the "
+        f"answer; prompts: {words}; class_mean weighs every class alike",
+        **_shares(spoken, rank < 5, groups, "top5"),
+        "per_class": top1["per_class"],
+        "recipe": {"view": view, "templates": words, "background": "none", "classes": len(names)},
     }
+
+
+def _in_words(templates: Sequence[str]) -> str:
+    """Name a template set of `regionclip.text.prompts`; of another one, say the number and the first."""
+    known = next((name for name, members in TEMPLATE_SETS.items() if tuple(templates) == members), None)
+    return f"'{known}'" if known else f"{len(templates)} templates, the first '{templates[0]}'"
 
 
 def _ranks(scores: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:

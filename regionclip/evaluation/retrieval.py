@@ -15,6 +15,8 @@ from regionclip.data.captions import CaptionedImages, decode_image
 from regionclip.errors import InputError
 
 RANKS = (1, 5, 10)
+CAPTIONS = 5
+"""The captions used of each image, the first ones; COCO has up to seven, papers use five."""
 
 
 def retrieval_recall(
@@ -27,8 +29,8 @@ def retrieval_recall(
     embeddings hit nothing.
 
     Args:
-        image_features: (I, D), any norm.
-        text_features: (T, D), any norm.
+        image_features: (I, D), any norm, on the CPU.
+        text_features: (T, D), likewise.
         owners: (T,) int64, the image of each caption; every image has at least one.
         chunk: Queries whose similarities are in memory at a time, each with all candidates.
 
@@ -36,14 +38,15 @@ def retrieval_recall(
         ``image_to_text_r{k}`` and ``text_to_image_r{k}`` for k = 1, 5, 10: fractions 0..1.
 
     Raises:
-        InputError: Shapes do not fit, an owner is out of range, an image has no caption, or a feature is not finite.
+        InputError: A feature is not finite.
     """
-    _check(image_features, text_features, owners)
+    if not (image_features.isfinite().all() and text_features.isfinite().all()):
+        raise InputError("a feature is not finite", mend="mend the weights")
     images, texts = (nn.functional.normalize(part.float(), dim=1) for part in (image_features, text_features))
-    numbers, owners = torch.arange(len(images), device=owners.device), owners.to(images.device)
+    numbers = torch.arange(len(images))
     ranks = {
-        "image_to_text": _ranks(images, numbers.to(images.device), texts, owners, chunk),
-        "text_to_image": _ranks(texts, owners, images, numbers.to(images.device), chunk),
+        "image_to_text": _ranks(images, numbers, texts, owners, chunk),
+        "text_to_image": _ranks(texts, owners, images, numbers, chunk),
     }
     return {
         f"{direction}_r{most}": (rank < most).double().mean().item()
@@ -59,7 +62,6 @@ def evaluate_retrieval(
     preprocess: Callable[[Image], Tensor],
     source: CaptionedImages,
     *,
-    captions_per_image: int = 5,
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
@@ -70,7 +72,6 @@ def evaluate_retrieval(
         tokenizer: Its tokenizer: B texts to int64 (B, L).
         preprocess: Its transform of one picture to (3, H, W).
         source: The captioned images: ``KarpathyCaptions`` (Flickr30K, COCO) or ``CocoCaptions`` (captions_val2017).
-        captions_per_image: The captions used of each image, the first ones; COCO has up to seven, papers use five.
         batch_size: Pictures or captions at a time.
         device: Where the model is.
 
@@ -88,7 +89,7 @@ def evaluate_retrieval(
         found += [record.captions for record in batch]
     if not found:
         raise InputError("there is no captioned image", file=source.path, mend="give a split that has images")
-    used = [captions[:captions_per_image] for captions in found]
+    used = [captions[:CAPTIONS] for captions in found]
     captions, owners = list(chain.from_iterable(used)), [owner for owner, texts in enumerate(used) for _ in texts]
     texts = [
         clip_model.encode_text(tokenizer(batch).to(device)).float().cpu() for batch in _batches(captions, batch_size)
@@ -100,7 +101,7 @@ def evaluate_retrieval(
         "captions_beyond_limit": sum(map(len, found)) - len(captions),
         "skipped": dict(source.skipped),
         "protocol": f"image-text retrieval, zero-shot, {len(found)} images and {len(captions)} captions of "
-        f"{source.path.name}, at most the first {captions_per_image} of an image, as they are (no prompt); cosine "
+        f"{source.path.name}, at most the first {CAPTIONS} of an image, as they are (no prompt); cosine "
         "similarity; from an image any of its captions is a hit",
     }
 
@@ -120,18 +121,3 @@ def _ranks(queries: Tensor, owners: Tensor, candidates: Tensor, candidate_owners
         best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
         ranks.append(((similarity >= best) & ~right).sum(dim=1))
     return torch.cat(ranks)
-
-
-def _check(images: Tensor, texts: Tensor, owners: Tensor) -> None:
-    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or owners.shape != texts.shape[:1]:
-        raise InputError(
-            f"image features {tuple(images.shape)}, text features {tuple(texts.shape)} and owners "
-            f"{tuple(owners.shape)} do not fit",
-            mend="give (I, D), (T, D) and (T,)",
-        )
-    if len(images) != len(owners.unique()) or owners.min() < 0 or owners.max() >= len(images):
-        raise InputError(
-            f"the owners are not all of the images 0 to {len(images) - 1}", mend="give each image a caption"
-        )
-    if not (images.isfinite().all() and texts.isfinite().all()):
-        raise InputError("a feature is not finite", mend="mend the weights")

@@ -16,7 +16,7 @@ from regionclip.data.annotations.annotation_files import picture_name
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
 from regionclip.data.captions import decode_image, open_captioned_images
 from regionclip.data.layout import ClassList, DetectionSet
-from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
+from regionclip.evaluation.region_classification import classify_regions
 from regionclip.labelling.views import RegionTeacher
 from regionclip.regions.matching import cosine_logits
 from regionclip.text.text_bank import TextBank
@@ -47,19 +47,12 @@ def image_top1(clip: ClipFolder, shards: Path, bank: TextBank) -> float:
         if len(found) == 1:
             images.append(normalized(np.asarray(decode_image(record.image))))
             labels.append(found[0])
-    right = 0
+    right, text = 0, bank.embeddings.to(runtime.device())
     for start in range(0, len(images), BATCH):
         features = model.encode_image(torch.stack(images[start : start + BATCH]).to(runtime.device()))
-        right += int((_nearest(features, bank) == torch.tensor(labels[start : start + BATCH])).sum())
+        nearest = cosine_logits(features, text, 1.0).argmax(dim=1).cpu()
+        right += int((nearest == torch.tensor(labels[start : start + BATCH])).sum())
     return right / max(len(images), 1)
-
-
-def crop_top1(clip: ClipFolder, scenes: DetectionSet, classes: ClassList, bank: TextBank, context: float) -> float:
-    """Share of true boxes whose crop's nearest class name is the right one, among all classes; 0 without boxes.
-
-    Arguments as `classify_crops`.
-    """
-    return classify_crops(clip, scenes, classes, bank, context)["top1_all"] or 0.0
 
 
 @torch.no_grad()
@@ -87,9 +80,5 @@ def classify_crops(
             features = teacher(image[None], [torch.from_numpy(boxes).to(device)])
             scores.append(cosine_logits(features, text, 1.0).cpu())
             labels.append(np.searchsorted(classes.ids, categories))
-    recipe = RegionRecipe("crop", templates_in_words(bank.templates), "none")
-    return classify_regions(torch.cat(scores).numpy(), np.concatenate(labels), classes.names, classes.groups, recipe)
-
-
-def _nearest(features: Tensor, bank: TextBank) -> Tensor:
-    return cosine_logits(features, bank.embeddings.to(features.device), 1.0).argmax(dim=1).cpu()
+    table, true = torch.cat(scores).numpy(), np.concatenate(labels)
+    return classify_regions(table, true, classes.names, classes.groups, "crop", bank.templates)

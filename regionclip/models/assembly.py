@@ -12,8 +12,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.models.region_encoder import load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
-from regionclip.models.visual_weights import load_visual, part_configs
 from regionclip.params.stages import Pretrain, Rpn
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, put_dir, read_json, temporary_dir, write_json
-from regionclip.regions.store import MEND, Entry, RegionStore, shard_name
+from regionclip.regions.store import Entry, RegionStore, shard_name
 from regionclip.regions.store_writer import RegionStoreWriter, write_contents
 
 _PARTS = 64  # of a store, unless its parts become too large
@@ -74,64 +74,27 @@ class StoreParts:
                 yield InputError(**values)
 
     def merge(self, path: str | Path) -> RegionStore:
-        """Write the whole store.
+        """Write the whole store; shards are linked, not copied, where the file system can.
 
         Args:
             path: The folder to write; one that is there is replaced.
 
         Raises:
-            InputError: A part is missing, or parts were made from different things.
+            InputError: A part is missing or truncated.
         """
-        return merge_stores([self._path(part) / _STORE for part in range(len(self))], path)
+        stores = [RegionStore.open(self._path(part) / _STORE) for part in range(len(self))]
+        shards: list[Entry] = []
+        with atomic_dir(path) as folder:
+            # A store without images has one empty shard.
+            for store in [store for store in stores if len(store)] or stores[:1]:
+                for number, entry in enumerate(store.entries):
+                    _link(store.path / shard_name(number), folder / shard_name(len(shards)))
+                    shards.append(entry)
+            write_contents(folder, shards)
+        return RegionStore.open(path)
 
     def _path(self, part: int) -> Path:
         return self.folder / f"{part:05d}"
-
-
-def merge_stores(parts: Sequence[str | Path], path: str | Path) -> RegionStore:
-    """Write a store with the images of several, in the order given.
-
-    It is byte for byte what one writer with the same shard boundaries would have written. Shards are linked, not
-    copied, where the file system can. To append to a store, merge it with the new part into its own path.
-
-    Args:
-        parts: Folders of stores with equal metadata, k and types.
-        path: The folder to write; one that is there is replaced.
-
-    Raises:
-        InputError: No part is given, parts differ in what they were made from, or an image is in two of them.
-    """
-    if not parts:
-        raise InputError("no store to merge", file=path, mend="give at least one")
-    stores = [RegionStore.open(part) for part in parts]
-    # A store without images has one empty shard.
-    filled = [store for store in stores if len(store)] or stores[:1]
-    for store in stores:
-        _check_alike(filled[0], store)
-    owners: dict[int | str, Path] = {}
-    for store in filled:
-        for image_id in store.image_ids:
-            if image_id in owners:
-                problem = f"the image is in {owners[image_id]} too"
-                raise InputError(problem, file=store.path, record=image_id, mend="leave one of the two stores out")
-            owners[image_id] = store.path
-    shards: list[Entry] = []
-    with atomic_dir(path) as folder:
-        for store in filled:
-            for number, entry in enumerate(store.entries):
-                _link(store.path / shard_name(number), folder / shard_name(len(shards)))
-                shards.append(entry)
-        write_contents(folder, shards)
-    return RegionStore.open(path)
-
-
-def _check_alike(first: RegionStore, other: RegionStore) -> None:
-    other.require(**first.metadata)
-    first.require(**other.metadata)
-    # The ids of a store without images are of no kind.
-    start = 0 if len(other) else 1
-    if list(first.schema)[start:] != list(other.schema)[start:]:
-        raise InputError(f"the columns differ from those of {first.path}", file=other.path, mend=MEND)
 
 
 def _link(source: Path, target: Path) -> None:

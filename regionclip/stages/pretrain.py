@@ -24,7 +24,7 @@ from regionclip.engine.history_hook import HistoryHook, leave_empty
 from regionclip.engine.prediction import NamedRegions, name_true_boxes
 from regionclip.engine.training import train
 from regionclip.engine.validation_hook import PICTURES, ValidationHook, shown
-from regionclip.evaluation.region_classification import RegionRecipe, classify_regions, templates_in_words
+from regionclip.evaluation.region_classification import classify_regions
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_pretrainer, clip_preprocessor
 from regionclip.params import Params
@@ -122,8 +122,8 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
         if not is_main_process():
             return {}, []
         scores, labels = (torch.cat([getattr(item, key) for item in found]).numpy() for key in ("logits", "labels"))
-        recipe = RegionRecipe("roi_align", templates_in_words(bank.templates), "none")
-        numbers = classify_regions(scores, labels, split.base_names, {"base": split.base_names}, recipe)
+        groups = {"base": split.base_names}
+        numbers = classify_regions(scores, labels, split.base_names, groups, "roi_align", bank.templates)
         samples = [_named(item, context.params.pretrain.temperature) for item in found[:PICTURES]]
         return {name: numbers[name] for name in ("top1_base", "class_mean_top1_base")}, samples
 

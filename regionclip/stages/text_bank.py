@@ -10,7 +10,7 @@ from regionclip import artifacts, runtime
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.layout import data_sets, detection_set, load_classes
 from regionclip.files import atomic_dir
-from regionclip.labelling.teacher import crop_top1, image_top1
+from regionclip.labelling.teacher import classify_crops, image_top1
 from regionclip.stages.context import StageContext
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
@@ -53,7 +53,7 @@ def _measure(context: StageContext, clip: ClipFolder) -> dict[str, float]:
     dataset = context.params.rpn.dataset
     bank, classes = TextBank.load(artifacts.class_bank(dataset)), load_classes(dataset)
     scenes, factor = detection_set(dataset, context.params.evaluation.split), context.params.pseudo_labels.crop_context
-    metrics = {"crop_top1": crop_top1(clip, scenes, classes, bank, factor)}
+    metrics = {"crop_top1": classify_crops(clip, scenes, classes, bank, factor)["top1_all"] or 0.0}
     if any(HELD_OUT_PAIRS.glob("*.tar")):
         metrics["image_top1"] = image_top1(clip, HELD_OUT_PAIRS, bank)
     return metrics

@@ -18,7 +18,7 @@ from regionclip.checkpoints.mmengine_files import read
 from regionclip.checkpoints.official import OfficialCheckpoint, read_official
 from regionclip.errors import InputError
 from regionclip.files import sha256_file
-from regionclip.models.visual_weights import part_configs
+from regionclip.models.region_encoder import part_configs
 
 RN50 = open_clip.get_model_config("RN50")
 

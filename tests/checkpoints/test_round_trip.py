@@ -16,7 +16,7 @@ from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.checkpoints.key_maps import MODIFIED_RESNET_TO_DETECTOR
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.official import OfficialCheckpoint
-from regionclip.models.visual_weights import load_visual, part_configs, visual_state
+from regionclip.models.region_encoder import load_visual, part_configs, visual_state
 
 
 def _clip(architecture: str) -> CLIP:

@@ -13,9 +13,9 @@ from torch import nn
 
 from regionclip.engine.exported import VocabularyHook
 from regionclip.errors import InputError
+from regionclip.models.region_encoder import part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_embedding_classifier import TextEmbeddingClassifier
-from regionclip.models.visual_weights import part_configs
 from regionclip.text.text_bank import TextBank
 
 NAMES = ("ant", "bee", "cat", "dog")

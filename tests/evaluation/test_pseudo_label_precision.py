@@ -119,8 +119,3 @@ def test_a_truth_without_colours_is_refused(truth: Path) -> None:
     truth.write_text(json.dumps(content))
     with pytest.raises(InputError, match="record 2, key 'colour'"):
         pseudo_label_precision(truth, [], Split())
-
-
-def test_arrays_of_different_lengths_are_refused() -> None:
-    with pytest.raises(InputError, match=r"image 1: .*differ in length"):
-        LabelledRegions(1, np.zeros((2, 4)), ["star"], np.ones(1), np.ones(1, dtype=bool))

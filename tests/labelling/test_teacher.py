@@ -14,7 +14,7 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import MEAN, STD, ClipFolder
 from regionclip.data.layout import ClassList, DetectionSet
-from regionclip.labelling.teacher import classify_crops, crop_top1, image_top1, normalized
+from regionclip.labelling.teacher import classify_crops, image_top1, normalized
 from regionclip.labelling.views import RegionTeacher
 from regionclip.text.text_bank import TextBank
 
@@ -108,7 +108,7 @@ def test_crops_of_true_boxes_are_counted_by_category(
     bank = _bank(torch.stack([star, ring, boat]))
     nearest = torch.nn.functional.cosine_similarity(wrong[None], bank.embeddings).argmax()
     assert nearest != 0, "the fourth box must be one that is named wrongly"
-    assert crop_top1(clip, DetectionSet(tmp_path, file), classes, bank, 1.3) == 3 / 4
     result = classify_crops(clip, DetectionSet(tmp_path, file), classes, bank, 1.3)
+    assert result["top1_all"] == 3 / 4
     assert (result["top1_base"], result["top1_novel"], result["class_mean_top1_base"]) == (2 / 3, 1.0, 3 / 4)
     assert (result["recipe"]["view"], result["regions"]["all"]) == ("crop", 4)

@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from open_clip.model import CLIP
 from torch import Tensor
 
-from regionclip.models.visual_weights import describe, part_configs
+from regionclip.models.region_encoder import describe, part_configs
 
 
 @pytest.fixture(autouse=True)

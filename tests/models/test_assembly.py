@@ -16,7 +16,7 @@ from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
 from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
-from regionclip.models.visual_weights import visual_state
+from regionclip.models.region_encoder import visual_state
 from regionclip.params.stages import LossWeights, Pretrain, Rpn
 from tests.conftest import profile_params
 

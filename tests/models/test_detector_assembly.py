@@ -16,7 +16,7 @@ from mmengine.structures import InstanceData
 from open_clip.model import CLIP
 from torch import nn
 
-from regionclip.models.visual_weights import load_visual, visual_state
+from regionclip.models.region_encoder import load_visual, visual_state
 
 CLASSES = 3
 _RCNN_TRAIN = dict(

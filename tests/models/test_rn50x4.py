@@ -7,8 +7,7 @@ import torch
 import torchvision
 from open_clip.modified_resnet import ModifiedResNet
 
-from regionclip.models.region_encoder import RegionEncoder
-from regionclip.models.visual_weights import describe, part_configs
+from regionclip.models.region_encoder import RegionEncoder, describe, part_configs
 
 
 @pytest.fixture(scope="module")
