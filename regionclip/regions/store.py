@@ -95,11 +95,11 @@ class Shard:
         return Regions(boxes, objectness[:, 0], *labels)
 
     def table(self) -> pd.DataFrame:
-        """Return one row a region: image_id, x1, y1, x2, y2, objectness, and top_concept, top_prob when k > 0."""
+        """Return one row a region; see `RegionStore.to_pandas`."""
         regions = self.regions()
         ids = np.repeat(self.image_ids.to_numpy(zero_copy_only=False), self.counts)
-        columns = {"image_id": ids, **dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))}
-        columns["objectness"] = regions.objectness
+        corners = dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))
+        columns = {"image_id": ids, **corners, "objectness": regions.objectness}
         if self._k:
             columns |= {"top_concept": regions.concept_index[:, 0], "top_prob": regions.concept_prob[:, 0]}
         return pd.DataFrame(columns)
