@@ -76,7 +76,7 @@ def evaluation_benchmark(case: Case) -> dict[str, float]:
 def _measure(case: Case, truth_file: Path, found_file: Path) -> dict[str, float]:
     start = time.perf_counter()
     truth = load_truth(truth_file, lvis=case.lvis, masks=case.masks)
-    found = read_detections(found_file, truth, masks=case.masks)
+    found = read_detections(found_file, truth)
     read = time.perf_counter()
     iou_type = "segm" if case.masks else "bbox"
     if case.lvis:

@@ -174,13 +174,14 @@ def to_bgr(picture: Picture) -> NDArray[np.uint8]:
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
             problem = f"the array is {picture.dtype} {picture.shape}, wanted uint8 (H, W, 3)"
             raise InputError(problem, mend="give RGB pixels from 0 to 255")
-        return np.ascontiguousarray(picture[..., ::-1])
-    if not isinstance(picture, Image.Image):
-        return np.ascontiguousarray(np.asarray(decode_image(picture))[..., ::-1])
-    try:
-        return np.ascontiguousarray(np.asarray(_rgb(picture))[..., ::-1])
-    except Exception as error:
-        raise _refusal(error, None) from None
+    elif isinstance(picture, Image.Image):
+        try:
+            picture = _rgb(picture)
+        except Exception as error:
+            raise _refusal(error, None) from None
+    else:
+        picture = decode_image(picture)
+    return np.ascontiguousarray(np.asarray(picture)[..., ::-1])
 
 
 def header_size(image: Path | ImageSpan) -> tuple[int, int]:

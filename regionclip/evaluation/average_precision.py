@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -58,7 +58,7 @@ def precision_table(
         _require_masks(truth.objects, "annotation")
         _require_masks(detections, "detection")
     images = {image["id"]: image for image in truth.images}
-    rows = [_by_class(side, truth.category_ids) for side in (truth.objects, detections)]
+    rows = [_rows_by_class(side, truth.category_ids) for side in (truth.objects, detections)]
     table = np.full((10, 101, len(truth.categories), len(AREAS)), -1.0)
     for place, (category, true, found) in enumerate(zip(truth.categories, *rows, strict=True)):
         if not len(true):
@@ -70,7 +70,8 @@ def precision_table(
         results = [*_entries(detections, found, iou_type)]
         if iou_type == "segm":
             results = [item | {"area": mask_area(item["segmentation"])} for item in results]
-        apis = _apis([images[key] for key in seen], category, objects, results)
+        there = {"images": [images[key] for key in seen], "categories": [category]}
+        apis = (COCO({**there, "annotations": items}) for items in (objects, results))
         evaluator = COCOeval_faster(*apis, iou_type, lvis_style=federated)
         evaluator.params.maxDets = [max_detections]
         evaluator.params.areaRng, evaluator.params.areaRngLbl = list(AREAS.values()), list(AREAS)
@@ -87,7 +88,7 @@ def _require_masks(boxes: BoxArrays, what: str) -> None:
         raise InputError("the key is missing", **where, mend="measure boxes alone, or give each a mask")
 
 
-def _by_class(boxes: BoxArrays, category_ids: Sequence[int]) -> list[NDArray[np.int64]]:
+def _rows_by_class(boxes: BoxArrays, category_ids: Sequence[int]) -> list[NDArray[np.int64]]:
     """Return the rows of each class, in the order given."""
     order = np.argsort(boxes.category_ids, kind="stable")
     sides = (np.searchsorted(boxes.category_ids[order], category_ids, side=side) for side in ("left", "right"))
@@ -97,23 +98,12 @@ def _by_class(boxes: BoxArrays, category_ids: Sequence[int]) -> list[NDArray[np.
 def _entries(boxes: BoxArrays, rows: NDArray[np.int64], iou_type: IouType) -> Iterator[dict[str, Any]]:
     """Yield boxes as COCO's index takes them; masks, which only cost memory, where they are measured."""
     part = boxes.take(rows)
-    keys = ("image_id", "category_id", "bbox", "area", "iscrowd", "score")
-    columns = (part.image_ids, part.category_ids, part.boxes, part.areas, part.crowds.astype(int), part.scores)
+    keys = ("id", "image_id", "category_id", "bbox", "area", "iscrowd", "score")
+    # From 1 on, as the matching takes id 0 for "unmatched".
+    ids = np.arange(1, len(part) + 1)
+    columns = (ids, part.image_ids, part.category_ids, part.boxes, part.areas, part.crowds.astype(int), part.scores)
     for row, values in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
         yield dict(zip(keys, values, strict=True)) | ({"segmentation": part.mask(row)} if iou_type == "segm" else {})
-
-
-def _apis(
-    images: list[Mapping[str, Any]],
-    category: Mapping[str, Any],
-    objects: list[dict[str, Any]],
-    results: list[dict[str, Any]],
-) -> Iterator[COCO]:
-    for items in (objects, results):
-        # From 1 on, as the matching takes id 0 for "unmatched".
-        for number, item in enumerate(items, start=1):
-            item["id"] = number
-        yield COCO({"images": images, "categories": [category], "annotations": items})
 
 
 def by_class(precision: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:

@@ -101,9 +101,6 @@ def evaluate_coco(
 def _require_names(names: Collection[str], wanted: Collection[str], truth: Truth) -> None:
     if sorted(names) != sorted(wanted):
         wrong = sorted(set(names) ^ set(wanted)) or sorted(name for name in wanted if list(wanted).count(name) > 1)
-        raise InputError(
-            f"categories and class list differ in: {', '.join(map(str, wrong))}",
-            file=truth.file,
-            key="categories",
-            mend="evaluate with the class list of this annotation file",
-        )
+        problem = f"categories and class list differ in: {', '.join(map(str, wrong))}"
+        mend = "evaluate with the class list of this annotation file"
+        raise InputError(problem, file=truth.file, key="categories", mend=mend)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from regionclip.data.annotations.masks import checked_rle, encode_masks, mask_area, mask_box
 from regionclip.data.annotations.truth import BoxArrays, BoxColumns, Truth
@@ -45,7 +44,13 @@ def detections_from_samples(samples: Iterable[DetDataSample], category_ids: Sequ
         found = sample.pred_instances
         boxes, labels, scores = (getattr(found, key).numpy(force=True) for key in ("bboxes", "labels", "scores"))
         boxes, scores = boxes.astype(np.float64).reshape(-1, 4), scores.astype(np.float64)
-        _check_predictions(sample.img_id, boxes, labels, scores, len(category_ids))
+        record = f"image {sample.img_id}"
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(category_ids):
+            problem = f"label indices {labels.min()} to {labels.max()} do not fit {len(category_ids)} categories"
+            mend = "evaluate with the class list that the classifier was given"
+            raise InputError(problem, record=record, mend=mend)
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise InputError("a box or score is not finite", record=record, mend="look for a diverged training")
         boxes[:, 2:] -= boxes[:, :2]
         masks = getattr(found, "masks", None)
         masks = masks.numpy(force=True) if hasattr(masks, "numpy") else masks
@@ -55,24 +60,6 @@ def detections_from_samples(samples: Iterable[DetDataSample], category_ids: Sequ
         ):
             columns.add(sample.img_id, category_ids[label], box, score=float(f"{score:.6g}"), mask=mask)
     return columns.arrays()
-
-
-def _check_predictions(
-    image_id: int,
-    boxes: NDArray[np.float64],
-    labels: NDArray[np.integer],
-    scores: NDArray[np.float64],
-    categories: int,
-) -> None:
-    record = f"image {image_id}"
-    if labels.size and (labels.min() < 0 or labels.max() >= categories):
-        raise InputError(
-            f"label indices {labels.min()} to {labels.max()} do not fit {categories} categories",
-            record=record,
-            mend="evaluate with the class list that the classifier was given",
-        )
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise InputError("a box or score is not finite", record=record, mend="look for a diverged training")
 
 
 def save_detections(path: str | Path, detections: BoxArrays) -> None:
@@ -93,16 +80,12 @@ def coco_results(detections: BoxArrays) -> Iterator[dict[str, Any]]:
         yield dict(zip(_KEYS, values, strict=True)) | ({} if mask is None else {"segmentation": mask})
 
 
-def read_detections(
-    detections: Sequence[Mapping[str, Any]] | NDArray[np.floating] | str | Path, truth: Truth, *, masks: bool = False
-) -> BoxArrays:
+def read_detections(detections: Sequence[Mapping[str, Any]] | str | Path, truth: Truth) -> BoxArrays:
     """Read detections of whatever origin and refuse those that do not belong to a ground truth.
 
     Args:
-        detections: COCO result dicts, in which a mask may stand without its box; or a JSON file of them; or an array
-            (N, 7) with columns image id, x, y, width, height, score, category id (pycocotools' order).
+        detections: COCO result dicts, in which a mask may stand without its box; or a JSON file of them.
         truth: What ``load_truth`` returns.
-        masks: Whether every detection must have a mask.
 
     Returns:
         The detections in the order given; where the box is that of the mask, the area is the mask's too.
@@ -113,15 +96,16 @@ def read_detections(
     """
     file = Path(detections) if isinstance(detections, str | Path) else None
     rows: Any = detections if file is None else read_json_list(file, "give a COCO results file")
-    if isinstance(rows, np.ndarray):
-        rows = _from_array(rows)
-    sizes = {image["id"]: _size(image) for image in truth.images}
-    needed, category_ids = [*_KEYS, "segmentation"] if masks else [*_KEYS], set(truth.category_ids)
+    sizes = {
+        image["id"]: (image["height"], image["width"]) if image.keys() >= {"height", "width"} else None
+        for image in truth.images
+    }
+    category_ids = set(truth.category_ids)
     columns = BoxColumns()
     for index, row in enumerate(rows):
         where = {"file": file, "record": f"detection {index}"}
         try:
-            columns.add(**_checked(row, needed, sizes, category_ids, where))
+            columns.add(**_checked(row, sizes, category_ids, where))
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"not a detection ({error})", **where, mend=_AGAIN) from None
     return columns.arrays(file)
@@ -143,24 +127,8 @@ def require_known(detections: BoxArrays, images: Iterable[Mapping[str, Any]], tr
             raise InputError(problem, file=detections.file, record=record, mend=mend)
 
 
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    return (image["height"], image["width"]) if "height" in image and "width" in image else None
-
-
-def _from_array(rows: NDArray[np.floating]) -> Iterator[dict[str, Any]]:
-    if rows.size and (rows.ndim != 2 or rows.shape[1] != 7):
-        raise InputError(
-            f"the array has shape {rows.shape}, wanted (N, 7)", mend="give image id, x, y, w, h, score, category id"
-        )
-    return (
-        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5].tolist(), "score": float(row[5])}
-        for row in rows.reshape(-1, 7)
-    )
-
-
 def _checked(
     row: Mapping[str, Any],
-    keys: Sequence[str],
     sizes: Mapping[int, tuple[int, int] | None],
     category_ids: set[int],
     where: dict[str, Any],
@@ -168,7 +136,7 @@ def _checked(
     """Return the arguments of ``BoxColumns.add`` for a result dict."""
     # COCO's form of a mask's result has no box; a tool that leaves it empty means the same.
     without_box = "segmentation" in row and not row.get("bbox")
-    for key in keys:
+    for key in _KEYS:
         if key not in row and not (key == "bbox" and without_box):
             raise InputError("the key is missing", **where, key=key, mend=_AGAIN)
     for what, known, mend in (("image", sizes, _OTHER_IMAGES), ("category", category_ids, _OTHER_CLASSES)):

@@ -74,10 +74,9 @@ def average_recall(
         for column, limit in enumerate(limits)
     }
     low, high = min(iou_thresholds), max(iou_thresholds)
-    protocol = (
-        f"average recall over {len(iou_thresholds)} IoU thresholds {low:.2f} to {high:.2f}, class-agnostic, all areas, "
-    )
-    return {**result, "objects": objects, "protocol": protocol + "each group's objects against all proposals"}
+    protocol = f"average recall over {len(iou_thresholds)} IoU thresholds {low:.2f} to {high:.2f}, class-agnostic, "
+    protocol += "all areas, each group's objects against all proposals"
+    return {**result, "objects": objects, "protocol": protocol}
 
 
 def _entries(boxes_by_image: Iterable[ArrayLike]) -> list[dict[str, Any]]:

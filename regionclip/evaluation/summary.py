@@ -95,7 +95,8 @@ def summary_table(summary: Numbers) -> str:
     lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
     for dataset, what, models, key in _rows(summary):
         clip, regionclip = (models.get(model, {}).get(key) for model in MODELS)
-        lines.append(f"| {dataset} | {what} | {_percent(clip)} | {_percent(regionclip)} | {_gain(clip, regionclip)} |")
+        gain = "–" if None in (clip, regionclip) else f"{100 * (regionclip - clip):+.1f}"
+        lines.append(f"| {dataset} | {what} | {percent(clip)} | {percent(regionclip)} | {gain} |")
     return "\n".join([*_header(summary), "", *lines, "", *_boxes(summary), ""])
 
 
@@ -130,9 +131,9 @@ def _header(summary: Numbers) -> list[str]:
     teacher, labels = summary["teacher"], summary["pseudo_labels"]
     dataset, recall = next(iter(summary["rpn"].items()))
     minutes = sum(summary["seconds"].values()) / 60
-    crops, images = _percent(teacher["crop_top1"]), _percent(teacher.get("image_top1"))
-    base, novel = _percent(recall["ar100_base"]), _percent(recall["ar100_novel"])
-    kept, right = _percent(labels.get("kept_fraction")), _percent(labels.get("precision"))
+    crops, images = percent(teacher["crop_top1"]), percent(teacher.get("image_top1"))
+    base, novel = percent(recall["ar100_base"]), percent(recall["ar100_novel"])
+    kept, right = percent(labels.get("kept_fraction")), percent(labels.get("precision"))
     return [
         f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
         "",
@@ -152,9 +153,6 @@ def spoken(key: str) -> str:
     return names.get(key) or key.replace("ap50_", "AP50 ")
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage with one decimal, or a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def _gain(before: float | None, after: float | None) -> str:
-    return "–" if before is None or after is None else f"{100 * (after - before):+.1f}"

@@ -63,10 +63,9 @@ def label_regions(
     for records in track(loader, description="pseudo labels"):
         sound = [record for record in records if not isinstance(record, InputError)]
         with inference():
-            found = iter(
-                _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else []
-            )
-        yield from (record if isinstance(record, InputError) else next(found) for record in records)
+            found = _label_batch(pseudo_collate(sound), propose, teacher, matcher, normalise, top_k) if sound else []
+        labelled = iter(found)
+        yield from (record if isinstance(record, InputError) else next(labelled) for record in records)
 
 
 def _label_batch(

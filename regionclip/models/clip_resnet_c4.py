@@ -17,18 +17,13 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def freeze_batch_norm(module: Module) -> Module:
-    """Fix every batch norm in ``module``: running statistics, and neither scale nor shift trains."""
+    """Fix every batch norm in ``module``: running statistics, and neither scale nor shift trains.
+
+    To be called after each ``train()``, which sets the mode of all children.
+    """
     for child in module.modules():
         if isinstance(child, nn.BatchNorm2d):
-            child.requires_grad_(False)
-    return keep_batch_norm_fixed(module)
-
-
-def keep_batch_norm_fixed(module: Module) -> Module:
-    """Put every batch norm in ``module`` in evaluation mode; to be called after each ``train()``."""
-    for child in module.modules():
-        if isinstance(child, nn.BatchNorm2d):
-            child.eval()
+            child.requires_grad_(False).eval()
     return module
 
 
@@ -62,7 +57,7 @@ class CLIPResNetC4(BaseModule):
 
     def train(self, mode: bool = True) -> CLIPResNetC4:
         """Set the mode of everything but batch norm, which stays fixed."""
-        return keep_batch_norm_fixed(super().train(mode))
+        return freeze_batch_norm(super().train(mode))
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         """Map normalised RGB images (B, 3, H, W) to one level of features (B, width * 16, ~H / 16, ~W / 16)."""
@@ -89,7 +84,7 @@ class CLIPRes5(BaseModule):
 
     def train(self, mode: bool = True) -> CLIPRes5:
         """Set the mode of everything but batch norm, which stays fixed."""
-        return keep_batch_norm_fixed(super().train(mode))
+        return freeze_batch_norm(super().train(mode))
 
     def forward(self, regions: Tensor) -> Tensor:
         """Map regions (N, width * 16, 2S, 2S) to (N, width * 32, S, S)."""

@@ -54,9 +54,8 @@ class RegionTextPretrainer(BaseModel):
         self.distillation_loss = _built(distillation_loss)
         self.image_text_loss = _built(image_text_loss)
         if self.image_text_loss is not None and self.text_tower is None:
-            raise InputError(
-                "the image-text loss needs a text tower", key="text_tower", mend="give one, or drop the loss"
-            )
+            problem = "the image-text loss needs a text tower"
+            raise InputError(problem, key="text_tower", mend="give one, or drop the loss")
         self.concept_threshold, self.whole_image_box = concept_threshold, whole_image_box
         self.register_buffer("concepts", torch.zeros(0, self.student.embed_dim), persistent=False)
 
@@ -66,13 +65,11 @@ class RegionTextPretrainer(BaseModel):
         Raises:
             InputError: Its width is not the student's.
         """
-        width = self.student.embed_dim
-        if embeddings.ndim != 2 or embeddings.shape[1] != width:
-            raise InputError(
-                f"concept embeddings of shape {tuple(embeddings.shape)} do not fit region embeddings of width {width}",
-                key="embeddings",
-                mend="build the concept bank with the student's text encoder",
-            )
+        width, shape = self.student.embed_dim, tuple(embeddings.shape)
+        if len(shape) != 2 or shape[1] != width:
+            problem = f"concept embeddings of shape {shape} do not fit region embeddings of width {width}"
+            mend = "build the concept bank with the student's text encoder"
+            raise InputError(problem, key="embeddings", mend=mend)
         self.concepts = embeddings.detach().clone().to(self.concepts)
 
     def forward(
@@ -105,11 +102,8 @@ class RegionTextPretrainer(BaseModel):
     def _region_losses(self, regions: Tensor, data_samples: Sequence[DetDataSample]) -> dict[str, Tensor]:
         index = torch.cat([sample.proposals.concept_index for sample in data_samples])
         if joint_mean(len(index)) == 0:
-            raise InputError(
-                "no image of the batch has a region",
-                key="proposals.bboxes",
-                mend="leave images without regions out of the region store",
-            )
+            mend = "leave images without regions out of the region store"
+            raise InputError("no image of the batch has a region", key="proposals.bboxes", mend=mend)
         probs = torch.cat([sample.proposals.concept_prob for sample in data_samples]).float()
         scores, best = probs.max(dim=1)
         keep = scores > self.concept_threshold

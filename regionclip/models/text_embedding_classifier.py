@@ -43,21 +43,15 @@ class TextEmbeddingClassifier(BaseModule):
         Raises:
             InputError: Another shape or width, a row of zeros, or a number that is not finite.
         """
-        width = self.embeddings.shape[1]
-        if embeddings.ndim != 2 or len(embeddings) == 0 or embeddings.shape[1] != width:
-            raise InputError(
-                f"text embeddings of shape {tuple(embeddings.shape)} do not fit region embeddings of width {width}",
-                key="embeddings",
-                mend="use the text bank that was built with this model's text encoder",
-            )
+        width, shape = self.embeddings.shape[1], tuple(embeddings.shape)
+        if len(shape) != 2 or shape[0] == 0 or shape[1] != width:
+            problem = f"text embeddings of shape {shape} do not fit region embeddings of width {width}"
+            mend = "use the text bank that was built with this model's text encoder"
+            raise InputError(problem, key="embeddings", mend=mend)
         bad = ~(embeddings.isfinite().all(dim=1) & embeddings.any(dim=1))
         if bad.any():
-            raise InputError(
-                "a text embedding is zero or not finite",
-                record=int(bad.nonzero()[0]),
-                key="embeddings",
-                mend="rebuild the text bank",
-            )
+            record, mend = int(bad.nonzero()[0]), "rebuild the text bank"
+            raise InputError("a text embedding is zero or not finite", record=record, key="embeddings", mend=mend)
         self.embeddings = embeddings.detach().clone().to(self.embeddings)
 
     def forward(self, regions: Tensor) -> Tensor:
@@ -69,7 +63,6 @@ class TextEmbeddingClassifier(BaseModule):
         if not self._filled:
             self._filled = bool(self.embeddings.any())
             if not self._filled:
-                raise InputError(
-                    "the classifier has no vocabulary", key="embeddings", mend="call set_vocabulary before use"
-                )
+                mend = "call set_vocabulary before use"
+                raise InputError("the classifier has no vocabulary", key="embeddings", mend=mend)
         return F.pad(cosine_logits(regions, self.embeddings, self.temperature), (0, 1))

@@ -41,12 +41,11 @@ class ConceptMatcher:
         Raises:
             InputError: The features have another width than the bank.
         """
-        if features.shape[-1] != self.bank.shape[1]:
-            raise InputError(
-                f"teacher features of width {features.shape[-1]} do not fit concepts of width {self.bank.shape[1]}",
-                key="embeddings",
-                mend="build the concept bank with the teacher's text encoder",
-            )
+        got, wanted = features.shape[-1], self.bank.shape[1]
+        if got != wanted:
+            problem = f"teacher features of width {got} do not fit concepts of width {wanted}"
+            mend = "build the concept bank with the teacher's text encoder"
+            raise InputError(problem, key="embeddings", mend=mend)
         # Once, not for every picture.
         self.bank = self.bank.to(features.device)
         probs = cosine_logits(features, self.bank, self.temperature).softmax(dim=-1)

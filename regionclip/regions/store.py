@@ -95,11 +95,11 @@ class Shard:
         return Regions(boxes, objectness[:, 0], *labels)
 
     def table(self) -> pd.DataFrame:
-        """Return one row a region: image_id, x1, y1, x2, y2, objectness, and top_concept, top_prob when k > 0."""
+        """Return one row a region; see `RegionStore.to_pandas`."""
         regions = self.regions()
         ids = np.repeat(self.image_ids.to_numpy(zero_copy_only=False), self.counts)
-        columns = {"image_id": ids, **dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))}
-        columns["objectness"] = regions.objectness
+        corners = dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))
+        columns = {"image_id": ids, **corners, "objectness": regions.objectness}
         if self._k:
             columns |= {"top_concept": regions.concept_index[:, 0], "top_prob": regions.concept_prob[:, 0]}
         return pd.DataFrame(columns)
@@ -243,17 +243,16 @@ class RegionStore:
         return pd.concat(tables, ignore_index=True).iloc[:limit]
 
     def summary(self) -> dict[str, Any]:
-        """Return size and coverage, read shard by shard in flat memory.
+        """Return size and coverage, read shard by shard.
 
         Returns:
             ``images``, ``regions``, ``bytes``, ``regions_per_image`` (mean, min, max); with k > 0 and a region also
             ``top_k_mass``, the sum of a region's k probabilities over all regions: ``mean`` and the quantiles ``q01``,
             ``q05``, ``q25``, ``q50``, ``q75``, to 1 / 10,000.
         """
-        histogram, total, fewest, most = np.zeros(_BINS + 1, np.int64), 0.0, np.inf, 0
+        histogram, total, counts = np.zeros(_BINS + 1, np.int64), 0.0, []
         for shard in self.shards():
-            if shard.rows:
-                fewest, most = min(fewest, int(shard.counts.min())), max(most, int(shard.counts.max()))
+            counts.append(shard.counts)
             if self.k:
                 mass = shard.regions().concept_prob.sum(axis=1, dtype=np.float64)
                 total += float(mass.sum())
@@ -262,8 +261,9 @@ class RegionStore:
         size = sum(entry.bytes for entry in self.entries)
         summary: dict[str, Any] = {"images": len(self), "regions": self.num_regions, "bytes": size}
         if len(self):
+            each = np.concatenate(counts)
             mean = self.num_regions / len(self)
-            summary["regions_per_image"] = {"mean": mean, "min": int(fewest), "max": most}
+            summary["regions_per_image"] = {"mean": mean, "min": int(each.min()), "max": int(each.max())}
         if self.k and self.num_regions:
             cumulative = np.cumsum(histogram)
             places = {q: int(np.searchsorted(cumulative, q * cumulative[-1])) for q in _QUANTILES}

@@ -63,7 +63,8 @@ class StoreParts:
         with temporary_dir(self._path(part)) as beside:
             with RegionStoreWriter(beside / _STORE, self.metadata, shard_rows=self.rows, **self.options) as writer:
                 yield writer, rejected
-            write_json(beside / _REJECTED, [_described(error) for error in rejected])
+            described = [vars(error) | {"file": error.file and str(error.file)} for error in rejected]
+            write_json(beside / _REJECTED, described)
             if not self._path(part).exists():
                 put_dir(beside, self._path(part))
 
@@ -103,8 +104,3 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _described(error: InputError) -> dict[str, Any]:
-    file = None if error.file is None else str(error.file)
-    return {"problem": error.problem, "file": file, "record": error.record, "key": error.key, "mend": error.mend}

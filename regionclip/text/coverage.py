@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,6 @@ from lemminflect import getInflection
 
 from regionclip.files import atomic_path
 from regionclip.text.words import lemma
-
-IN_POOL, TOO_RARE, ABSENT = "in the pool", "too rare", "absent"
 
 
 def coverage(class_names: Iterable[str], counts: Mapping[str, int], minimum_count: int) -> dict[str, Any]:
@@ -56,25 +54,17 @@ def _spellings(class_names: Iterable[str], counts: Mapping[str, int]) -> dict[st
     names = list(class_names)
     by_letters: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        for letters in _forms(name):
-            by_letters[letters].append(name)
+        *start, head = name.lower().replace("_", " ").replace("-", " ").split() or [""]
+        # As it is, in the singular and in the plural.
+        for form in {head, lemma(head, "NOUN"), *getInflection(head, "NNS")}:
+            by_letters["".join([*start, form])].append(name)
     found: dict[str, dict[str, int]] = {name: {} for name in names}
     for concept, count in counts.items():
-        for name in by_letters.get(_letters(concept), ()):
+        for name in by_letters.get(concept.replace(" ", "").replace("-", ""), ()):
             found[name][concept] = count
     return {
         name: dict(sorted(spelled.items(), key=lambda item: (-item[1], item[0]))) for name, spelled in found.items()
     }
-
-
-def _forms(name: str) -> set[str]:
-    """Return the letters of a name as it is, in the singular and in the plural."""
-    *start, head = name.lower().replace("_", " ").replace("-", " ").split() or [""]
-    return {"".join([*start, form]) for form in {head, lemma(head, "NOUN"), *getInflection(head, "NNS")}}
-
-
-def _letters(concept: str) -> str:
-    return concept.replace(" ", "").replace("-", "")
 
 
 def write_table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]], path: str | Path) -> None:
@@ -90,14 +80,8 @@ def write_table(reports: Mapping[str, Mapping[str, Mapping[str, Any]]], path: st
         table.writerow(["dataset", "group", "class", "status", "mentions", "spellings"])
         for dataset, groups in reports.items():
             for group, report in groups.items():
-                table.writerows([dataset, group, *row] for row in _rows(report))
-
-
-def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str, int, str]]:
-    for name, count in report["counts"].items():
-        if count:
-            spelled = "; ".join(f"{spelling} {times}" for spelling, times in report["spellings"][name].items())
-            yield name, IN_POOL, count, spelled
-        else:
-            rare = report["too_rare"].get(name, 0)
-            yield name, TOO_RARE if rare else ABSENT, rare, ""
+                for name, count in report["counts"].items():
+                    rare = report["too_rare"].get(name, 0)
+                    status = "in the pool" if count else "too rare" if rare else "absent"
+                    spelled = "; ".join(f"{spelling} {times}" for spelling, times in report["spellings"][name].items())
+                    table.writerow([dataset, group, name, status, count or rare, spelled])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -87,9 +87,7 @@ class TextBank:
         if missing := [name for name in names if name not in self._rows]:
             raise self._error("the bank has no such name", "names", record=missing[0])
         rows = [self._rows[name] for name in names]
-        return TextBank(
-            tuple(names), self.embeddings[rows], self.templates, self.text_model, self.weights_sha256, self.source
-        )
+        return replace(self, names=tuple(names), embeddings=self.embeddings[rows])
 
     def require(
         self, *, width: int | None = None, names: Sequence[str] | None = None, weights_sha256: str | None = None
@@ -111,7 +109,10 @@ class TextBank:
             problem = f"built with weights {self.weights_sha256[:12]}, wanted {weights_sha256[:12]}"
             raise self._error(problem, "weights_sha256")
         if names is not None and tuple(names) != self.names:
-            raise self._error(*_first_difference(self.names, tuple(names)))
+            if len(names) != len(self.names):
+                raise self._error(f"got {len(self.names)} names, wanted {len(names)}", "names")
+            row = next(row for row, name in enumerate(self.names) if name != names[row])
+            raise self._error(f"got '{self.names[row]}', wanted '{names[row]}'", "names", record=f"row {row}")
 
     def save(self, path: str | Path) -> None:
         """Write the bank, atomically: tensor ``embeddings``; names, templates and origin as metadata."""
@@ -138,11 +139,13 @@ class TextBank:
         content = read_safetensors(path)
         if "embeddings" not in content.tensors:
             raise InputError("the tensor is missing", file=path, key="embeddings", mend=_MEND)
-        metadata = content.metadata
-        names, templates = _texts(metadata, "names", path), _texts(metadata, "templates", path)
-        model, weights, digest = (_text(metadata, key, path) for key in ("text_model", "weights_sha256", "sha256"))
-        bank = cls(names, content.tensors["embeddings"], templates, model, weights, path)
-        if bank.sha256 != digest:
+        known = content.metadata
+        for key in ("names", "templates", "text_model", "weights_sha256", "sha256"):
+            if key not in known:
+                raise InputError("the metadata key is missing", file=path, key=key, mend=_MEND)
+        names, templates = (_texts(known[key], key, path) for key in ("names", "templates"))
+        bank = cls(names, content.tensors["embeddings"], templates, known["text_model"], known["weights_sha256"], path)
+        if bank.sha256 != known["sha256"]:
             raise InputError("the embeddings do not fit their checksum", file=path, key="sha256", mend=_MEND)
         return bank
 
@@ -150,22 +153,7 @@ class TextBank:
         return InputError(problem, file=self.source, record=record, key=key, mend=mend)
 
 
-def _first_difference(got: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, str, str | None]:
-    """Return problem, key and record of the first place where two lists of names differ."""
-    if len(got) != len(wanted):
-        return f"got {len(got)} names, wanted {len(wanted)}", "names", None
-    row = next(row for row, name in enumerate(got) if name != wanted[row])
-    return f"got '{got[row]}', wanted '{wanted[row]}'", "names", f"row {row}"
-
-
-def _text(metadata: dict[str, str], key: str, path: Path) -> str:
-    if key not in metadata:
-        raise InputError("the metadata key is missing", file=path, key=key, mend=_MEND)
-    return metadata[key]
-
-
-def _texts(metadata: dict[str, str], key: str, path: Path) -> tuple[str, ...]:
-    text = _text(metadata, key, path)
+def _texts(text: str, key: str, path: Path) -> tuple[str, ...]:
     try:
         value = parse_json(text, file=path)
     except InputError:
@@ -207,18 +195,13 @@ def read_embeddings(path: str | Path) -> Tensor:
     """
     content = read_container(path)
     if not isinstance(content, Tensor):
-        raise InputError(
-            f"holds {len(content.tensors)} named tensors, such as a model's weights; wanted one array of embeddings",
-            file=path,
-            mend="give a file such as coco_65_cls_emb.pth",
-        )
+        problem = f"holds {len(content.tensors)} named tensors, such as a model's weights; wanted one array"
+        raise InputError(f"{problem} of embeddings", file=path, mend="give a file such as coco_65_cls_emb.pth")
     # A file of shape (D,) would be copied into all rows of a classifier.
     if content.ndim != 2 or 0 in content.shape or not content.is_floating_point():
-        raise InputError(
-            f"got {content.dtype} of shape {tuple(content.shape)}, wanted floats of shape (K, D), one row a name",
-            file=path,
-            mend="give embeddings of K names, or reshape those of a single name to (1, D)",
-        )
+        problem = f"got {content.dtype} of shape {tuple(content.shape)}, wanted floats of shape (K, D), one row a name"
+        mend = "give embeddings of K names, or reshape those of a single name to (1, D)"
+        raise InputError(problem, file=path, mend=mend)
     return content.float()
 
 
@@ -238,10 +221,15 @@ def read_names(source: str | Path, rows: int) -> tuple[str, ...]:
     if str(source) in BUILT_IN:
         return BUILT_IN[str(source)]
     source = Path(source)
-    return _names_of_categories(source, rows) if source.suffix == ".json" else _names_of_lines(source)
-
-
-def _names_of_categories(source: Path, rows: int) -> tuple[str, ...]:
+    if source.suffix != ".json":
+        if not source.exists():
+            mend = f"give a file, or one of {', '.join(BUILT_IN)}"
+            raise InputError("no such file or list of names", file=source, mend=mend)
+        names = tuple(line.partition(",")[0].strip() for line in read_text(source).splitlines())
+        if not all(names) or not names:
+            line = names.index("") + 1 if names else 1
+            raise InputError("the line has no name", file=source, record=line, mend="give one name a line")
+        return names
     content = read_json(source)
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
@@ -251,14 +239,3 @@ def _names_of_categories(source: Path, rows: int) -> tuple[str, ...]:
         raise InputError("no list of categories with id and name", file=source, key="categories", mend=mend) from None
     common = tuple(name for name, one in zip(names, categories, strict=True) if one.get("frequency") != "r")
     return common if rows == len(common) else names
-
-
-def _names_of_lines(source: Path) -> tuple[str, ...]:
-    if not source.exists():
-        mend = f"give a file, or one of {', '.join(BUILT_IN)}"
-        raise InputError("no such file or list of names", file=source, mend=mend)
-    names = tuple(line.partition(",")[0].strip() for line in read_text(source).splitlines())
-    if not all(names) or not names:
-        line = names.index("") + 1 if names else 1
-        raise InputError("the line has no name", file=source, record=line, mend="give one name a line")
-    return names

@@ -28,7 +28,7 @@ def evaluate_lvis(path: Path, given: Any, *rest: Any, iou_type: str = "bbox", **
     """Read a truth and detections in any form, as a user does, and measure them."""
     masks = iou_type == "segm"
     truth = load_truth(path, lvis=True, masks=masks)
-    return lvis.evaluate_lvis(truth, read_detections(given, truth, masks=masks), *rest, iou_type=iou_type, **options)
+    return lvis.evaluate_lvis(truth, read_detections(given, truth), *rest, iou_type=iou_type, **options)
 
 
 def found(image: int, category: int, score: float, box: list[float] | None = None) -> dict[str, Any]:
@@ -161,10 +161,7 @@ def test_federated_rules_hold_for_masks(truth: dict[str, Any], tmp_path: Path) -
 @pytest.mark.parametrize("case", REFERENCE["cases"])
 def test_masks_that_fill_their_boxes_equal_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
     """The frozen worlds have integer boxes, so that masks of the whole box have the boxes' overlaps."""
-    detections = [
-        {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": row[1:5], "score": row[5]} | _filled(row[1:5])
-        for row in case["detections"]
-    ]
+    detections = [result | _filled(result["bbox"]) for result in _results(case)]
     truth = case["truth"] | {
         "images": [image | {"width": 110, "height": 110} for image in case["truth"]["images"]],
         "annotations": [item | _filled(item["bbox"]) for item in case["truth"]["annotations"]],
@@ -173,6 +170,11 @@ def test_masks_that_fill_their_boxes_equal_the_lvis_api(case: dict[str, Any], tm
     for key, wanted in case["expected"].items():
         got = -1 if result[key] is None else result[key]
         assert got == pytest.approx(wanted, abs=1e-6), key
+
+
+def _results(case: dict[str, Any]) -> list[dict[str, Any]]:
+    """The frozen rows, image id, box, score and category id, as COCO's results."""
+    return [found(int(row[0]), int(row[6]), row[5], row[1:5]) for row in case["detections"]]
 
 
 def _filled(box: list[float]) -> dict[str, Any]:
@@ -191,9 +193,7 @@ def test_no_detections_give_zeros(truth: dict[str, Any], tmp_path: Path) -> None
 @pytest.mark.parametrize("case", REFERENCE["cases"])
 def test_equals_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
     """Random worlds measured with lvis 0.5.3; -1 there is None here."""
-    result = evaluate_lvis(
-        write(tmp_path / "a.json", case["truth"]), np.array(case["detections"]), case["max_detections"]
-    )
+    result = evaluate_lvis(write(tmp_path / "a.json", case["truth"]), _results(case), case["max_detections"])
     for key, wanted in case["expected"].items():
         got = -1 if result[key] is None else result[key]
         assert got == pytest.approx(wanted, abs=1e-6), key
@@ -203,10 +203,10 @@ def test_the_frozen_worlds_use_every_federated_rule(tmp_path: Path) -> None:
     unlabelled = over = changed = 0
     for case in REFERENCE["cases"]:
         truth, limit = json.loads(json.dumps(case["truth"])), case["max_detections"]
-        result = evaluate_lvis(write(tmp_path / "a.json", truth), np.array(case["detections"]), limit)
+        result = evaluate_lvis(write(tmp_path / "a.json", truth), _results(case), limit)
         for image in truth["images"]:
             image["not_exhaustive_category_ids"] = []
-        exhaustive = evaluate_lvis(write(tmp_path / "b.json", truth), np.array(case["detections"]), limit)
+        exhaustive = evaluate_lvis(write(tmp_path / "b.json", truth), _results(case), limit)
         unlabelled += result["detections_unlabelled"]
         over += result["detections_over_limit"]
         changed += result["ap"] != exhaustive["ap"]

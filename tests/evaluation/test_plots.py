@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.data.annotations.truth import BoxColumns
-from regionclip.errors import InputError
 from regionclip.evaluation.plots import (
     SceneBoxes,
     detection_sheet,
@@ -122,10 +121,13 @@ def test_a_sheet_takes_the_best_results_of_a_scene() -> None:
     assert len(scene_boxes(results, 7, {1: "star", 2: "moon"}, limit=1).names) == 1
 
 
-def test_a_sheet_of_unequal_lists_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="differ in number"):
-        detection_sheet([SCENE, SCENE], [STAR], {"CLIP": [STAR_FOUND]}, [], tmp_path / "sheet.png")
-    assert not list(tmp_path.iterdir())
+def test_a_sheet_takes_scenes_of_any_size(tmp_path: Path) -> None:
+    """The largest sets the scale: its longer side takes 640 dots, and there are two rows."""
+    empty = SceneBoxes(np.zeros((0, 4)), [])
+    scenes = [np.full(size, 120, np.uint8) for size in ((960, 1280, 3), (300, 100, 3))]
+    detection_sheet(scenes, [empty] * 2, {"CLIP": [STAR_FOUND] * 2}, [], tmp_path / "sheet.png")
+    height, width = cv2.imread(str(tmp_path / "sheet.png")).shape[:2]
+    assert (height, width) == (104 + 2 * (480 + 14), 14 + 2 * (640 + 14))
 
 
 NAMES = st.text(max_size=30) | st.sampled_from(

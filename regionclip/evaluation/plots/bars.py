@@ -7,17 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regionclip.evaluation.plots.style import (
-    CLIP,
-    NOVEL,
-    QUIET,
-    REGIONCLIP,
-    headline,
-    only_grid,
-    percent,
-    picture,
-    plain,
-)
+from regionclip.evaluation.plots.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, picture, plain
+from regionclip.evaluation.summary import percent
 
 MOST_CLASSES = 60
 """More classes than this do not fit a page: the picture shows those that changed most and says so."""

@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from regionclip.evaluation.plots.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, percent, picture
+from regionclip.evaluation.plots.style import CLIP, NOVEL, QUIET, REGIONCLIP, headline, only_grid, picture
+from regionclip.evaluation.summary import percent
 
 Bin = Mapping[str, float | int | None]
 
@@ -21,11 +22,8 @@ def pseudo_label_quality(by_confidence: Sequence[Bin], out_path: str | Path) -> 
     with picture(out_path, 8.0, 6.2) as figure:
         regions, kept = (sum(int(part[key] or 0) for part in by_confidence) for key in ("regions", "kept"))
         share = percent(kept / regions if regions else None)
-        headline(
-            figure,
-            "Pseudo-label quality",
-            f"{kept:,} of {regions:,} regions kept ({share} %), against the scenes' true objects",
-        )
+        note = f"{kept:,} of {regions:,} regions kept ({share} %), against the scenes' true objects"
+        headline(figure, "Pseudo-label quality", note)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         _precision(above, by_confidence)
         _counts(below, by_confidence)
@@ -38,24 +36,11 @@ def _precision(axes: Axes, bins: Sequence[Bin]) -> None:
     )
     for key, colour, line, label in curves:
         points = [((part["low"] + part["high"]) / 2, 100 * part[key]) for part in bins if part[key] is not None]
-        axes.plot(
-            *zip(*points, strict=True) if points else ((), ()),
-            line,
-            color=colour,
-            marker="o",
-            linewidth=2.2,
-            label=label,
-        )
-        if points:
-            axes.annotate(
-                f"{points[-1][1]:.0f}",
-                points[-1],
-                xytext=(7, 0),
-                textcoords="offset points",
-                va="center",
-                color=colour,
-                fontweight="bold",
-            )
+        columns = zip(*points, strict=True) if points else ((), ())
+        axes.plot(*columns, line, color=colour, marker="o", linewidth=2.2, label=label)
+        for x, y in points[-1:]:
+            beside = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            axes.annotate(f"{y:.0f}", (x, y), **beside, color=colour, fontweight="bold")
     axes.set(xlim=(0, 1), ylim=(0, 104), ylabel="percent", title="How often is the label right?")
     axes.legend(loc="lower right")
 

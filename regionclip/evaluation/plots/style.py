@@ -86,11 +86,6 @@ def plain(name: str) -> str:
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 1]}…"
 
 
-def percent(value: float | None) -> str:
-    """Return a fraction as a percentage with one decimal, or a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def only_grid(axes: Axes, axis: str) -> None:
     """Keep the grid lines of one axis ("x" or "y")."""
     axes.grid(visible=False)

@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from regionclip.evaluation.plots.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, percent, picture, plain
+from regionclip.evaluation.plots.style import CLIP, INK, QUIET, REGIONCLIP, headline, only_grid, picture, plain
 from regionclip.evaluation.protocols import PROTOCOLS
-from regionclip.evaluation.summary import TUNED, spoken
+from regionclip.evaluation.summary import TUNED, percent, spoken
 
 _Group = tuple[str, Sequence[str], str]
 
@@ -26,11 +26,7 @@ def _panels(summary: Mapping[str, Any]) -> list[tuple[str, str, list[_Group]]]:
         return [(f"{name}\n{spoken(key)}", ("open_vocabulary", name), key) for name, key in keys.items()]
 
     return [
-        (
-            "Recognises novel regions" if novel else "Recognises regions",
-            "zero-shot top-1 on true boxes",
-            recognised,
-        ),
+        ("Recognises novel regions" if novel else "Recognises regions", "zero-shot top-1 on true boxes", recognised),
         (
             "Detects novel classes" if novel else "Detects",
             TUNED,
