@@ -58,6 +58,7 @@ def _run() -> dict:
     return read_json("reports/summary.json")
 
 
+@pytest.mark.slow  # what `data init` writes: test_init.py; all stages: tests/pipeline
 def test_with_captions_all_stages_run_on_it(project: Path, clip_path: Path) -> None:
     captions = ("--captions", f"{project}/captions.json", "--captions-images", f"{project}/pictures")
     _init(project, "--novel", f"{project}/novel.txt", "--clip", str(clip_path), *captions)
