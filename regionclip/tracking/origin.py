@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,12 @@ def origin_tags() -> dict[str, str]:
     return {**tags, **process_tags(), **versions}
 
 
+@cache
 def all_packages() -> dict[str, str]:
     """Return the versions of all installed packages by name."""
-    found = {part.metadata["Name"]: part.version for part in metadata.distributions()}
-    return dict(sorted(found.items()))
+    # Each access reads the package's file again.
+    facts = [part.metadata for part in metadata.distributions()]
+    return dict(sorted((one["Name"], one["Version"]) for one in facts))
 
 
 def _git(*arguments: str) -> str:
