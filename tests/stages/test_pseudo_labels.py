@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from regionclip import cli
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.files import sha256_tree
@@ -105,17 +104,13 @@ def _check_end(whole: str) -> None:
 
 def test_two_processes_share_the_shards(project: Path, whole: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Side by side, the first shard twice; then the stage labels nothing, and its bytes are those of one worker."""
-
-    def work(shard: str) -> None:
-        sys.exit(cli.main(["pseudo_labels", "--shard", shard]))
-
-    # Forked, they need not import torch again.
-    workers = [get_context("fork").Process(target=work, args=[shard]) for shard in ("1/2", "2/2", "1/2")]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(300)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    command = [sys.executable, "-m", "regionclip", "pseudo_labels", "--shard"]
+    workers = [
+        subprocess.Popen([*command, shard], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for shard in ("1/2", "2/2", "1/2")
+    ]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], errors
     assert not Path("artifacts/pseudo_labels").exists() and not Path("reports").exists()
     monkeypatch.setattr(pseudo_labels, "label_regions", lambda *_: pytest.fail("something was left to label"))
     assert _run()["rejected"] == 1
