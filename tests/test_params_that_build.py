@@ -177,7 +177,7 @@ def _detectors(params: Params, clip: ClipFolder, changed_sections: set[str]) -> 
 def _regions(params: Params) -> None:
     labels = params.pseudo_labels
     for box in ([0.0, 0, 8, 8], [-5, 3, 900, 4], [0, 0, 4096, 4096]):
-        assert crop_regions(torch.ones(3, 32, 32), torch.tensor([box]), 32, labels.crop_context).isfinite().all()
+        assert crop_regions(torch.ones(1, 3, 32, 32), [torch.tensor([box])], 32, labels.crop_context).isfinite().all()
     bank = torch.nn.functional.normalize(torch.randn(5, 8), dim=1)
     assert ConceptMatcher(bank, labels.temperature)(bank, labels.top_k)[1].isfinite().all()
 

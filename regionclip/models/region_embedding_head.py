@@ -83,7 +83,8 @@ def best_detections(boxes: Tensor, scores: Tensor, cfg: ConfigType) -> InstanceD
     if cfg.nms.type == "soft_nms":
         rows, labels = (scores[:, :-1] > cfg.score_thr).nonzero(as_tuple=True)
         places, found = boxes[rows], scores[rows, labels]
-        settings = {key: value for key, value in cfg.nms.items() if key != "type"}
+        # Classes are told apart by themselves, so that nothing need be split.
+        settings = {key: value for key, value in cfg.nms.items() if key not in ("type", "split_thr")}
         kept, found = soft_nms(places, found, labels, cfg.max_per_img, **settings)
         results = InstanceData(bboxes=places[kept], scores=found, labels=labels[kept])
     else:
