@@ -167,10 +167,13 @@ def _adjective_tag(word: str, roles: list[str], after: Tagged) -> str:
         return ADJECTIVE
     joined = following in {"CC", ","} and after[1:] and after[1][1].startswith("JJ")
     joined = joined or (after and after[0][0] in {"plus", "minus"})
-    before = next((role for role in reversed(roles) if role not in {ADJECTIVE, JOINT}), None)
-    if not joined and "NOUN" in readings(word) and before == DETERMINER:
+    if not joined and "NOUN" in readings(word) and _after_determiner(roles):
         return NOUN
     return ADJECTIVE  # "a red and blue star", "the star is red"
+
+
+def _after_determiner(roles: list[str]) -> bool:
+    return next((role for role in reversed(roles) if role not in {ADJECTIVE, JOINT}), None) == DETERMINER
 
 
 def _verb_tag(i: int, tagged: Tagged, roles: list[str]) -> str:
