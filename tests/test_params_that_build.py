@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from mmcv.transforms import Compose
 from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
+from open_clip import CLIP
 
 from regionclip.checkpoints.clip_folder import ClipFolder, build_clip
 from regionclip.data.datasets.detection import test_resize as resize_of_tests
@@ -155,7 +156,7 @@ def _teacher(architecture: dict[str, Any]) -> None:
     with torch.device("meta"):
         clip, size = build_clip(architecture), architecture["vision_cfg"]["image_size"]
         images = clip.encode_image(torch.zeros(2, 3, size, size))
-        texts = clip.encode_text(torch.zeros(2, architecture["text_cfg"]["context_length"], dtype=torch.long))
+        texts = CLIP.encode_text(clip, torch.zeros(2, architecture["text_cfg"]["context_length"], dtype=torch.long))
         regions = RegionEncoder.from_clip(clip.visual)
     assert images.shape == texts.shape == (2, architecture["embed_dim"])
     assert sum(parameter.numel() for parameter in clip.parameters()) < 8e9

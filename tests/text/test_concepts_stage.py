@@ -73,22 +73,25 @@ def test_misspellings_are_merged_counted_and_listed(project: Path) -> None:
     assert (metrics["misspellings"], metrics["misspelled_mentions"]) == (1, 2)
 
 
-@pytest.mark.parametrize(("worth", "asked"), [(1499, 1), (1500, 0)])
+@pytest.mark.parametrize(("worth", "workers"), [(1499, 7), (1500, 0)])
 def test_shards_are_weighed_by_their_files(
-    project: Path, worth: int, asked: int, monkeypatch: pytest.MonkeyPatch
+    project: Path, worth: int, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A folder's own size says nothing of the shards in it; processes start by the bytes of the files."""
     shards = project / "shards"
     (shards / "sub").mkdir(parents=True)
     (shards / "00000.tar").write_bytes(b"x" * 1000)
     (shards / "sub" / "00001.tar").write_bytes(b"x" * 500)
-    workers: list[int] = []
+
+    def counting(captions: object, parser: object, workers: int) -> None:
+        raise InputError(f"{workers} workers", mend="none")
+
     monkeypatch.setattr(concepts, "_WORTH_PROCESSES", worth)
     monkeypatch.setattr(concepts, "captioned_scenes", lambda: (shards, None))
-    monkeypatch.setattr(concepts.runtime, "workers", lambda: workers.append(1))
-    with pytest.raises(InputError):
+    monkeypatch.setattr(concepts.runtime, "workers", lambda: 7)
+    monkeypatch.setattr(concepts, "count_concepts", counting)
+    with pytest.raises(InputError, match=f"{workers} workers"):
         concepts.run(_context(1))
-    assert len(workers) == asked
 
 
 def test_the_minimum_count_cuts(project: Path) -> None:
