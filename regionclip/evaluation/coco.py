@@ -34,10 +34,9 @@ def evaluate_coco(
 ) -> dict[str, Any]:
     """Measure AP on all classes at once and split AP50 into base and novel: the generalised protocol.
 
-    With no novel classes it is the closed-set protocol, and says so.
-
-    AP50 of a split is the mean of all valid precision entries at IoU 0.50 over the split's categories, all areas
-    (RegionCLIP, evaluation/coco_evaluation.py); the same as the mean of the classes' AP50.
+    With no novel classes it is the closed-set protocol, and says so. AP50 of a split is the mean of all valid precision
+    entries at IoU 0.50 over the split's categories, all areas (RegionCLIP, evaluation/coco_evaluation.py); the same as
+    the mean of the classes' AP50.
 
     Where only the base or only the novel classes exist it is the constrained protocol. The truth is cut to these
     classes and images left without any object are dropped, as in the official files of the 48 and of the 17 classes.
@@ -79,23 +78,26 @@ def evaluate_coco(
         "detections": len(detections),
     }
     if group == "all":
-        setting = f"closed set: {len(names)} classes at once"
-        if classes.novel_names:
-            setting = f"generalised: {len(names)} classes at once ({len(classes.base_names)} base, "
-            setting += f"{len(classes.novel_names)} novel)"
         for split, members in splits.items():
             chosen = [name in members for name in truth.names]
             result[f"ap50_{split}"] = mean_precision(precision[IOU50, :, chosen, 0])
         result["ap50_all"] = result["ap50"]
     else:
-        setting = f"constrained: the {len(names)} {group} classes alone, images without any of them dropped"
         result["detections_left_out"] = len(detections) - len(found)
         result["images_dropped"] = len(truth.images) - len(part.images)
-    result["protocol"] = (
-        f"COCO {'mask' if iou_type == 'segm' else 'box'} AP, {setting}, all areas, at most {max_detections} detections "
-        "an image and class; AP50 at IoU 0.50, AP over IoU 0.50:0.95"
-    )
-    return result
+    words = f"COCO {'mask' if iou_type == 'segm' else 'box'} AP, {_setting(classes, group)}, all areas, at most "
+    words += f"{max_detections} detections an image and class; AP50 at IoU 0.50, AP over IoU 0.50:0.95"
+    return result | {"protocol": words}
+
+
+def _setting(classes: ClassList, group: Group) -> str:
+    base, novel = len(classes.base_names), len(classes.novel_names)
+    if group != "all":
+        number = base if group == "base" else novel
+        return f"constrained: the {number} {group} classes alone, images without any of them dropped"
+    if not novel:
+        return f"closed set: {base} classes at once"
+    return f"generalised: {base + novel} classes at once ({base} base, {novel} novel)"
 
 
 def _require_names(names: Collection[str], wanted: Collection[str], truth: Truth) -> None:

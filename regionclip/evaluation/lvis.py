@@ -72,12 +72,7 @@ def evaluate_lvis(
     if images not in _IMAGES:
         raise InputError(f"'{images}' is not known", key="images", mend=f"use {' or '.join(_IMAGES)}")
     require_known(detections, truth.images, truth)
-    frequency = np.array([str(category["frequency"]) for category in truth.categories])
-    strange = np.flatnonzero(~np.isin(frequency, ["r", "c", "f"]))
-    if strange.size:
-        record, mend = f"category {truth.category_ids[strange[0]]}", "write the frequency as LVIS does"
-        problem = f"the frequency '{frequency[strange[0]]}' is not r, c or f"
-        raise InputError(problem, file=truth.file, record=record, key="frequency", mend=mend)
+    frequency = _frequencies(truth)
     annotated, objects = np.unique(truth.objects.image_ids, return_counts=True)
     looked_at = detections
     if images == "labelled":
@@ -128,3 +123,13 @@ def _labelled(truth: Truth, detections: BoxArrays) -> NDArray[np.bool_]:
     known = pair(truth.objects.image_ids, truth.objects.category_ids)
     known = np.concatenate([known, pair(*np.array(absent, np.int64).reshape(-1, 2).T)])
     return np.isin(pair(detections.image_ids, detections.category_ids), known)
+
+
+def _frequencies(truth: Truth) -> NDArray[np.str_]:
+    frequency = np.array([str(category["frequency"]) for category in truth.categories])
+    strange = np.flatnonzero(~np.isin(frequency, ["r", "c", "f"]))
+    if strange.size:
+        record, mend = f"category {truth.category_ids[strange[0]]}", "write the frequency as LVIS does"
+        problem = f"the frequency '{frequency[strange[0]]}' is not r, c or f"
+        raise InputError(problem, file=truth.file, record=record, key="frequency", mend=mend)
+    return frequency

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,7 +73,6 @@ def pseudo_label_precision(
     on_object = kept[kept["on_object"]]
     coloured = on_object[on_object["names_colour"]]
     per_class = on_object.groupby("shape")["right"].mean()
-    place = np.clip((table["confidence"].to_numpy(dtype=np.float64) * bins).astype(np.int64), 0, bins - 1)
     return {
         "precision": _mean(on_object["right"]),
         "precision_base": _mean(on_object["right"][on_object["shape"].isin(list(classes.base_names))]),
@@ -85,17 +84,7 @@ def pseudo_label_precision(
         "kept": len(kept),
         "regions": len(table),
         "per_class": {str(name): float(value) for name, value in per_class.items()},
-        "by_confidence": [
-            {
-                "low": number / bins,
-                "high": (number + 1) / bins,
-                "regions": len(inside),
-                "kept": int(inside["keep"].sum()),
-                "on_object": _mean(inside["on_object"]),
-                "precision": _mean(inside["right"][inside["on_object"]]),
-            }
-            for number, inside in ((number, table[place == number]) for number in range(bins))
-        ],
+        "by_confidence": [*_by_confidence(table, bins)],
         "protocol": f"kept regions with IoU >= {iou_threshold} to a true object: share whose concept names its shape; "
         "precision_all_kept counts kept regions on no object as wrong",
     }
@@ -143,6 +132,20 @@ def _judged(file: str | Path, regions: Iterable[LabelledRegions], iou_threshold:
             )
     flags = ("keep", "on_object", "right", "names_colour", "colour_right")
     return pd.DataFrame(rows, columns=["confidence", "shape", *flags]).astype(dict.fromkeys(flags, bool))
+
+
+def _by_confidence(table: pd.DataFrame, bins: int) -> Iterator[dict[str, Any]]:
+    place = np.clip((table["confidence"].to_numpy(dtype=np.float64) * bins).astype(np.int64), 0, bins - 1)
+    for number in range(bins):
+        inside = table[place == number]
+        yield {
+            "low": number / bins,
+            "high": (number + 1) / bins,
+            "regions": len(inside),
+            "kept": int(inside["keep"].sum()),
+            "on_object": _mean(inside["on_object"]),
+            "precision": _mean(inside["right"][inside["on_object"]]),
+        }
 
 
 def _mean(flags: pd.Series) -> float | None:

@@ -45,15 +45,11 @@ def classify_regions(
     """
     table, true = np.asarray(scores), np.asarray(labels, dtype=np.int64)
     if table.ndim != 2 or table.shape != (len(true), len(names)):
-        raise InputError(
-            f"scores {table.shape} do not fit {len(true)} labels and {len(names)} names",
-            mend="give one row a region and one column a class",
-        )
+        problem = f"scores {table.shape} do not fit {len(true)} labels and {len(names)} names"
+        raise InputError(problem, mend="give one row a region and one column a class")
     if len(true) and (true.min() < 0 or true.max() >= len(names)):
-        raise InputError(
-            f"labels {true.min()} to {true.max()} do not fit {len(names)} names",
-            mend="classify with the class list that the labels index",
-        )
+        problem = f"labels {true.min()} to {true.max()} do not fit {len(names)} names"
+        raise InputError(problem, mend="classify with the class list that the labels index")
     if not np.isfinite(table).all():
         row = int(np.flatnonzero(~np.isfinite(table).all(axis=1))[0])
         raise InputError("a score is not finite", record=f"region {row}", mend="look for a diverged training")

@@ -43,13 +43,11 @@ class AttentionPool(nn.Module):
         Raises:
             InputError: The maps have another side than S; positional embeddings are not interpolated.
         """
-        if maps.shape[2:] != (self.spacial_dim, self.spacial_dim):
-            raise InputError(
-                f"the attention pool was trained on {self.spacial_dim}x{self.spacial_dim} maps and got "
-                f"{maps.shape[2]}x{maps.shape[3]}",
-                key="roi_extractor.roi_layer.output_size",
-                mend=f"pool regions to {2 * self.spacial_dim}x{2 * self.spacial_dim}",
-            )
+        side, (height, width) = self.spacial_dim, maps.shape[2:]
+        if (height, width) != (side, side):
+            problem = f"the attention pool was trained on {side}x{side} maps and got {height}x{width}"
+            mend = f"pool regions to {2 * side}x{2 * side}"
+            raise InputError(problem, key="roi_extractor.roi_layer.output_size", mend=mend)
         tokens = maps.flatten(2).transpose(1, 2)
         tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + self.positional_embedding
         return self.c_proj(self._attend(tokens))
