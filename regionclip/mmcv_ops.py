@@ -73,7 +73,6 @@ def softnms(
     offset: int,
 ) -> Tensor:
     """Fill the first rows of ``dets`` (N, 5) in place and return the kept indices; see :func:`soft_nms`."""
-
     one_class = torch.zeros_like(scores, dtype=torch.long)
     kept, decayed = soft_nms(
         boxes, scores, one_class, len(boxes), iou_threshold, sigma, min_score, _METHODS[method], offset
@@ -135,15 +134,17 @@ def soft_nms(
         found = torch.cat([found, best])
         kept = torch.cat([kept, rows.gather(1, column).squeeze(1)])
         box = places.gather(1, column[..., None].expand(-1, -1, 4))
-        overlap = _overlap(box, places, offset)
-        if method == "gaussian":
-            rest = rest * torch.exp(-overlap.square() / sigma)
-        else:
-            floor = 1 - overlap if method == "linear" else torch.zeros_like(overlap)
-            rest = rest * torch.where(overlap >= iou_threshold, floor, 1.0)
+        rest = rest * _decay(_overlap(box, places, offset), iou_threshold, sigma, method)
         rest = rest.masked_fill(~(rest >= min_score), -torch.inf).scatter(1, column, -torch.inf)
     order = found.argsort(descending=True, stable=True)[:limit]
     return kept[order], found[order]
+
+
+def _decay(overlap: Tensor, iou_threshold: float, sigma: float, method: str) -> Tensor:
+    """What a score is multiplied by because of its overlap (...) with a better box."""
+    if method == "gaussian":
+        return torch.exp(-overlap.square() / sigma)
+    return torch.where(overlap >= iou_threshold, 1 - overlap if method == "linear" else 0.0, 1.0)
 
 
 def _by_class(scores: Tensor, classes: Tensor) -> Tensor:

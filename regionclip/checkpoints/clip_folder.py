@@ -1,4 +1,4 @@
-"""CLIP folders: what open_clip reads with its ``local-dir:`` schema; teacher and student are kept in this form."""
+"""CLIPs: the folders that open_clip reads with its ``local-dir:`` schema, models built of them, and their text side."""
 
 from __future__ import annotations
 
@@ -181,6 +181,7 @@ def encode_text(clip: torch.nn.Module, text: torch.Tensor, normalize: bool = Fal
 
 
 class _Clip(open_clip.CLIP):
+    # open_clip's own adds the positional embedding of all tokens, and so wants prompts of full length.
     encode_text = encode_text
 
 

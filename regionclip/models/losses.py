@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from regionclip.regions.matching import cosine_logits
 
-Count = TypeVar("Count", int, float, Tensor)
+_Count = TypeVar("_Count", int, float, Tensor)
 
 
-def joint_mean(count: Count) -> Count | float:
+def joint_mean(count: _Count) -> _Count | float:
     """Return the mean of ``count`` over all processes, which must all call this; ``count`` itself where there is one.
 
     Training averages the gradients of the processes. Each dividing its sum by its own count would weigh the pictures

@@ -23,7 +23,6 @@ LEFT_OUT = {
     "regionclip.runtime": "where a stage runs, which never triggers a rebuild",
     "regionclip.files": "whole files, JSON and sums: what is written is the caller's",
     "regionclip.checkpoints.scratch": "where resumable state lies",
-    "regionclip.stages.context": "hands on what the runner knows",
 }
 # Files that a module reads by path, which no import shows.
 READ_BY_PATH = {"regionclip.models.assembly": "regionclip/models/configs"}

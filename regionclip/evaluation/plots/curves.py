@@ -34,7 +34,7 @@ def learning_curves(history: Mapping[str, Sequence[Record]], out_path: str | Pat
             for place, (name, numbers) in enumerate(values.items()):
                 axes = figure.add_subplot(grid[top + place // columns, place % columns])
                 _panel(axes, numbers.dropna(), SERIES[index % len(SERIES)])
-                axes.set_title(f"{training}: {name}", fontsize=9.5)
+                axes.set_title(f"{training}: {name}", fontsize=8)
             top += rows[training]
 
 
@@ -43,6 +43,6 @@ def _panel(axes: Axes, numbers: pd.Series, colour: str) -> None:
     smooth = numbers.rolling(width, center=True, min_periods=1).mean()
     axes.plot(numbers.index, numbers, color=colour, alpha=0.35 if width > 1 else 0, linewidth=0.8)
     axes.plot(smooth.index, smooth, color=colour, linewidth=2, marker="o" if len(numbers) < 3 else None)
-    axes.set_title(f"{smooth.iloc[-1]:.3g}", loc="right", fontsize=9.5, color=colour)
+    axes.set_title(f"{smooth.iloc[-1]:.3g}", loc="right", fontsize=8, color=colour)
     axes.tick_params(labelsize=8)
     axes.set_xlabel("step", fontsize=8, color=QUIET)
