@@ -91,8 +91,8 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def device() -> torch.device:
-    """Where models run (``REGIONCLIP_DEVICE``, for example ``cuda:0``; default: CUDA when there is one, else CPU).
+def device(name: str | None = None) -> torch.device:
+    """Where models run: ``name``, or ``REGIONCLIP_DEVICE``, for example ``cuda:0``; default: CUDA if there is one.
 
     Of processes that share a stage each takes the GPU of its own number.
 
@@ -102,7 +102,7 @@ def device() -> torch.device:
     import torch
 
     key, there = "REGIONCLIP_DEVICE", torch.cuda.device_count()
-    name = os.environ.get(key) or ("cuda" if there else "cpu")
+    name = name or os.environ.get(key) or ("cuda" if there else "cpu")
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", name):
         mend = "set it to cpu, cuda or cuda:N in the environment"
         raise InputError(f"'{name}' is no device that models run on here", key=key, mend=mend)

@@ -37,10 +37,10 @@ def predict(model: BaseModel, dataset: Dataset, *, title: str, batch_size: int) 
 
 
 @contextmanager
-def inference() -> Iterator[None]:
+def inference(device: torch.device | None = None) -> Iterator[None]:
     """Without gradients, in the precision of ``REGIONCLIP_PRECISION``."""
-    dtype = getattr(torch, runtime.precision())
-    with torch.inference_mode(), torch.autocast(runtime.device().type, dtype, enabled=dtype != torch.float32):
+    dtype, where = getattr(torch, runtime.precision()), device or runtime.device()
+    with torch.inference_mode(), torch.autocast(where.type, dtype, enabled=dtype != torch.float32):
         yield
 
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from regionclip.inference.detector import Detection, Detector
+    from regionclip.inference.api import RegionCLIP
+    from regionclip.inference.results import Result
+    from regionclip.inference.sources import Example
 
-__all__ = ["Detection", "Detector"]
+__all__ = ["Example", "RegionCLIP", "Result"]
+_MODULES = {"Example": "sources", "RegionCLIP": "api", "Result": "results"}
 
 
 def __getattr__(name: str) -> Any:
     # Promotion is of this package too, and runs where no torch is.
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from regionclip.inference import detector
-
-    return getattr(detector, name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

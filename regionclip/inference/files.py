@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
+from regionclip.inference.api import Initialisation
 from regionclip.params import Params, check_params, load_params
-
-Initialisation = Literal["clip", "regionclip"]
 
 MANIFEST = "manifest.json"
 _FORMAT = "regionclip-detector-2"
@@ -58,6 +57,26 @@ def workspace_files(root: Path, dataset: str | None, initialisation: Initialisat
             mend = f"run `dvc repro finetune@{dataset}`, or `dvc pull`"
             raise InputError("the file does not exist", file=path, mend=mend)
     return files
+
+
+def registered_bundle(uri: str | Path) -> Path:
+    """Return the bundle of a model in MLflow's registry, ``models:/NAME@ALIAS``, fetched where it is not local.
+
+    Raises:
+        InputError: MLflow has no such model, or does not answer, or is not installed.
+    """
+    # MLflow is no part of the light install.
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    from regionclip.tracking.store import one_line, process_wide, tracking_uri
+
+    try:
+        with process_wide(tracking_uri()):
+            return Path(download_artifacts(str(uri))) / "artifacts" / "bundle"
+    except MlflowException as error:
+        mend = "look at the names and aliases in the MLflow UI, or set MLFLOW_TRACKING_URI"
+        raise InputError(f"MLflow gives no such model ({one_line(error)})", file=uri, mend=mend) from None
 
 
 def write_bundle(files: DetectorFiles, folder: str | Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict
 from typing import Any
 
 import mlflow
@@ -13,7 +12,7 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from numpy.typing import NDArray
 
 from regionclip.errors import InputError
-from regionclip.inference import Detector
+from regionclip.inference.api import SETTINGS, RegionCLIP
 
 _MEND = "give a picture file's bytes, their base64, or RGB pixels, and a list of names"
 
@@ -23,7 +22,7 @@ class RegionCLIPModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the bundle."""
-        self._detector = Detector.open(context.artifacts["bundle"])
+        self._model = RegionCLIP.open(context.artifacts["bundle"])
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -35,22 +34,25 @@ class RegionCLIPModel(PythonModel):
             model_input: Columns ``image`` (the bytes of a picture file, base64 of them, or RGB pixels from 0 to 255,
                 (H, W, 3), as an array of uint8 or nested lists; no path, because callers must not read files of the
                 server) and ``names`` (a list of texts, what to look for).
-            params: MLflow's; there are none.
+            params: Any of `SETTINGS`, as in `RegionCLIP.detect`.
 
         Returns:
-            Column ``detections``: for each row a list of name, score and box (x1, y1, x2, y2 in pixels).
+            Column ``detections``: for each row a list of score, label and box (xmin, ymin, xmax, ymax in pixels), as
+            the ``zero-shot-object-detection`` pipeline of transformers gives them.
 
         Raises:
             InputError: A column is missing or more than these two, a value has another form; see also `Detector`.
         """
-        if params or set(model_input.columns) != {"image", "names"}:
-            given = ", ".join(map(str, [*model_input.columns, *(params or {})]))
-            raise InputError(f"wanted the columns image and names, and no params, found {given}", mend=_MEND)
+        settings, columns = params or {}, set(model_input.columns)
+        if columns != {"image", "names"} or not settings.keys() <= set(SETTINGS):
+            given = ", ".join(map(str, [*model_input.columns, *settings]))
+            problem = f"wanted the columns image and names, and params of {', '.join(SETTINGS)}; found {given}"
+            raise InputError(problem, mend=_MEND)
         found = []
         for image, names in zip(model_input["image"], model_input["names"], strict=True):
             # MLflow makes arrays of a column's lists.
             listed = names.tolist() if isinstance(names, np.ndarray) else names
-            found.append([asdict(one) for one in self._detector(_picture(image), listed)])
+            found.append(self._model(_picture(image), listed, **settings).to_hf())
         return pd.DataFrame({"detections": found}, index=model_input.index)
 
 

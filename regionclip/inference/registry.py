@@ -17,6 +17,7 @@ from regionclip import artifacts
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.files import read_json
+from regionclip.inference.api import SETTINGS, THRESHOLD
 from regionclip.inference.files import workspace_files, write_bundle
 from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name
 from regionclip.params import Params, load_params
@@ -89,16 +90,27 @@ def _log(
 
 
 def _signature() -> Any:
-    """Columns that a DataFrame and the scoring server's JSON share."""
+    """Columns and params that a DataFrame and the scoring server's JSON share."""
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import AnyType, Array, ColSpec, DataType, Object, Property, Schema
-
-    found = Object(
-        [Property("name", DataType.string), Property("score", DataType.double), Property("box", Array(DataType.double))]
+    from mlflow.types.schema import (
+        AnyType,
+        Array,
+        ColSpec,
+        DataType,
+        Object,
+        ParamSchema,
+        ParamSpec,
+        Property,
+        Schema,
     )
+
+    corners = Object([Property(side, DataType.double) for side in ("xmin", "ymin", "xmax", "ymax")])
+    found = [Property("score", DataType.double), Property("label", DataType.string), Property("box", corners)]
     # Pictures come as bytes, base64 or pixels.
     inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])
-    return ModelSignature(inputs, Schema([ColSpec(Array(found), "detections")]))
+    known = (("double", THRESHOLD), ("long", None), ("long", None), ("double", None), ("boolean", False))
+    params = [ParamSpec(name, kind, value) for name, (kind, value) in zip(SETTINGS, known, strict=True)]
+    return ModelSignature(inputs, Schema([ColSpec(Array(Object(found)), "detections")]), ParamSchema(params))
 
 
 def _require_locked(root: Path, stages: list[str]) -> None:

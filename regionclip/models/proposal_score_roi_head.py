@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from mmdet.models.roi_heads import StandardRoIHead
 from mmdet.registry import MODELS
 from mmdet.utils import ConfigType, InstanceList
-from mmengine.structures import InstanceData
 from torch import Tensor
 
 from regionclip.models.region_embedding_head import best_detections
@@ -23,7 +21,7 @@ class ProposalScoreRoIHead(StandardRoIHead):
 
     Args:
         score_mode: 'official' multiplies the raw logit, as the published numbers do: scores may exceed 1, and a box
-            with a negative logit is lost. 'sigmoid' multiplies the probability of an object instead.
+            with a negative logit gets 0. 'sigmoid' multiplies the probability of an object instead.
         **kwargs: Arguments of ``StandardRoIHead``.
     """
 
@@ -43,17 +41,14 @@ class ProposalScoreRoIHead(StandardRoIHead):
     ) -> InstanceList:
         """Detect objects among the proposals; arguments and results as in ``StandardRoIHead``.
 
-        ``BBoxHead`` gives all boxes and class scores, in the proposals' order, when it gets no ``rcnn_test_cfg``.
+        ``BBoxHead`` gives all boxes and class scores, in the proposals' order, when it gets no ``rcnn_test_cfg``; so
+        does this.
         """
         raw = super().predict_bbox(x, batch_img_metas, rpn_results_list, None, rescale)
-        return [
-            self._detect(boxes, proposals.scores, rcnn_test_cfg)
-            for boxes, proposals in zip(raw, rpn_results_list, strict=True)
-        ]
-
-    def _detect(self, raw: InstanceData, logits: Tensor, cfg: ConfigType) -> InstanceData:
-        official = self.score_mode == "official"
-        keep = logits >= 0 if official else torch.ones_like(logits, dtype=torch.bool)
-        objectness = logits if official else logits.sigmoid()
-        scores = (raw.scores * objectness[:, None])[keep].sqrt()
-        return best_detections(raw.bboxes[keep], scores, cfg)
+        for found, proposals in zip(raw, rpn_results_list, strict=True):
+            logits = proposals.scores
+            objectness = logits.clamp(min=0) if self.score_mode == "official" else logits.sigmoid()
+            found.scores = (found.scores * objectness[:, None]).sqrt()
+        if rcnn_test_cfg is None:
+            return raw
+        return [best_detections(found.bboxes, found.scores, rcnn_test_cfg) for found in raw]

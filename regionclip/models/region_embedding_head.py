@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from mmdet.models.layers import multiclass_nms
 from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.registry import MODELS
@@ -73,7 +74,8 @@ def best_detections(boxes: Tensor, scores: Tensor, cfg: ConfigType) -> InstanceD
     Args:
         boxes: (N, 4) xyxy, of all classes.
         scores: (N, K + 1), background last.
-        cfg: ``score_thr``, ``nms`` and ``max_per_img`` of ``test_cfg.rcnn``.
+        cfg: ``score_thr``, ``nms`` and ``max_per_img`` of ``test_cfg.rcnn``; ``nms.class_agnostic``: a box of one class
+            suppresses those of the others.
 
     Returns:
         bboxes (n, 4), scores and labels (n,), best first, without boxes that have no area, as Detectron2's
@@ -84,8 +86,9 @@ def best_detections(boxes: Tensor, scores: Tensor, cfg: ConfigType) -> InstanceD
         rows, labels = (scores[:, :-1] > cfg.score_thr).nonzero(as_tuple=True)
         places, found = boxes[rows], scores[rows, labels]
         # Classes are told apart by themselves, so that nothing need be split.
-        settings = {key: value for key, value in cfg.nms.items() if key not in ("type", "split_thr")}
-        kept, found = soft_nms(places, found, labels, cfg.max_per_img, **settings)
+        settings = {key: value for key, value in cfg.nms.items() if key not in ("type", "split_thr", "class_agnostic")}
+        groups = torch.zeros_like(labels) if cfg.nms.get("class_agnostic") else labels
+        kept, found = soft_nms(places, found, groups, cfg.max_per_img, **settings)
         results = InstanceData(bboxes=places[kept], scores=found, labels=labels[kept])
     else:
         found, labels = multiclass_nms(boxes, scores, cfg.score_thr, cfg.nms, cfg.max_per_img)

@@ -32,13 +32,16 @@ class TextEmbeddingClassifier(BaseModule):
         super().__init__()
         self.temperature = temperature
         self._filled = False
+        self._owners: Tensor | None = None
         self.register_buffer("embeddings", torch.zeros(out_features - 1, in_features))
 
-    def set_vocabulary(self, embeddings: Tensor) -> None:
+    def set_vocabulary(self, embeddings: Tensor, owners: Tensor | None = None) -> None:
         """Classify among other texts from now on.
 
         Args:
             embeddings: (K, D) float, one row a class in label order; any norm but 0.
+            owners: (rows,) int64, where rows are not classes: the class of each, of which the nearest row counts, or -1
+                for what is background.
 
         Raises:
             InputError: Another shape or width, a row of zeros, or a number that is not finite.
@@ -53,6 +56,7 @@ class TextEmbeddingClassifier(BaseModule):
             record, mend = int(bad.nonzero()[0]), "rebuild the text bank"
             raise InputError("a text embedding is zero or not finite", record=record, key="embeddings", mend=mend)
         self.embeddings = embeddings.detach().clone().to(self.embeddings)
+        self._owners = None if owners is None else owners.to(self.embeddings.device)
 
     def forward(self, regions: Tensor) -> Tensor:
         """Score ``regions`` (N, D), un-normalised: logits (N, K + 1), background last.
@@ -65,4 +69,11 @@ class TextEmbeddingClassifier(BaseModule):
             if not self._filled:
                 mend = "call set_vocabulary before use"
                 raise InputError("the classifier has no vocabulary", key="embeddings", mend=mend)
-        return F.pad(cosine_logits(regions, self.embeddings, self.temperature), (0, 1))
+        logits = cosine_logits(regions, self.embeddings, self.temperature)
+        if self._owners is None:
+            return F.pad(logits, (0, 1))
+        owned = self._owners >= 0
+        classes = self._owners[owned].expand(len(logits), -1)
+        nearest = logits.new_full((len(logits), int(self._owners.max()) + 1), -torch.inf)
+        nearest = nearest.scatter_reduce(1, classes, logits[:, owned], "amax")
+        return torch.cat([nearest, F.pad(logits[:, ~owned], (0, 1)).logsumexp(dim=1, keepdim=True)], dim=1)

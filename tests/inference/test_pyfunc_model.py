@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -27,13 +26,14 @@ from PIL import Image
 
 from regionclip.errors import InputError
 from regionclip.files import write_json
-from regionclip.inference import Detector, registry
+from regionclip.inference import RegionCLIP, registry
 from regionclip.inference.pyfunc_model import RegionCLIPModel
 from regionclip.inference.registry import register
 from regionclip.tracking.sidecar import write_sidecar
 from regionclip.tracking.store import connect, process_wide
 
 NAMES = ["star", "red circle"]
+LOW = {"threshold": 0.001}
 STAGES = {
     "pretrain": {"cmd": "none", "outs": ["artifacts/pretrain"]},
     "rpn": {"cmd": "none", "outs": ["artifacts/rpn"]},
@@ -108,21 +108,28 @@ def test_version_says_what_it_is(repository: Path, version: ModelVersion) -> Non
 
 
 def test_registered_model_predicts_from_any_form(repository: Path, version: ModelVersion) -> None:
-    """`models:/...@candidate` finds what the Python API finds: base64, bytes, array, nested lists; two rows."""
+    """`models:/...@candidate` finds what the Python API finds: base64, bytes, array, nested lists; two rows; params.
+
+    The Python API opens the same address.
+    """
     with process_wide(os.environ["MLFLOW_TRACKING_URI"]):
         model = mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")
     file, other = (repository / f"data/sets/coco/val/{number}.png" for number in (1, 2))
-    detector, pixels = Detector.open(repository), np.asarray(Image.open(file))
-    wanted = [(one.name, one.score, one.box) for one in detector(file, NAMES)]
+    pixels, wanted = np.asarray(Image.open(file)), RegionCLIP.open(repository)(file, NAMES, **LOW).to_hf()
     assert wanted
     text = base64.b64encode(file.read_bytes()).decode()
     for image in (text, file.read_bytes(), pixels, pixels.tolist()):
-        rows = model.predict(pd.DataFrame({"image": [image], "names": [NAMES]}))["detections"]
-        assert [(one["name"], one["score"], tuple(one["box"])) for one in rows[0]] == wanted
+        rows = model.predict(pd.DataFrame({"image": [image], "names": [NAMES]}), LOW)["detections"]
+        assert rows[0] == wanted
     rows = pd.DataFrame({"image": [other.read_bytes(), text], "names": [["fish"], NAMES]}, index=[7, 3])
-    found = model.predict(rows)["detections"]
-    assert list(found.index) == [7, 3] and {one["name"] for one in found[7]} == {"fish"}
-    assert [one["name"] for one in found[3]] == [name for name, _, _ in wanted]
+    found = model.predict(rows, LOW)["detections"]
+    assert list(found.index) == [7, 3] and {one["label"] for one in found[7]} == {"fish"}
+    assert found[3] == wanted
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(repository)
+        assert RegionCLIP.open("models:/regionclip-coco@candidate")(file, NAMES, **LOW).to_hf() == wanted
+    best = model.predict(rows, LOW | {"top_k": 1, "agnostic": True, "iou": 0.1, "max_detections": 1})["detections"]
+    assert [len(one) for one in best] == [1, 1] and best[3] == wanted[:1]
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +184,8 @@ def test_what_is_not_documented_is_refused_and_not_reinterpreted(
 
 def test_more_columns_and_params_are_refused(served: RegionCLIPModel) -> None:
     row = pd.DataFrame({"image": [PIXELS.tolist()], "names": [NAMES]})
-    for table, params in ((row.assign(scores=1), None), (row, {"threshold": 0.5}), (row[["image"]], None)):
-        with pytest.raises(InputError, match="wanted the columns image and names, and no params"):
+    for table, params in ((row.assign(scores=1), None), (row, {"sigma": 0.5}), (row[["image"]], None)):
+        with pytest.raises(InputError, match="wanted the columns image and names, and params of threshold"):
             served.predict(None, table, params)
 
 
@@ -194,9 +201,9 @@ def test_scoring_server_answers_json(repository: Path, version: ModelVersion) ->
         client = TestClient(scoring_server.init(mlflow.pyfunc.load_model("models:/regionclip-coco@candidate")))
     file = repository / "data/sets/coco/val/1.png"
     row = {"image": base64.b64encode(file.read_bytes()).decode(), "names": NAMES}
-    answer = client.post("/invocations", json={"dataframe_records": [row]})
+    answer = client.post("/invocations", json={"dataframe_records": [row], "params": LOW})
     assert answer.status_code == 200, answer.text
-    wanted = [{**asdict(one), "box": list(one.box)} for one in Detector.open(repository)(file, NAMES)]
+    wanted = RegionCLIP.open(repository)(file, NAMES, **LOW).to_hf()
     assert answer.json()["predictions"] == [{"detections": wanted}]
     for wrong in ({"image": row["image"]}, row | {"names": "star"}, row | {"image": "no/such file.png"}):
         assert client.post("/invocations", json={"dataframe_records": [wrong]}).status_code == 400

@@ -113,8 +113,8 @@ def test_a_wheel_in_a_fresh_environment_makes_one_that_runs(tmp_path: Path) -> N
     run(python, "-m", "dvc", "repro", cwd=folder)
     assert "up to date" in run(python, "-m", "dvc", "status", cwd=folder)
     program = (
-        "from pathlib import Path; from regionclip.inference import Detector\n"
-        "detector = Detector.open('.')\n"
+        "from pathlib import Path; from regionclip import RegionCLIP\n"
+        "detector = RegionCLIP.open('.')\n"
         "print(len(detector(next(Path('data/sets/coco').rglob('*.jpg')), ['red circle', 'crown'])))"
     )
     assert int(run(python, "-c", program, cwd=folder)) >= 0

@@ -1,0 +1,274 @@
+"""RegionCLIP, the Python API: finds on any pictures whatever it is given the names of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regionclip import runtime
+from regionclip.data.pictures import Picture
+from regionclip.errors import InputError
+from regionclip.inference.results import Result
+from regionclip.inference.sources import open_source, pixels_of
+
+# Torch and MMDetection take seconds to import, so they come when a detector is opened.
+if TYPE_CHECKING:
+    from regionclip.inference.files import DetectorFiles
+    from regionclip.inference.networks import Found, Rules
+    from regionclip.inference.vocabulary import Names, Vocabulary
+
+Initialisation = Literal["clip", "regionclip"]
+Boxes = NDArray[np.floating] | Sequence[Sequence[float]]
+REGISTRY = "models:/"
+THRESHOLD = 0.3
+SETTINGS = ("threshold", "top_k", "max_detections", "iou", "agnostic")
+"""Arguments of `RegionCLIP.detect` that are one number, and so the same through every door."""
+
+
+class _Waiting(NamedTuple):
+    source: str
+    pixels: NDArray[np.uint8]  # BGR
+    record: dict[str, Any]  # resized and packed
+
+
+class RegionCLIP:
+    """A fine-tuned open-vocabulary detector with the RPN that proposes regions and the CLIP that embeds names.
+
+    It gives what the stage ``evaluate`` gives for the same names, up to float noise and, where that stage pads pictures
+    of several sizes to one, the features near the border. Build one with `open`. Threads may share it.
+    """
+
+    def __init__(self, files: DetectorFiles, device: str | None = None) -> None:
+        from regionclip.inference.networks import Networks
+
+        self.files = files
+        self._networks = Networks(files, runtime.device(device))
+
+    @classmethod
+    def open(
+        cls,
+        source: str | Path = ".",
+        dataset: str | None = None,
+        initialisation: Initialisation | None = None,
+        device: str | None = None,
+    ) -> RegionCLIP:
+        """Read a detector from a folder where the pipeline has run, from a bundle, or from MLflow's registry.
+
+        Args:
+            source: The folder, what `export` wrote, or ``models:/NAME@ALIAS``.
+            dataset: The data set that it was trained on; None: the first of the params, or that of the bundle.
+            initialisation: What it was trained from: ``regionclip``, the default, or ``clip``.
+            device: ``cpu``, ``cuda`` or ``cuda:N``; None: as ``REGIONCLIP_DEVICE`` says, or a GPU if there is one.
+                It works in the precision of ``REGIONCLIP_PRECISION``.
+
+        Raises:
+            InputError: A file is absent, broken or changed, or the bundle holds another detector.
+        """
+        _expect(source, (str, Path), "source", "a path")
+        if dataset is not None:
+            _expect(dataset, (str,), "dataset", "the name of a data set")
+        if initialisation not in (None, *(known := get_args(Initialisation))):
+            problem = f"{initialisation!r:.80} is unknown"
+            raise InputError(problem, key="initialisation", mend=f"give {' or '.join(known)}")
+        from regionclip.inference.files import MANIFEST, read_bundle, registered_bundle, workspace_files
+
+        source = registered_bundle(source) if str(source).startswith(REGISTRY) else Path(source)
+        if not (source / MANIFEST).exists():
+            return cls(workspace_files(source, dataset, initialisation or "regionclip"), device)
+        files = read_bundle(source)
+        for key, wanted in (("dataset", dataset), ("initialisation", initialisation)):
+            if wanted not in (None, getattr(files, key)):
+                problem = f"the bundle holds a detector of {getattr(files, key)}, not of {wanted}"
+                raise InputError(problem, file=source / MANIFEST, key=key, mend="leave the argument out")
+        return cls(files, device)
+
+    def export(self, folder: str | Path) -> None:
+        """Write a bundle: CLIP folder, checkpoints, params, and a manifest with the SHA-256 of each file."""
+        from regionclip.inference.files import write_bundle
+
+        _expect(folder, (str, Path), "folder", "a path")
+        write_bundle(self.files, folder)
+
+    def vocabulary(self, names: Names, background: Sequence[str] = ()) -> Vocabulary:
+        """Embed names; what is returned can be given wherever names can.
+
+        Names are embedded once, and a vocabulary of texts is kept, so a switch between two of them costs nothing.
+
+        Args:
+            names: K names, each once: as a list, as a file (one a line, COCO's JSON, or a text bank), as a `TextBank`,
+                or as a mapping from each name to what it means: phrases, `Example` pictures, embeddings (D,), or
+                several of them, of which the nearest counts: ``{"sofa": ["couch", "sofa"]}``.
+            background: Texts that are only there to take false alarms away.
+
+        Raises:
+            InputError: There is no name, one stands twice, or is of another type; or a bank is of another CLIP.
+        """
+        return self._networks.vocabularies(names, background)
+
+    def __call__(self, picture: Picture, names: Names, boxes: Boxes | None = None, **settings: Any) -> Result:
+        """Find objects on one picture; arguments as in `detect`."""
+        given = None if boxes is None else [boxes]
+        (result,) = self.detect([_expect_one(picture)], names, given, **settings)
+        return result
+
+    def detect(
+        self,
+        source: Any,
+        names: Names,
+        boxes: Sequence[Boxes] | None = None,
+        *,
+        threshold: float | Mapping[str, float] = THRESHOLD,
+        top_k: int | None = None,
+        max_detections: int | None = None,
+        iou: float | None = None,
+        agnostic: bool = False,
+        background: Sequence[str] = (),
+        batch_size: int = 8,
+        rejected: list[InputError] | None = None,
+    ) -> Iterator[Result]:
+        """Find objects on many pictures, one result after the other while they are read.
+
+        Args:
+            source: A picture, folder, glob, video file or camera's number, or an iterable of pictures and paths; see
+                `open_source`. A picture is a path, bytes, a Pillow image, uint8 (H, W, 3) in RGB or a tensor of
+                uint8 (3, H, W).
+            names: What to look for; see `vocabulary`.
+            boxes: (n, 4) x1, y1, x2, y2 of each picture, which are then classified as they are; None: what the RPN
+                proposes.
+            threshold: Least score; one for all names, or one a name.
+            top_k: The best of each name only.
+            max_detections: The best of each picture only; None: as the params say.
+            iou: Overlap from which the weaker of two boxes of one name goes; None: as the params say.
+            agnostic: Of two boxes of different names the weaker goes, too.
+            background: Texts that are only there to take false alarms away.
+            batch_size: Pictures at a time. Only pictures of one size go together, so it alters no result.
+            rejected: Gets the errors of pictures that cannot be decoded; None: the first one is raised.
+
+        Raises:
+            InputError: An argument or picture is wrong.
+        """
+        for key, value in (("batch_size", batch_size), ("top_k", top_k), ("max_detections", max_detections)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise InputError(f"{value!r:.40} is no whole number from 1 on", key=key, mend="give 1 or more")
+        if iou is not None and (isinstance(iou, bool) or not isinstance(iou, (int, float)) or not 0 <= iou <= 1):
+            raise InputError(f"{iou!r:.40} is no number from 0 to 1", key="iou", mend="give one, or leave it out")
+        from regionclip.inference.networks import Rules
+
+        vocabulary = self.vocabulary(names, background)
+        rules = Rules(vocabulary, _thresholds(threshold, vocabulary.names), iou, max_detections, agnostic)
+        return self._stream(source, boxes, rules, top_k, batch_size, rejected)
+
+    def features(self, picture: Picture, boxes: Boxes) -> NDArray[np.float32]:
+        """Embed regions: (n, 4) x1, y1, x2, y2 in pixels to (n, D) float32, not normalised."""
+        return self._regions(picture, boxes, None)[0]
+
+    def classify(
+        self, picture: Picture, boxes: Boxes, names: Names, background: Sequence[str] = ()
+    ) -> NDArray[np.float32]:
+        """Return how likely each of n boxes shows each of K names: (n, K) float32, whose rows sum to at most 1."""
+        return self._regions(picture, boxes, self.vocabulary(names, background))[1]
+
+    def similarity(self, features: NDArray[np.float32], names: Names) -> NDArray[np.float32]:
+        """Return cosines (n, K) of `features` with names; of what a name means the nearest counts."""
+        return self._networks.similarity(features, self.vocabulary(names))
+
+    def _regions(
+        self, picture: Picture, boxes: Boxes, vocabulary: Vocabulary | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        pixels = pixels_of(_expect_one(picture), "picture")
+        return self._networks.regions(pixels, _boxes(boxes, "picture"), vocabulary)
+
+    def _stream(
+        self,
+        source: Any,
+        boxes: Sequence[Boxes] | None,
+        rules: Rules,
+        top_k: int | None,
+        batch_size: int,
+        rejected: list[InputError] | None,
+    ) -> Iterator[Result]:
+        waiting: list[_Waiting] = []
+        for place, (name, pixels) in enumerate(open_source(source)):
+            try:
+                if isinstance(pixels, InputError):
+                    raise pixels
+                if boxes is None:
+                    waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
+                else:
+                    found = self._networks.name(pixels, _boxes(boxes[place], name), rules)
+                    yield _result(name, pixels, found, rules, top_k)
+            except InputError as error:
+                if rejected is None:
+                    raise
+                rejected.append(error)
+            if len(waiting) == batch_size:
+                yield from self._in_order(waiting, rules, top_k)
+                waiting.clear()
+        yield from self._in_order(waiting, rules, top_k)
+
+    def _in_order(self, waiting: Sequence[_Waiting], rules: Rules, top_k: int | None) -> list[Result]:
+        """Search pictures in batches of one size: padding would change what is found near the border."""
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for place, one in enumerate(waiting):
+            by_size.setdefault(tuple(one.record["inputs"].shape), []).append(place)
+        found: dict[int, Found] = {}
+        for places in by_size.values():
+            records = [waiting[place].record for place in places]
+            found.update(zip(places, self._networks.search(records, rules), strict=True))
+        return [_result(one.source, one.pixels, found[place], rules, top_k) for place, one in enumerate(waiting)]
+
+
+def _result(source: str, pixels: NDArray[np.uint8], found: Found, rules: Rules, top_k: int | None) -> Result:
+    result = Result(source, np.ascontiguousarray(pixels[..., ::-1]), rules.vocabulary.names, *found)
+    if top_k is None:
+        return result
+    before: Counter[int] = Counter()
+    best = []
+    for row, label in enumerate(result.labels.tolist()):
+        before[label] += 1
+        best += [row] if before[label] <= top_k else []
+    return result[best]
+
+
+def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:
+    """Return the least score of each name, (K,)."""
+    given = threshold if isinstance(threshold, Mapping) else dict.fromkeys(names, threshold)
+    if strange := [name for name in given if name not in names]:
+        raise InputError("it is not looked for", record=strange[0], key="threshold", mend="name one of the names")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            problem, mend = f"{value!r:.40} is no number from 0 to 1", "give one for all names, or one a name"
+            raise InputError(problem, record=name, key="threshold", mend=mend)
+    return np.array([given.get(name, THRESHOLD) for name in names], np.float32)
+
+
+def _boxes(boxes: Any, name: str) -> NDArray[np.float32]:
+    mend = "give rows of x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2"
+    try:
+        found = np.asarray(boxes, np.float32).reshape(-1, 4)
+    except (TypeError, ValueError):
+        raise InputError("not (n, 4) numbers", record=name, key="boxes", mend=mend) from None
+    wrong = ~(np.isfinite(found).all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1))
+    if wrong.any():
+        problem = f"box {int(wrong.argmax())} is not finite, or ends before it begins"
+        raise InputError(problem, record=name, key="boxes", mend=mend)
+    return found
+
+
+def _expect_one(picture: Any) -> Picture:
+    """Refuse what is no single picture; tensors are known by what they can do."""
+    if not hasattr(picture, "permute"):
+        _expect(picture, (str, Path, bytes, Image.Image, np.ndarray), "picture", "a path, bytes, a picture or pixels")
+    return picture
+
+
+def _expect(value: object, kinds: tuple[type, ...], key: str, words: str) -> None:
+    """Refuse an argument of another type; a text in the place of a list would be taken for its letters."""
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise InputError(f"a {type(value).__name__} was given", key=key, mend=f"give {words}")

@@ -1,0 +1,167 @@
+"""Where pictures come from: files, folders, globs, videos, cameras and what is in memory, one after the other."""
+
+from __future__ import annotations
+
+import glob
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regionclip.data.pictures import FORMATS, Picture, to_bgr
+from regionclip.errors import InputError
+
+VIDEOS = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+_AHEAD = 8  # pictures that are decoded before they are asked for
+_MAGIC = frozenset("*?[")
+
+
+class Example(NamedTuple):
+    """An object on a picture, in the place of words.
+
+    Attributes:
+        picture: In any form that `RegionCLIP` takes.
+        box: x1, y1, x2, y2 in its pixels.
+    """
+
+    picture: Picture
+    box: tuple[float, float, float, float]
+
+
+class Opened(NamedTuple):
+    """A picture of a source.
+
+    Attributes:
+        source: Its file; of a video's frame the file, # and its number; of a picture in memory its place in the list.
+        pixels: uint8 (H, W, 3), BGR, or why there are none.
+    """
+
+    source: str
+    pixels: NDArray[np.uint8] | InputError
+
+
+def pixels_of(picture: Any, source: str) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (H, W, 3), BGR; see `to_bgr`, which knows all forms but tensors.
+
+    Raises:
+        InputError: It cannot be decoded, or is of no form that is known; the message names ``source``.
+    """
+    if hasattr(picture, "permute"):
+        # As torchvision reads pictures: uint8 (3, H, W), RGB.
+        picture = np.ascontiguousarray(np.moveaxis(picture.numpy(force=True), 0, -1)) if picture.ndim == 3 else None
+    if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
+        problem = f"a {type(picture).__name__} was given"
+        raise InputError(problem, record=source, key="picture", mend="give a path, bytes, a picture or pixels")
+    try:
+        return to_bgr(picture)
+    except InputError as error:
+        if error.file is not None:
+            raise
+        raise InputError(error.problem, record=source, key=error.key, mend=error.mend) from None
+
+
+def open_source(source: Any) -> Iterator[Opened]:
+    """Yield the pictures of a source, decoded ahead of their use, in order; folders and globs sorted by name.
+
+    Args:
+        source: A picture in any form that `pixels_of` knows; a folder, whose pictures are taken at any depth; a glob;
+            a video file; the number of a camera; or an iterable of pictures and of paths of all these.
+
+    Raises:
+        InputError: There is no such file, a folder or glob has no picture, or a video or camera cannot be opened. A
+            picture that cannot be decoded is yielded with its error instead.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        pending: deque[tuple[str, Future]] = deque()
+        for name, read in _readers(source):
+            pending.append((name, pool.submit(_outcome, read)))
+            if len(pending) > _AHEAD:
+                name, future = pending.popleft()
+                yield Opened(name, future.result())
+        yield from (Opened(name, future.result()) for name, future in pending)
+
+
+def count(source: Any) -> int | None:
+    """Return how many pictures a source has where that is cheap to know, for a progress bar."""
+    if isinstance(source, (str, Path)):
+        return None if _is_video(source) else len(_files(source))
+    if isinstance(source, (list, tuple)):
+        parts = [count(part) if isinstance(part, (str, Path)) else 1 for part in source]
+        return None if None in parts else sum(parts)
+    return None if isinstance(source, (int, Iterable)) else 1
+
+
+def _outcome(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | InputError:
+    try:
+        return read()
+    except InputError as error:
+        return error
+
+
+def _readers(source: Any, place: int = 0) -> Iterator[tuple[str, Callable[[], NDArray[np.uint8]]]]:
+    """Yield names, and what reads the pixels."""
+    if isinstance(source, bool):
+        raise InputError("a bool was given", key="source", mend="give pictures")
+    if isinstance(source, int) or (isinstance(source, (str, Path)) and _is_video(source)):
+        for number, frame in enumerate(_frames(source)):
+            yield f"{'camera ' if isinstance(source, int) else ''}{source}#{number}", lambda frame=frame: frame
+    elif isinstance(source, (str, Path)):
+        for file in _files(source):
+            yield str(file), lambda file=file: pixels_of(file, str(file))
+    elif hasattr(source, "permute") or isinstance(source, (bytes, Image.Image, np.ndarray)):
+        name = getattr(source, "filename", "") or f"picture {place}"
+        yield str(name), lambda: pixels_of(source, name)
+    elif isinstance(source, Iterable) and not isinstance(source, (dict, bytearray)):
+        for number, part in enumerate(source):
+            if isinstance(part, (list, tuple, int)):
+                problem = f"a {type(part).__name__} was given"
+                raise InputError(problem, record=f"picture {number}", key="source", mend="give pictures or paths")
+            yield from _readers(part, number)
+    else:
+        problem = f"a {type(source).__name__} was given"
+        raise InputError(problem, key="source", mend="give a picture, a path, a list of them, or a camera's number")
+
+
+def _is_video(source: str | Path) -> bool:
+    return Path(source).suffix.lower() in VIDEOS and not Path(source).is_dir()
+
+
+def _files(source: str | Path) -> list[Path]:
+    path = Path(source)
+    if path.is_dir():
+        kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
+        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in kinds and file.is_file())
+    elif path.exists() or not _MAGIC & set(str(source)):
+        return [path]  # that it is absent is said where it is read
+    else:
+        # Path's own takes no absolute patterns.
+        named = glob.glob(str(source), recursive=True)  # noqa: PTH207
+        found = [file for file in map(Path, sorted(named)) if file.is_file()]
+    if not found:
+        mend = f"name a folder or files of {', '.join(FORMATS)}"
+        raise InputError("there are no pictures", file=source, mend=mend)
+    return found
+
+
+def _frames(source: int | str | Path) -> Iterator[NDArray[np.uint8]]:
+    if not isinstance(source, int) and not Path(source).is_file():
+        raise InputError("the video does not exist", file=source, mend="put it there, or name another")
+    import cv2
+
+    capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+    try:
+        if not capture.isOpened():
+            where = f"camera {source}" if isinstance(source, int) else source
+            raise InputError("it cannot be opened", file=where, mend="give a video that OpenCV reads, or a camera")
+        while True:
+            read, frame = capture.read()
+            if not read:
+                return
+            yield frame
+    finally:
+        capture.release()
