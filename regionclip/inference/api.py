@@ -15,7 +15,7 @@ from regionclip import runtime
 from regionclip.data.pictures import Picture
 from regionclip.errors import InputError
 from regionclip.inference.results import Result
-from regionclip.inference.sources import open_source, pixels_of
+from regionclip.inference.sources import boxes_of, open_source, pixels_of
 
 # Torch and MMDetection take seconds to import, so they come when a detector is opened.
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class RegionCLIP:
         self, picture: Picture, boxes: Boxes, vocabulary: Vocabulary | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         pixels = pixels_of(_expect_one(picture), "picture")
-        return self._networks.regions(pixels, _boxes(boxes, "picture"), vocabulary)
+        return self._networks.regions(pixels, boxes_of(boxes, "picture"), vocabulary)
 
     def _stream(
         self,
@@ -201,7 +201,7 @@ class RegionCLIP:
                 if boxes is None:
                     waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
                 else:
-                    found = self._networks.name(pixels, _boxes(boxes[place], name), rules)
+                    found = self._networks.name(pixels, boxes_of(boxes[place], name), rules)
                     yield _result(name, pixels, found, rules, top_k)
             except InputError as error:
                 if rejected is None:
@@ -246,19 +246,6 @@ def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:
             problem, mend = f"{value!r:.40} is no number from 0 to 1", "give one for all names, or one a name"
             raise InputError(problem, record=name, key="threshold", mend=mend)
     return np.array([given.get(name, THRESHOLD) for name in names], np.float32)
-
-
-def _boxes(boxes: Any, name: str) -> NDArray[np.float32]:
-    mend = "give rows of x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2"
-    try:
-        found = np.asarray(boxes, np.float32).reshape(-1, 4)
-    except (TypeError, ValueError):
-        raise InputError("not (n, 4) numbers", record=name, key="boxes", mend=mend) from None
-    wrong = ~(np.isfinite(found).all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1))
-    if wrong.any():
-        problem = f"box {int(wrong.argmax())} is not finite, or ends before it begins"
-        raise InputError(problem, record=name, key="boxes", mend=mend)
-    return found
 
 
 def _expect_one(picture: Any) -> Picture:

@@ -26,7 +26,7 @@ from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
 from regionclip.engine.prediction import inference
 from regionclip.inference.files import DetectorFiles
-from regionclip.inference.sources import Example, pixels_of
+from regionclip.inference.sources import Example, boxes_of, pixels_of
 from regionclip.inference.vocabulary import Vocabularies, Vocabulary
 from regionclip.labelling.proposals import trained_rpn, valid_regions
 from regionclip.models.assembly import build_detector
@@ -167,7 +167,7 @@ class Networks:
             pixels = pixels_of(one.picture, "example")
             with self._lock, inference(self._device):
                 sample = self._rpn.test_step(pseudo_collate([self.prepare(pixels)]))[0].cpu()
-            shown.append(self.regions(pixels, np.array([one.box], np.float32), None)[0])
+            shown.append(self.regions(pixels, boxes_of([one.box], "example"), None)[0])
             around.append(self.regions(pixels, valid_regions(sample)[0][:_AROUND], None)[0])
         pictures, others = (
             normalize(torch.from_numpy(np.concatenate(part)), dim=1).mean(dim=0) for part in (shown, around)

@@ -65,6 +65,24 @@ def pixels_of(picture: Any, source: str) -> NDArray[np.uint8]:
         raise InputError(error.problem, record=source, key=error.key, mend=error.mend) from None
 
 
+def boxes_of(boxes: Any, source: str) -> NDArray[np.float32]:
+    """Return a caller's boxes as (n, 4) float32, x1, y1, x2, y2.
+
+    Raises:
+        InputError: They are no such rows, or one is not finite or ends before it begins.
+    """
+    mend = "give rows of x1, y1, x2, y2 in pixels with x1 < x2 and y1 < y2"
+    try:
+        found = np.asarray(boxes, np.float32).reshape(-1, 4)
+    except (TypeError, ValueError):
+        raise InputError("not (n, 4) numbers", record=source, key="boxes", mend=mend) from None
+    wrong = ~(np.isfinite(found).all(axis=1) & (found[:, 2:] > found[:, :2]).all(axis=1))
+    if wrong.any():
+        problem = f"box {int(wrong.argmax())} is not finite, or ends before it begins"
+        raise InputError(problem, record=source, key="boxes", mend=mend)
+    return found
+
+
 def open_source(source: Any) -> Iterator[Opened]:
     """Yield the pictures of a source, decoded ahead of their use, in order; folders and globs sorted by name.
 

@@ -46,9 +46,12 @@ class ProposalScoreRoIHead(StandardRoIHead):
         """
         raw = super().predict_bbox(x, batch_img_metas, rpn_results_list, None, rescale)
         for found, proposals in zip(raw, rpn_results_list, strict=True):
-            logits = proposals.scores
-            objectness = logits.clamp(min=0) if self.score_mode == "official" else logits.sigmoid()
-            found.scores = (found.scores * objectness[:, None]).sqrt()
+            found.scores = self.fuse(found.scores, proposals.scores)
         if rcnn_test_cfg is None:
             return raw
         return [best_detections(found.bboxes, found.scores, rcnn_test_cfg) for found in raw]
+
+    def fuse(self, probs: Tensor, logits: Tensor) -> Tensor:
+        """Multiply class probabilities (N, K + 1) with the objectness of N proposals, given as logits (N,)."""
+        objectness = logits.clamp(min=0) if self.score_mode == "official" else logits.sigmoid()
+        return (probs * objectness[:, None]).sqrt()

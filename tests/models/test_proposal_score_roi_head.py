@@ -12,6 +12,7 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
+from regionclip.models.region_embedding_head import best_detections
 
 CFG = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
 
@@ -46,14 +47,14 @@ LOGITS = torch.tensor([0.5, 2.0, -1.0])
 
 def test_official_scores_use_the_raw_logit_and_lose_boxes_below_zero(parts: dict) -> None:
     """Box 1 beats box 0 for class 0 only because of its objectness: multiplication comes before NMS."""
-    found = _head(parts, "official")._detect(InstanceData(bboxes=BOXES, scores=PROBS), LOGITS, CFG)
+    found = best_detections(BOXES, _head(parts, "official").fuse(PROBS, LOGITS), CFG)
     assert found.labels.tolist() == [0, 1]
     assert found.scores.tolist() == pytest.approx([math.sqrt(0.45 * 2), math.sqrt(0.3 * 0.5)])
     assert torch.equal(found.bboxes, BOXES[[1, 0]])
 
 
 def test_sigmoid_scores_keep_every_box(parts: dict) -> None:
-    found = _head(parts, "sigmoid")._detect(InstanceData(bboxes=BOXES, scores=PROBS), LOGITS, CFG)
+    found = best_detections(BOXES, _head(parts, "sigmoid").fuse(PROBS, LOGITS), CFG)
     sigmoid = [1 / (1 + math.exp(-x)) for x in LOGITS.tolist()]
     expected = sorted(
         [math.sqrt(0.45 * sigmoid[1]), math.sqrt(0.9 * sigmoid[2]), math.sqrt(0.3 * sigmoid[0])], reverse=True
@@ -96,5 +97,5 @@ def test_boxes_without_area_are_left_out(parts: dict) -> None:
     boxes = torch.cat([BOXES, torch.tensor([[64.0, 10, 64, 30]])])
     probs = torch.cat([PROBS, torch.tensor([[0.95, 0.04, 0.01]])])
     cfg = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=2)
-    found = _head(parts, "sigmoid")._detect(InstanceData(bboxes=boxes, scores=probs), torch.full((4,), 3.0), cfg)
+    found = best_detections(boxes, _head(parts, "sigmoid").fuse(probs, torch.full((4,), 3.0)), cfg)
     assert found.bboxes.tolist() == [BOXES[2].tolist()]

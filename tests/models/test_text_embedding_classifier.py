@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -25,6 +27,18 @@ def test_another_vocabulary_of_another_size() -> None:
     classifier = _classifier()
     classifier.set_vocabulary(torch.eye(2).repeat(5, 1))
     assert classifier(torch.ones(4, 2)).shape == (4, 11)
+
+
+def test_several_texts_of_a_class_and_texts_of_background() -> None:
+    """By hand: the best of a class's rows; background is log(1 + exp(its text's logit))."""
+    classifier = TextEmbeddingClassifier(2, 3, temperature=1.0)
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [3.0, 4.0], [-1.0, 0.0]])
+    classifier.set_vocabulary(rows, torch.tensor([0, 1, 0, -1]))
+    found = classifier(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))
+    wanted = [[0.8, 1.0, math.log(1 + 1)], [1.0, 0.0, math.log(1 + math.exp(-1))]]
+    assert found.tolist() == [pytest.approx(row, abs=1e-6) for row in wanted]
+    classifier.set_vocabulary(rows)
+    assert classifier(torch.ones(1, 2)).shape == (1, 5)
 
 
 def test_nothing_trains_and_checkpoints_carry_the_vocabulary() -> None:
