@@ -80,6 +80,11 @@ def recall(dataset: str) -> Path:
     return PROPOSALS / dataset / "recall.json"
 
 
+def calibration(dataset: str, initialisation: str) -> Path:
+    """Return how often a detector is right at which score; no stage makes it."""
+    return Path("artifacts/calibration") / dataset / f"{initialisation}.json"
+
+
 def verdict(stage: str) -> Path:
     """Return what a gate writes when it passes, always the same: later stages depend on that it passed."""
     return GATES / f"{stage}.json"

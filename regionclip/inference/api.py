@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
@@ -13,7 +14,9 @@ from PIL import Image
 
 from regionclip import runtime
 from regionclip.data.pictures import Picture
-from regionclip.errors import InputError
+from regionclip.errors import InputError, logger
+from regionclip.files import sha256_file
+from regionclip.inference.calibration import Calibration
 from regionclip.inference.results import Result
 from regionclip.inference.sources import boxes_of, open_source, pixels_of
 
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 Initialisation = Literal["clip", "regionclip"]
 Boxes = NDArray[np.floating] | Sequence[Sequence[float]]
+_LOGGER = logger(__name__)
 REGISTRY = "models:/"
 THRESHOLD = 0.3
 SETTINGS = ("threshold", "top_k", "max_detections", "iou", "agnostic")
@@ -49,6 +53,7 @@ class RegionCLIP:
 
         self.files = files
         self._networks = Networks(files, runtime.device(device))
+        self.calibration = _calibration(files)
 
     @classmethod
     def open(
@@ -110,6 +115,17 @@ class RegionCLIP:
             InputError: There is no name, one stands twice, or is of another type; or a bank is of another CLIP.
         """
         return self._networks.vocabularies(names, background)
+
+    def thresholds(self, names: Names, precision: float) -> dict[str, float]:
+        """Return for `detect` the threshold of each name at which so many of the found were right; see `Calibration`.
+
+        Raises:
+            InputError: The detector is not calibrated, or the precision was not measured or not reached.
+        """
+        if self.calibration is None:
+            mend = "run `regionclip calibrate`, or give a threshold"
+            raise InputError("the detector is not calibrated", key="precision", mend=mend)
+        return self.calibration.thresholds(self.vocabulary(names).names, precision)
 
     def __call__(self, picture: Picture, names: Names, boxes: Boxes | None = None, **settings: Any) -> Result:
         """Find objects on one picture; arguments as in `detect`."""
@@ -202,7 +218,7 @@ class RegionCLIP:
                     waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
                 else:
                     found = self._networks.name(pixels, boxes_of(boxes[place], name), rules)
-                    yield _result(name, pixels, found, rules, top_k)
+                    yield self._result(name, pixels, found, rules, top_k)
             except InputError as error:
                 if rejected is None:
                     raise
@@ -221,19 +237,30 @@ class RegionCLIP:
         for places in by_size.values():
             records = [waiting[place].record for place in places]
             found.update(zip(places, self._networks.search(records, rules), strict=True))
-        return [_result(one.source, one.pixels, found[place], rules, top_k) for place, one in enumerate(waiting)]
+        return [self._result(one.source, one.pixels, found[place], rules, top_k) for place, one in enumerate(waiting)]
+
+    def _result(self, source: str, pixels: NDArray[np.uint8], found: Found, rules: Rules, top_k: int | None) -> Result:
+        result = Result(source, np.ascontiguousarray(pixels[..., ::-1]), rules.vocabulary.names, *found)
+        if self.calibration is not None:
+            result = replace(result, confidence=self.calibration.confidence(result.scores, result.names))
+        if top_k is None:
+            return result
+        before: Counter[int] = Counter()
+        best = []
+        for row, label in enumerate(result.labels.tolist()):
+            before[label] += 1
+            best += [row] if before[label] <= top_k else []
+        return result[best]
 
 
-def _result(source: str, pixels: NDArray[np.uint8], found: Found, rules: Rules, top_k: int | None) -> Result:
-    result = Result(source, np.ascontiguousarray(pixels[..., ::-1]), rules.vocabulary.names, *found)
-    if top_k is None:
-        return result
-    before: Counter[int] = Counter()
-    best = []
-    for row, label in enumerate(result.labels.tolist()):
-        before[label] += 1
-        best += [row] if before[label] <= top_k else []
-    return result[best]
+def _calibration(files: DetectorFiles) -> Calibration | None:
+    if files.calibration is None:
+        return None
+    calibration = Calibration.load(files.calibration)
+    if calibration.detector_sha256 != sha256_file(files.detector):
+        _LOGGER.warning("%s is of another detector and is not used; run `regionclip calibrate`", files.calibration)
+        return None
+    return calibration
 
 
 def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:

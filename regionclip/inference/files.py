@@ -16,6 +16,7 @@ from regionclip.inference.api import Initialisation
 from regionclip.params import Params, check_params, load_params
 
 MANIFEST = "manifest.json"
+_CALIBRATION = "calibration.json"
 _FORMAT = "regionclip-detector-2"
 _MEND = "export the bundle again"
 
@@ -30,6 +31,7 @@ class DetectorFiles:
     clip: Path  # the CLIP folder that it started from; its text encoder embeds the names
     detector: Path  # checkpoint
     rpn: Path  # checkpoint of the region proposal network
+    calibration: Path | None = None  # where it has been calibrated
 
 
 def workspace_files(root: Path, dataset: str | None, initialisation: Initialisation) -> DetectorFiles:
@@ -51,6 +53,7 @@ def workspace_files(root: Path, dataset: str | None, initialisation: Initialisat
         clip=root / artifacts.CLIP_FOLDERS[initialisation],
         detector=root / artifacts.FINETUNED / dataset / f"{initialisation}.pth",
         rpn=root / artifacts.RPN,
+        calibration=made if (made := root / artifacts.calibration(dataset, initialisation)).is_file() else None,
     )
     for path in (files.clip / WEIGHTS, files.detector, files.rpn):
         if not path.is_file():
@@ -94,6 +97,8 @@ def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
             shutil.copyfile(files.clip / name, beside / "clip" / name)
         shutil.copyfile(files.detector, beside / "detector.pth")
         shutil.copyfile(files.rpn, beside / "rpn.pth")
+        if files.calibration is not None:
+            shutil.copyfile(files.calibration, beside / _CALIBRATION)
         write_json(beside / "params.json", files.params.model_dump(mode="json"))
         written = sorted(path for path in beside.rglob("*") if path.is_file())
         digests = {path.relative_to(beside).as_posix(): sha256_file(path) for path in written}
@@ -121,6 +126,7 @@ def read_bundle(folder: Path) -> DetectorFiles:
         clip=folder / "clip",
         detector=folder / "detector.pth",
         rpn=folder / "rpn.pth",
+        calibration=folder / _CALIBRATION if _CALIBRATION in manifest["sha256"] else None,
     )
 
 

@@ -33,6 +33,8 @@ class Result:
         scores: (N,) float32; comparable within one detector only.
         labels: (N,) int64, places in ``vocabulary``.
         masks: (N, H, W) bool where the detector has masks, else None.
+        confidence: (N,) float32, the chance that each is right, where the detector is calibrated; NaN for names of a
+            kind that no picture told of.
     """
 
     source: str
@@ -42,14 +44,15 @@ class Result:
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
     masks: NDArray[np.bool_] | None = None
+    confidence: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, chosen: int | slice | NDArray[Any] | list[int]) -> Result:
         rows = np.arange(len(self))[chosen].reshape(-1)
-        masks = None if self.masks is None else self.masks[rows]
-        return replace(self, boxes=self.boxes[rows], scores=self.scores[rows], labels=self.labels[rows], masks=masks)
+        columns = {key: getattr(self, key) for key in ("boxes", "scores", "labels", "masks", "confidence")}
+        return replace(self, **{key: value[rows] for key, value in columns.items() if value is not None})
 
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {score:.2f}" for name, score in zip(self.names[:5], self.scores[:5], strict=True))
@@ -108,10 +111,11 @@ class Result:
         return "".join(f"{label} {text}\n" for label, text in zip(self.labels, texts, strict=True))
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return a table: source, name, score, x1, y1, x2, y2."""
+        """Return a table: source, name, score, x1, y1, x2, y2, and confidence where there is one."""
         import pandas as pd
 
         columns = {"source": self.source, "name": self.names, "score": self.scores}
+        columns |= {} if self.confidence is None else {"confidence": self.confidence}
         return pd.DataFrame(columns | dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True)))
 
     def to_supervision(self) -> supervision.Detections:
