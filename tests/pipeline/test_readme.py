@@ -139,7 +139,7 @@ def _answers(project: Path, shell: Shell) -> None:
         request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, kind)
         with urllib.request.urlopen(request, timeout=300) as answer:
             (row,) = json.load(answer)["predictions"]
-        assert {found["name"] for found in row["detections"]} <= set(NAMES)
+        assert {found["label"] for found in row["detections"]} <= set(NAMES)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
