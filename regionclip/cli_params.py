@@ -1,4 +1,4 @@
-"""The commands on params: ``regionclip new``, ``profile``, whole params by name, and ``config``, for MMDetection."""
+"""The commands on params: ``regionclip new``, ``profile``, ``config`` for MMDetection, and ``bundle`` with them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 from regionclip.cli_parts import add_command
+from regionclip.errors import InputError
 
 CONFIGS = ("rpn", "pretrain", "finetune", "zero_shot")
 
 
 def add_params_commands(commands: argparse._SubParsersAction) -> None:
-    """Add ``new``, ``profile`` and ``config``."""
+    """Add ``new``, ``profile``, ``config`` and ``bundle``."""
     new = add_command(commands, "new", _new)
     new.add_argument("folder", metavar="FOLDER", help="one that is empty or not there, or a workspace")
     new.add_argument("--profile", metavar="NAME", default="demo", help="of its params (default: %(default)s)")
@@ -31,6 +32,16 @@ def add_params_commands(commands: argparse._SubParsersAction) -> None:
     config.add_argument("--boxes", choices=["gt", "rpn"], default="rpn", help="of zero_shot (default: %(default)s)")
     config.add_argument("-o", "--out", metavar="FILE.py", help="file to write; by default it is shown")
 
+    bundle = add_command(commands, "bundle", _bundle)
+    bundle.add_argument(
+        "detector", metavar="FILE", nargs="?", help="fine-tuned official one; none: the workspace's own"
+    )
+    bundle.add_argument("--rpn", metavar="FILE", help="its proposal network, or a file that holds one")
+    bundle.add_argument("--clip", metavar="FILE", help="pretrained RegionCLIP, CLIP ResNet, or CLIP folder")
+    bundle.add_argument("--profile", metavar="NAME", help="of its experiment, such as transfer_coco48_rn50")
+    bundle.add_argument("--dataset", metavar="NAME", help="one of data.sets; by default the first")
+    bundle.add_argument("-o", "--out", metavar="DIR", required=True, help="folder to write")
+
 
 def _new(chosen: argparse.Namespace) -> None:
     """Make a workspace, or bring one to the installed version of the package. It has Git, DVC, dvc.yaml and
@@ -48,6 +59,30 @@ def _new(chosen: argparse.Namespace) -> None:
         new_workspace(folder, chosen.profile)
         print(f"{folder}: a workspace with the params of the profile {chosen.profile}")
         print(f"next: cd {folder} && dvc repro && git add . && git commit")
+
+
+def _bundle(chosen: argparse.Namespace) -> None:
+    """Write a detector as one folder that opens anywhere. It is the workspace's, or made of official checkpoints.
+
+    examples:
+      regionclip bundle -o detector
+      regionclip bundle regionclip_finetuned-coco_rn50.pth --rpn rpn_coco_48.pth \\
+        --clip regionclip_pretrained-cc_rn50.pth --profile transfer_coco48_rn50 -o detector
+    """
+    from regionclip.inference import files
+    from regionclip.params import check_params
+
+    if chosen.detector is None:
+        files.write_bundle(files.workspace_files(Path(), chosen.dataset, "regionclip"), chosen.out)
+    else:
+        from regionclip.workspace.profiles import compose_profile
+
+        if missing := [key for key in ("rpn", "clip", "profile") if getattr(chosen, key) is None]:
+            raise InputError("an official detector needs it beside", key=f"--{missing[0]}", mend="give it")
+        params = check_params(compose_profile(chosen.profile), f"profile {chosen.profile}")
+        dataset = chosen.dataset or next(iter(params.finetune.sets))
+        files.bundle_official(chosen.detector, chosen.rpn, chosen.clip, params, dataset, chosen.out)
+    print(f"{chosen.out}: open it with RegionCLIP.open({str(chosen.out)!r})")
 
 
 def _config(chosen: argparse.Namespace) -> None:

@@ -32,7 +32,9 @@ def test_every_page_is_in_the_menu() -> None:
 def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     """Of scripts, styles and pictures; links that a reader follows may lead anywhere."""
     for page in site.rglob("*.html"):
-        loaded = re.findall(r'<(?:script|img|iframe|link rel="stylesheet")\b[^>]*(?:src|href)="(https?:[^"]*)"', page.read_text())
+        loaded = re.findall(
+            r'<(?:script|img|iframe|link rel="stylesheet")\b[^>]*(?:src|href)="(https?:[^"]*)"', page.read_text()
+        )
         assert not loaded, page
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from regionclip import artifacts
-from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder
-from regionclip.checkpoints.mmengine_files import read
+from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder, save_clip
+from regionclip.checkpoints.mmengine_files import publish, read
+from regionclip.checkpoints.official import clip_weights, read_official, rpn_weights
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, read_json, sha256_file, write_json
+from regionclip.files import atomic_dir, read_json, sha256_file, sha256_tree, write_json
 from regionclip.inference.api import Initialisation
 from regionclip.params import Params, check_params, load_params
+from regionclip.text.text_bank import BUILT_IN
 
 MANIFEST = "manifest.json"
 _CALIBRATION = "calibration.json"
@@ -104,6 +107,37 @@ def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
         digests = {path.relative_to(beside).as_posix(): sha256_file(path) for path in written}
         origin = {"dataset": files.dataset, "initialisation": files.initialisation}
         write_json(beside / MANIFEST, {"format": _FORMAT, **origin, "sha256": digests})
+
+
+def bundle_official(
+    detector: str | Path, rpn: str | Path, clip: str | Path, params: Params, dataset: str, folder: str | Path
+) -> None:
+    """Write a bundle of official checkpoints, so that they are opened like our own.
+
+    Args:
+        detector: A fine-tuned RegionCLIP.
+        rpn: Its proposal network, or a file that holds one.
+        clip: What its words are embedded with: a CLIP folder, a pretrained RegionCLIP, OpenAI's or open_clip's ResNet.
+        params: Of the profile of its experiment.
+        dataset: One of their data sets.
+        folder: The bundle.
+
+    Raises:
+        InputError: A file is refused, or the params have no such data set.
+    """
+    params.require_set(dataset, None)
+    official, (rpn_state, classes) = read_official(detector, "finetuned"), rpn_weights(rpn)
+    state = official.detector()
+    trained = len(state["roi_head.bbox_head.fc_cls.embeddings"])
+    names = next((list(names) for names in BUILT_IN.values() if len(names) == trained), [""] * trained)
+    origin = {"source": official.path.name, "source_sha256": official.sha256}
+    with tempfile.TemporaryDirectory() as beside:
+        here = Path(beside)
+        save_clip(here / "clip", *clip_weights(clip), {"source_sha256": sha256_tree(clip)})
+        publish(state, here / "detector.pth", {"classes": names, **origin})
+        publish(rpn_state, here / "rpn.pth", {"classes": list(classes)})
+        made = DetectorFiles(dataset, "regionclip", params, here / "clip", here / "detector.pth", here / "rpn.pth")
+        write_bundle(made, folder)
 
 
 def read_bundle(folder: Path) -> DetectorFiles:
