@@ -1,12 +1,14 @@
-"""The precision table of faster-coco-eval equals that of pycocotools, for boxes and for masks, entry by entry."""
+"""The precision table equals that of pycocotools, for boxes and for masks, entry by entry."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import io
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from regionclip.data.annotations.annotation_files import sort_records
-from regionclip.data.annotations.truth import truth_of
+from regionclip.data.annotations.truth import BoxArrays, Truth, truth_of
 from regionclip.errors import InputError
 from regionclip.evaluation import average_precision
 from regionclip.evaluation.average_precision import AREAS, IouType, mean_precisions
@@ -120,13 +122,16 @@ def reference(truth: dict[str, Any], detections: list[dict[str, Any]], most: int
     found=st.lists(FOUND, min_size=1, max_size=12),
     copies=st.sampled_from([1, 1, 1, 15]),
     most=st.sampled_from([100, 100, 2]),
+    share=st.sampled_from([1000, 1, 7]),
 )
 def test_equals_pycocotools(
-    iou_type: IouType, objects: list[dict[str, Any]], found: list[dict[str, Any]], copies: int, most: int
+    iou_type: IouType, objects: list[dict[str, Any]], found: list[dict[str, Any]], copies: int, most: int, share: int
 ) -> None:
-    """Crowds, ties, empty images, areas on the limits, classes without objects, more than 100 detections."""
+    """Crowds, ties, empty images, areas on the limits, classes without objects, more than 100 detections; pairs of
+    boxes and groups of masks all at once, one by one, and a few at a time."""
     truth, detections = world(objects, found * copies)
-    table = precision_table(truth, detections, most, iou_type=iou_type)
+    with mock.patch.multiple(average_precision, _PAIRS=share, _GROUPS=share):
+        table = precision_table(truth, detections, most, iou_type=iou_type)
     np.testing.assert_allclose(table, reference(truth, detections, most, iou_type), rtol=0, atol=1e-6)
 
 
@@ -179,6 +184,40 @@ def test_areas_sort_objects_and_unmatched_detections() -> None:
     assert (means["aps"], means["apm"], means["apl"]) == (pytest.approx(1.0), None, 0.0)
     half = 51 * 0.5 / 101  # recall reaches 0.5, at precision 1/2
     assert (means["ap"], means["ap50"], means["ap75"]) == (*map(pytest.approx, (half, half, half)),)
+
+
+def test_memory_does_not_grow_with_the_pairs() -> None:
+    """2,000 images with 100 objects and 100 detections of one class: 20 million pairs, 8 bytes for each number of one.
+    All at once they would take 2 GB; a process's own peak tells, as that of this one may be higher already."""
+    with get_context("spawn").Pool(1) as pool:
+        ap50, mebibytes = pool.apply(_crowded_table)
+    assert ap50 == pytest.approx(1.0)
+    assert mebibytes < 500
+
+
+def _crowded_table() -> tuple[float, float]:
+    images, side = 2000, 10
+    corners = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 18.0
+    boxes = np.tile(np.concatenate([corners, np.full((side * side, 2), 16.0)], axis=1), (images, 1))
+    many = len(boxes)
+    objects = BoxArrays(
+        image_ids=np.repeat(np.arange(images), side * side),
+        category_ids=np.ones(many, np.int64),
+        boxes=boxes,
+        areas=np.full(many, 256.0),
+        scores=np.ones(many),
+        crowds=np.zeros(many, bool),
+        places=np.arange(many),
+    )
+    truth = Truth(Path("truth.json"), [{"id": i} for i in range(images)], [{"id": 1, "name": "tile"}], objects)
+    before = _peak()
+    table = average_precision.precision_table(truth, objects, 100)
+    return mean_precisions(table)["ap50"], _peak() - before
+
+
+def _peak() -> float:
+    """Return this process's largest RSS in MiB; `getrusage` would count the one that it was started from."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def test_no_detections_and_no_objects() -> None:
