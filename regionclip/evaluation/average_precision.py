@@ -126,7 +126,7 @@ def box_overlaps(
         high = np.minimum(y + height, top + down) - np.maximum(y, top)
         both, area = wide * high, width * height
         whole = np.where(crowds[objects], area, area + across * down - both)
-        ious = np.divide(both, whole, out=np.zeros_like(both), where=(wide > 0) & (high > 0))
+        ious = np.divide(both, whole, out=np.zeros_like(both), where=(wide > 0) & (high > 0) & (whole > 0))
         near = ious >= IOUS[0]
         yield rows[near], objects[near], ious[near]
 

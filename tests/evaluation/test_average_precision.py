@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -161,6 +162,39 @@ def test_detections_inside_a_crowd_are_ignored(iou_type: IouType) -> None:
         table = precision_table(truth, detections, 100, iou_type=iou_type)
         np.testing.assert_allclose(table, reference(truth, detections, 100, iou_type), rtol=0, atol=1e-6)
         assert table[0, 0, 0, 0] == pytest.approx(precision)
+
+
+def test_of_objects_overlapped_alike_the_last_is_taken() -> None:
+    """The first detection lies as near to both objects and takes the last, which the second needs: one of two found."""
+    thing = {"image_id": 10, "category_id": 1, "iscrowd": 0, "triangle": False, "near": None}
+    objects, found = ([thing | {"bbox": [x, 0, 40, 40]} for x in places] for places in ((0, 10), (5, 20)))
+    truth, detections = world(objects, [item | {"score": 0.9 - place / 10} for place, item in enumerate(found)])
+    table = precision_table(truth, detections, 100)
+    np.testing.assert_allclose(table, reference(truth, detections, 100, "bbox"), rtol=0, atol=1e-6)
+    assert (table[0, :, 0, 0] > 0).sum() == 51  # recalls up to 1/2
+
+
+@pytest.mark.parametrize("count", [3, 20, 50, 100])
+def test_a_recall_is_reached_by_the_hit_that_pycocotools_says(count: int) -> None:
+    """Hits and false alarms take turns, so that each further hit has another precision; recalls are quotients that
+    floats round."""
+    thing = {"image_id": 10, "category_id": 1, "iscrowd": 0, "triangle": False, "near": None}
+    hits = [{**thing, "bbox": [i % 25 * 7, i // 25 * 7, 6, 6]} for i in range(count)]
+    found = [item for hit in hits for item in (hit, {**thing, "image_id": 17, "bbox": [0, 0, 6, 6]})]
+    truth, detections = world(hits, [item | {"score": 1 - place / 1000} for place, item in enumerate(found)])
+    table = precision_table(truth, detections, 100)
+    np.testing.assert_allclose(table, reference(truth, detections, 100, "bbox"), rtol=0, atol=1e-6)
+
+
+@given(arrays(float, (6, 4), elements=st.floats(0, 60)), arrays(float, (7, 4), elements=st.floats(0, 60)))
+def test_overlaps_are_those_of_pycocotools_to_the_last_bit(found: np.ndarray, true: np.ndarray) -> None:
+    crowds = np.arange(len(true)) < 3
+    ious = np.zeros((len(found), len(true)))
+    pairs = average_precision.box_overlaps(found, np.zeros(len(found), int), true, np.zeros(len(true), int), crowds)
+    for rows, objects, values in pairs:
+        ious[rows, objects] = values
+    wanted = coco_mask.iou(found, true, crowds.tolist())
+    np.testing.assert_array_equal(ious, np.where(wanted >= 0.5, wanted, 0))
 
 
 def test_masks_and_boxes_are_measured_apart() -> None:
