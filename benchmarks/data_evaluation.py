@@ -1,23 +1,32 @@
 """Evaluation at the size of COCO and LVIS: seconds and peak memory of reading a results file and measuring it.
 
-Run by ``python -m benchmarks.data evaluation``. Truth and detections are generated: half of the detections lie on true
+Run by ``python -m benchmarks.data evaluation``; beside pycocotools and the package lvis, which gets an environment of
+its own, by ``python -m benchmarks.data turns``. Truth and detections are generated: half of the detections lie on true
 objects, the others anywhere, of a class that is in their image or not; masks are polygons of forty corners.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from regionclip.data.annotations.truth import load_truth
+from regionclip.evaluation.average_precision import mean_precisions
 from regionclip.evaluation.coco import evaluate_coco
 from regionclip.evaluation.detections import read_detections
 from regionclip.evaluation.lvis import evaluate_lvis
@@ -59,6 +68,25 @@ CASES = (
 )
 
 
+TURNS = (CASES[0], CASES[2]._replace(images=5_000))
+PROMISED_TIMES, PROMISED_TURNS_GIB, ROUNDS = 6, 2.0, 3
+LVIS_PACKAGES = ("lvis==0.5.3", "numpy==1.23.5", "pycocotools==2.0.7", "opencv-python-headless==4.8.1.78")
+"""The package lvis needs a numpy before 1.24."""
+_LVIS = """
+import json, resource, sys, time
+from lvis import LVIS, LVISEval, LVISResults
+start = time.perf_counter()
+truth = LVIS(sys.argv[1])
+opened = time.perf_counter()
+evaluator = LVISEval(truth, LVISResults(truth, sys.argv[2]), "bbox")
+evaluator.run()
+seconds = {"truth_seconds": opened - start, "seconds": time.perf_counter() - opened}
+gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+keys = {key: "AP" + key.removeprefix("ap") for key in ("ap", "ap50", "ap75", "aps", "apm", "apl", "apr", "apc", "apf")}
+print(json.dumps(seconds | {"gib": gib, "numbers": {key: evaluator.results[name] for key, name in keys.items()}}))
+"""
+
+
 class _Split(NamedTuple):
     base_names: tuple[str, ...]
     novel_names: tuple[str, ...]
@@ -73,9 +101,10 @@ def evaluation_benchmark(case: Case) -> dict[str, float]:
             return pool.apply(_measure, (case, truth, found))
 
 
-def _measure(case: Case, truth_file: Path, found_file: Path) -> dict[str, float]:
+def _measure(case: Case, truth_file: Path, found_file: Path) -> dict[str, Any]:
     start = time.perf_counter()
     truth = load_truth(truth_file, lvis=case.lvis, masks=case.masks)
+    opened = time.perf_counter()
     found = read_detections(found_file, truth)
     read = time.perf_counter()
     iou_type = "segm" if case.masks else "bbox"
@@ -85,9 +114,86 @@ def _measure(case: Case, truth_file: Path, found_file: Path) -> dict[str, float]
         names = tuple(truth.names)
         numbers = evaluate_coco(truth, found, _Split(names[:48], names[48:]), iou_type=iou_type)
     seconds = time.perf_counter() - read
-    # `getrusage` would count the process that this one was forked from.
-    memory = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 2**20
-    return {"ap": numbers["ap"], "read_seconds": read - start, "seconds": seconds, "gib": memory}
+    return {
+        "ap": numbers["ap"],
+        "truth_seconds": opened - start,
+        "read_seconds": read - opened,
+        "seconds": seconds,
+        "gib": _peak(),
+        "numbers": {key: value for key, value in numbers.items() if key[:2] == "ap"},
+    }
+
+
+def _peak() -> float:
+    """Return this process's largest RSS in GiB; `getrusage` would count the one that it was forked from."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 2**20
+
+
+def turns_benchmark(case: Case, rounds: int = ROUNDS) -> dict[str, Any]:
+    """Measure a case's boxes by the reference and by this project: in turns from either end, each in a new process.
+
+    Returns:
+        rounds: of each, by side what `_measure` gives; the reference's seconds hold the reading of results, which it
+        has as dicts. gib: the most of each side. difference: the largest of a number.
+    """
+    with tempfile.TemporaryDirectory() as folder, get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        files = [Path(folder) / name for name in ("truth.json", "found.json")]
+        generate(case, *files)
+        arguments = (case, *files, _lvis_python(Path(folder)) if case.lvis else None)
+        taken = []
+        for number in range(rounds):
+            order = list(SIDES) if number % 2 else reversed(SIDES)
+            taken.append({side: pool.apply(SIDES[side], arguments) for side in order})
+    numbers = [[of[side]["numbers"] for side in SIDES] for of in taken]
+    difference = max(abs(value - ours[key]) for reference, ours in numbers for key, value in reference.items())
+    gib = {side: max(of[side]["gib"] for of in taken) for side in SIDES}
+    return {"rounds": taken, "gib": gib, "difference": difference}
+
+
+def times(found: dict[str, Any], *, files: bool) -> float:
+    """Return how many times as long the reference takes, the median of rounds.
+
+    From files is all that either does; else the truth is open, the reference has its results as a file, and this
+    project as arrays, as its stages do.
+    """
+    before = ("truth_seconds", "read_seconds") if files else ()
+    taken = (
+        [sum(turn.get(key, 0) for key in ("seconds", *before)) for turn in (of["reference"], of["ours"])]
+        for of in found["rounds"]
+    )
+    return statistics.median(reference / ours for reference, ours in taken)
+
+
+def _reference(case: Case, truth_file: Path, found_file: Path, python: Path | None) -> dict[str, Any]:
+    """Measure a case's boxes as users of pycocotools or of the package lvis do."""
+    if python is not None:
+        command = [python, "-c", _LVIS, truth_file, found_file]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(truth_file)
+        opened = time.perf_counter()
+        evaluator = COCOeval(truth, truth.loadRes(str(found_file)), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+    seconds = time.perf_counter() - opened
+    numbers = mean_precisions(evaluator.eval["precision"][..., -1])
+    return {"truth_seconds": opened - start, "seconds": seconds, "gib": _peak(), "numbers": numbers}
+
+
+def _ours(case: Case, truth_file: Path, found_file: Path, _: Path | None) -> dict[str, Any]:
+    return _measure(case, truth_file, found_file)
+
+
+SIDES: dict[str, Callable[..., dict[str, Any]]] = {"reference": _reference, "ours": _ours}
+
+
+def _lvis_python(folder: Path) -> Path:
+    """Make an environment for the package lvis and return its Python."""
+    subprocess.run([sys.executable, "-m", "venv", folder / "lvis"], check=True)
+    python = folder / "lvis/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *LVIS_PACKAGES], check=True)
+    return python
 
 
 def generate(case: Case, truth_file: Path, found_file: Path) -> None:
@@ -137,7 +243,7 @@ def _truth(
     keys = ("segmentation", "bbox", "area")
     places = ((image, place) for image in range(case.images) for place in range(case.objects))
     annotations = [
-        {"id": number, "image_id": image, "category_id": int(classes[image, place]) + 1}
+        {"id": number, "image_id": image, "category_id": int(classes[image, place]) + 1, "iscrowd": 0}
         | {key: shapes[chosen[image, place]][key] for key in keys}
         for number, (image, place) in enumerate(places, start=1)
     ]

@@ -13,6 +13,7 @@ from regionclip.evaluation.average_precision import (
     IOU50,
     IouType,
     by_class,
+    image_classes,
     mean_precision,
     mean_precisions,
     precision_table,
@@ -78,7 +79,6 @@ def evaluate_lvis(
     if images == "labelled":
         looked_at = detections.take(np.isin(detections.image_ids, annotated))
     strongest = looked_at.take(_strongest(looked_at, max_detections))
-    # faster-coco-eval drops the unlabelled itself, but its masks fail on an image that has no others.
     counted = strongest.take(_labelled(truth, strongest))
     precision = precision_table(truth, counted, max_detections, iou_type=iou_type, federated=True)
     names = [clean_lvis_name(name) for name in truth.names]
@@ -111,18 +111,10 @@ def _strongest(detections: BoxArrays, limit: int) -> NDArray[np.int64]:
 
 def _labelled(truth: Truth, detections: BoxArrays) -> NDArray[np.bool_]:
     """Return which detections are of a class that is known to be, or not to be, in their image."""
-    images = np.array([image["id"] for image in truth.images], np.int64)
-    classes = np.array(truth.category_ids, np.int64)
-    order = np.argsort(images)
     absent = [(image["id"], category) for image in truth.images for category in image["neg_category_ids"]]
-
-    def pair(image_ids: NDArray[np.int64], category_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        places = order[np.searchsorted(images, image_ids, sorter=order)]
-        return places * len(classes) + np.searchsorted(classes, category_ids)
-
-    known = pair(truth.objects.image_ids, truth.objects.category_ids)
-    known = np.concatenate([known, pair(*np.array(absent, np.int64).reshape(-1, 2).T)])
-    return np.isin(pair(detections.image_ids, detections.category_ids), known)
+    known = image_classes(truth, truth.objects.image_ids, truth.objects.category_ids)
+    known = np.concatenate([known, image_classes(truth, *np.array(absent, np.int64).reshape(-1, 2).T)])
+    return np.isin(image_classes(truth, detections.image_ids, detections.category_ids), known)
 
 
 def _frequencies(truth: Truth) -> NDArray[np.str_]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
 from typing import Any
 
 from regionclip import artifacts, runtime
@@ -22,30 +21,28 @@ HELD_OUT_PAIRS = artifacts.PAIRS / "val"
 def run(context: StageContext) -> dict[str, Any]:
     """Write artifacts/text_bank and artifacts/concept_bank; measure the teacher on images and true crops.
 
-    Banks of classes and of concepts lie apart, because a training depends on those that it reads.
+    Banks of classes and of concepts lie apart, because a training depends on those that it reads. A name that several
+    have is embedded once.
     """
     clip = ClipFolder.open(artifacts.TEACHER)
-    model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
     templates = TEMPLATE_SETS[context.params.text_bank.templates]
-    counts = {}
-
-    def write(file: Path, names: Sequence[str]) -> None:
-        embeddings = embed_names(model, tokenizer, names, templates, device=runtime.device())
-        TextBank(
-            names=tuple(names),
-            embeddings=embeddings.cpu(),
-            templates=tuple(templates),
-            text_model=context.params.teacher.model or context.params.profile,
-            weights_sha256=clip.weights_sha256,
-        ).save(file)
-        counts[f"{file.stem}_names"] = len(names)
-
-    with atomic_dir(artifacts.TEXT_BANKS) as folder:
-        for dataset in data_sets():
-            write(folder / artifacts.class_bank(dataset).name, load_classes(dataset).names)
-    with atomic_dir(artifacts.CONCEPT_BANK.parent) as folder:
-        if not context.params.pretrain.weights:
-            write(folder / artifacts.CONCEPT_BANK.name, ConceptPool.load(artifacts.CONCEPT_POOL).concepts)
+    banks = {artifacts.class_bank(dataset): load_classes(dataset).names for dataset in data_sets()}
+    if not context.params.pretrain.weights:
+        banks[artifacts.CONCEPT_BANK] = ConceptPool.load(artifacts.CONCEPT_POOL).concepts
+    rows = {name: row for row, name in enumerate(dict.fromkeys(chain.from_iterable(banks.values())))}
+    model = clip.model().to(runtime.device())
+    embeddings = embed_names(model, clip.tokenizer(), [*rows], templates, device=runtime.device())
+    for parent in (artifacts.TEXT_BANKS, artifacts.CONCEPT_BANK.parent):
+        with atomic_dir(parent) as folder:
+            for file in (file for file in banks if file.parent == parent):
+                TextBank(
+                    names=tuple(banks[file]),
+                    embeddings=embeddings[[rows[name] for name in banks[file]]],
+                    templates=tuple(templates),
+                    text_model=context.params.teacher.model or context.params.profile,
+                    weights_sha256=clip.weights_sha256,
+                ).save(folder / file.name)
+    counts = {f"{file.stem}_names": len(names) for file, names in banks.items()}
     return counts | {"teacher": _measure(context, clip)}
 
 

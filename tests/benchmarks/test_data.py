@@ -41,3 +41,6 @@ def test_the_benchmarks_run(monkeypatch):
         small = case._replace(images=12, classes=9, found=20)
         found = data_evaluation.evaluation_benchmark(small)
         assert 0.05 < found["ap"] < 0.9 and 0 < found["gib"] < 1
+    found = data_evaluation.turns_benchmark(data_evaluation.TURNS[0]._replace(images=12, classes=9, found=20), 1)
+    assert found["difference"] <= 1e-6
+    assert data_evaluation.times(found, files=False) > data_evaluation.times(found, files=True) > 0

@@ -1,23 +1,26 @@
-"""The precision table of faster-coco-eval equals that of pycocotools, for boxes and for masks, entry by entry."""
+"""The precision table equals that of pycocotools, for boxes and for masks, entry by entry."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import io
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from regionclip.data.annotations.annotation_files import sort_records
-from regionclip.data.annotations.truth import truth_of
+from regionclip.data.annotations.truth import BoxArrays, Truth, truth_of
 from regionclip.errors import InputError
 from regionclip.evaluation import average_precision
 from regionclip.evaluation.average_precision import AREAS, IouType, mean_precisions
@@ -120,13 +123,16 @@ def reference(truth: dict[str, Any], detections: list[dict[str, Any]], most: int
     found=st.lists(FOUND, min_size=1, max_size=12),
     copies=st.sampled_from([1, 1, 1, 15]),
     most=st.sampled_from([100, 100, 2]),
+    share=st.sampled_from([1000, 1, 7]),
 )
 def test_equals_pycocotools(
-    iou_type: IouType, objects: list[dict[str, Any]], found: list[dict[str, Any]], copies: int, most: int
+    iou_type: IouType, objects: list[dict[str, Any]], found: list[dict[str, Any]], copies: int, most: int, share: int
 ) -> None:
-    """Crowds, ties, empty images, areas on the limits, classes without objects, more than 100 detections."""
+    """Crowds, ties, empty images, areas on the limits, classes without objects, more than 100 detections; pairs of
+    boxes and groups of masks all at once, one by one, and a few at a time."""
     truth, detections = world(objects, found * copies)
-    table = precision_table(truth, detections, most, iou_type=iou_type)
+    with mock.patch.multiple(average_precision, _PAIRS=share, _GROUPS=share):
+        table = precision_table(truth, detections, most, iou_type=iou_type)
     np.testing.assert_allclose(table, reference(truth, detections, most, iou_type), rtol=0, atol=1e-6)
 
 
@@ -158,6 +164,39 @@ def test_detections_inside_a_crowd_are_ignored(iou_type: IouType) -> None:
         assert table[0, 0, 0, 0] == pytest.approx(precision)
 
 
+def test_of_objects_overlapped_alike_the_last_is_taken() -> None:
+    """The first detection lies as near to both objects and takes the last, which the second needs: one of two found."""
+    thing = {"image_id": 10, "category_id": 1, "iscrowd": 0, "triangle": False, "near": None}
+    objects, found = ([thing | {"bbox": [x, 0, 40, 40]} for x in places] for places in ((0, 10), (5, 20)))
+    truth, detections = world(objects, [item | {"score": 0.9 - place / 10} for place, item in enumerate(found)])
+    table = precision_table(truth, detections, 100)
+    np.testing.assert_allclose(table, reference(truth, detections, 100, "bbox"), rtol=0, atol=1e-6)
+    assert (table[0, :, 0, 0] > 0).sum() == 51  # recalls up to 1/2
+
+
+@pytest.mark.parametrize("count", [3, 20, 50, 100])
+def test_a_recall_is_reached_by_the_hit_that_pycocotools_says(count: int) -> None:
+    """Hits and false alarms take turns, so that each further hit has another precision; recalls are quotients that
+    floats round."""
+    thing = {"image_id": 10, "category_id": 1, "iscrowd": 0, "triangle": False, "near": None}
+    hits = [{**thing, "bbox": [i % 25 * 7, i // 25 * 7, 6, 6]} for i in range(count)]
+    found = [item for hit in hits for item in (hit, {**thing, "image_id": 17, "bbox": [0, 0, 6, 6]})]
+    truth, detections = world(hits, [item | {"score": 1 - place / 1000} for place, item in enumerate(found)])
+    table = precision_table(truth, detections, 100)
+    np.testing.assert_allclose(table, reference(truth, detections, 100, "bbox"), rtol=0, atol=1e-6)
+
+
+@given(arrays(float, (6, 4), elements=st.floats(0, 60)), arrays(float, (7, 4), elements=st.floats(0, 60)))
+def test_overlaps_are_those_of_pycocotools_to_the_last_bit(found: np.ndarray, true: np.ndarray) -> None:
+    crowds = np.arange(len(true)) < 3
+    ious = np.zeros((len(found), len(true)))
+    pairs = average_precision.box_overlaps(found, np.zeros(len(found), int), true, np.zeros(len(true), int), crowds)
+    for rows, objects, values in pairs:
+        ious[rows, objects] = values
+    wanted = coco_mask.iou(found, true, crowds.tolist())
+    np.testing.assert_array_equal(ious, np.where(wanted >= 0.5, wanted, 0))
+
+
 def test_masks_and_boxes_are_measured_apart() -> None:
     """A triangle found as its box: right as a box at every threshold; as a mask its IoU is just below 1/2, so wrong."""
     thing = {"image_id": 10, "category_id": 1, "bbox": [10, 10, 100, 100], "iscrowd": 0, "triangle": True}
@@ -179,6 +218,40 @@ def test_areas_sort_objects_and_unmatched_detections() -> None:
     assert (means["aps"], means["apm"], means["apl"]) == (pytest.approx(1.0), None, 0.0)
     half = 51 * 0.5 / 101  # recall reaches 0.5, at precision 1/2
     assert (means["ap"], means["ap50"], means["ap75"]) == (*map(pytest.approx, (half, half, half)),)
+
+
+def test_memory_does_not_grow_with_the_pairs() -> None:
+    """2,000 images with 100 objects and 100 detections of one class: 20 million pairs, 8 bytes for each number of one.
+    All at once they would take 2 GB; a process's own peak tells, as that of this one may be higher already."""
+    with get_context("spawn").Pool(1) as pool:
+        ap50, mebibytes = pool.apply(_crowded_table)
+    assert ap50 == pytest.approx(1.0)
+    assert mebibytes < 500
+
+
+def _crowded_table() -> tuple[float, float]:
+    images, side = 2000, 10
+    corners = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2) * 18.0
+    boxes = np.tile(np.concatenate([corners, np.full((side * side, 2), 16.0)], axis=1), (images, 1))
+    many = len(boxes)
+    objects = BoxArrays(
+        image_ids=np.repeat(np.arange(images), side * side),
+        category_ids=np.ones(many, np.int64),
+        boxes=boxes,
+        areas=np.full(many, 256.0),
+        scores=np.ones(many),
+        crowds=np.zeros(many, bool),
+        places=np.arange(many),
+    )
+    truth = Truth(Path("truth.json"), [{"id": i} for i in range(images)], [{"id": 1, "name": "tile"}], objects)
+    before = _peak()
+    table = average_precision.precision_table(truth, objects, 100)
+    return mean_precisions(table)["ap50"], _peak() - before
+
+
+def _peak() -> float:
+    """Return this process's largest RSS in MiB; `getrusage` would count the one that it was started from."""
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def test_no_detections_and_no_objects() -> None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.errors import InputError
-from regionclip.evaluation.recall import COCO_IOUS, average_recall
+from regionclip.evaluation.average_precision import IOUS
+from regionclip.evaluation.recall import average_recall
 
 Box = tuple[float, float, float, float]
 
@@ -50,7 +51,7 @@ def test_an_image_without_an_entry_is_refused() -> None:
 @given(boxes(5), boxes(12), st.integers(1, 12))
 def test_equals_a_slow_reference(objects: list[Box], proposals: list[Box], limit: int) -> None:
     result = average_recall({1: (objects, [1] * len(objects))}, {1: proposals}, {"all": {1}}, limits=(limit,))
-    wanted = [_slow_recall(objects, proposals[:limit], threshold) for threshold in COCO_IOUS]
+    wanted = [_slow_recall(objects, proposals[:limit], threshold) for threshold in IOUS]
     assert result[f"ar{limit}_all"] == (pytest.approx(float(np.mean(wanted))) if objects else None)
 
 

@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faster_coco_eval import COCO, COCOeval_faster
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from regionclip.data.annotations.annotation_files import sort_records
 from regionclip.data.annotations.masks import encode_masks
-from regionclip.data.annotations.truth import load_truth
+from regionclip.data.annotations.truth import load_truth, truth_of
 from regionclip.errors import InputError
 from regionclip.evaluation import lvis
+from regionclip.evaluation.average_precision import AREAS
 from regionclip.evaluation.detections import read_detections
 
 REFERENCE = json.loads((Path(__file__).parent / "lvis_reference.json").read_text())
@@ -197,6 +202,70 @@ def test_equals_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
     for key, wanted in case["expected"].items():
         got = -1 if result[key] is None else result[key]
         assert got == pytest.approx(wanted, abs=1e-6), key
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_equals_another_implementation_on_random_sets(seed: int) -> None:
+    """faster-coco-eval's LVIS style, class by class and at every threshold; scores have many ties."""
+    rng = np.random.default_rng(seed)
+    images, classes = (range(1, int(rng.integers(2, most))) for most in (6, 5))
+
+    def some(keys: range, most: int) -> list[int]:
+        return rng.permutation(keys)[: rng.integers(0, most)].tolist()
+
+    def boxes(most: int) -> list[dict[str, Any]]:
+        count = rng.integers(0, most)
+        columns = (rng.choice(images, count), rng.choice(classes, count), rng.integers([0, 0, 8, 8], 130, (count, 4)))
+        keys = ("image_id", "category_id", "bbox")
+        return [dict(zip(keys, row, strict=True)) for row in zip(*(part.tolist() for part in columns), strict=True)]
+
+    annotations = [
+        {"id": i, "area": item["bbox"][2] * item["bbox"][3], **item} for i, item in enumerate(boxes(15), start=1)
+    ]
+    there = {(item["image_id"], item["category_id"]) for item in annotations}
+    content = {
+        "images": [
+            {
+                "id": i,
+                "neg_category_ids": [key for key in some(classes, 3) if (i, key) not in there],
+                "not_exhaustive_category_ids": [key for key in some(classes, 3) if (i, key) in there],
+            }
+            for i in images
+        ],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": f"c{i}", "frequency": "rcf"[i % 3]} for i in classes],
+    }
+    near = [
+        {**item, "bbox": np.maximum(item["bbox"] + rng.integers(-6, 7, 4), 0).tolist()}
+        for item in rng.permutation(annotations)[:10]
+    ]
+    keys = ("image_id", "category_id", "bbox")
+    results = [{key: item[key] for key in keys} | {"score": int(rng.integers(1, 6)) / 5} for item in near + boxes(30)]
+    truth = truth_of(sort_records(content, Path("truth.json"), "lvis", ()), lvis=True)
+    measured = lvis.evaluate_lvis(truth, read_detections(results, truth))
+    wanted = _by_faster_coco_eval(content, results)
+    for column, name in enumerate(truth.names):
+        valid = wanted[:, :, column, 0]
+        assert measured["per_class"].get(name, -1) == pytest.approx(valid.mean(), abs=1e-6)
+        assert measured["per_class_ap50"].get(name, -1) == pytest.approx(valid[0].mean(), abs=1e-6)
+    for area, key in enumerate(("ap", "aps", "apm", "apl")):
+        valid = wanted[..., area][wanted[..., area] > -1]
+        assert measured[key] == (pytest.approx(valid.mean(), abs=1e-6) if valid.size else None)
+
+
+def _by_faster_coco_eval(content: dict[str, Any], results: list[dict[str, Any]]) -> np.ndarray:
+    truth = content | {"annotations": [item | {"iscrowd": 0} for item in content["annotations"]]}
+    found = [
+        item | {"id": number, "area": item["bbox"][2] * item["bbox"][3], "iscrowd": 0}
+        for number, item in enumerate(results, start=1)
+    ]
+    evaluator = COCOeval_faster(COCO(truth), COCO(truth | {"annotations": found}), "bbox", lvis_style=True)
+    evaluator.params.maxDets = [300]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(area) for area in AREAS.values()], list(AREAS)
+    evaluator.evaluate()
+    evaluator.accumulate()
+    return evaluator.eval["precision"][..., 0]
 
 
 def test_the_frozen_worlds_use_every_federated_rule(tmp_path: Path) -> None:
