@@ -84,6 +84,7 @@ def _regions(
             )
             arrays.update(detector.detections(f"{name}_", found, raw))
     tensors = {name: of_module[0].output for name, of_module in calls.items() if of_module}
+    tensors["pool"] = tensors["pool"].pooled
     tensors["deltas"] = head.bbox_head.fc_reg(tensors["feats"])
     tensors["probs"] = tensors["logits"].softmax(dim=1)
     for name in runs:

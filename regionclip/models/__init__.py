@@ -11,6 +11,7 @@ from regionclip.models import (  # noqa: F401
     proposal_score_roi_head,
     region_embedding_head,
     region_encoder,
+    region_extractor,
     region_text_pretrainer,
     text_embedding_classifier,
     text_tower,

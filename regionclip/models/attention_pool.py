@@ -48,20 +48,25 @@ class AttentionPool(nn.Module):
             problem = f"the attention pool was trained on {side}x{side} maps and got {height}x{width}"
             mend = f"pool regions to {2 * side}x{2 * side}"
             raise InputError(problem, key="roi_extractor.roi_layer.output_size", mend=mend)
-        tokens = maps.flatten(2).transpose(1, 2)
-        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + self.positional_embedding
-        return self.c_proj(self._attend(tokens))
+        return self.c_proj(self._attend(maps.flatten(2).transpose(1, 2)))
 
     def _attend(self, tokens: Tensor) -> Tensor:
-        """Let the first of ``tokens`` (N, L, C) attend to all of them: (N, C)."""
-        channels = tokens.shape[-1]
-        width = channels // self.num_heads
-        heads = (self.num_heads, width)
-        query = self.q_proj(tokens[:, 0]).unflatten(-1, heads) * width**-0.5
+        """Let the mean of ``tokens`` (N, L, C) attend to itself and to all of them: (N, C).
+
+        The mean's score is the mean of scores, and its share falls to all tokens alike; positions are apart from them.
+        So no tensor is made of all tokens with their mean and positions.
+        """
+        positions, count = self.positional_embedding, tokens.shape[1]
+        heads = (self.num_heads, tokens.shape[2] // self.num_heads)
+        query = self.q_proj(tokens.mean(dim=1) + positions[0]).unflatten(-1, heads) * heads[1] ** -0.5
         folded = torch.einsum("nhd,hdc->nhc", query, self.k_proj.weight.unflatten(0, heads))
         # The key bias adds the same number to every token's score, which softmax ignores. It stays in the graph so
         # that every trainable parameter has a gradient, as DistributedDataParallel demands.
-        bias = torch.einsum("nhd,hd->nh", query, self.k_proj.bias.unflatten(0, heads))
-        weights = (folded @ tokens.transpose(1, 2) + bias.unsqueeze(-1)).softmax(dim=-1)
-        values = torch.einsum("nhc,hdc->nhd", weights @ tokens, self.v_proj.weight.unflatten(0, heads))
+        bias = torch.einsum("nhd,hd->nh", query, self.k_proj.bias.unflatten(0, heads)).unsqueeze(-1)
+        scores = folded @ tokens.transpose(1, 2)
+        scores = torch.cat([scores.mean(dim=-1, keepdim=True), scores], dim=-1) + folded @ positions.T + bias
+        weights = scores.softmax(dim=-1)
+        shares = weights[..., 1:] + weights[..., :1] / count
+        mixed = shares @ tokens + weights @ positions
+        values = torch.einsum("nhc,hdc->nhd", mixed, self.v_proj.weight.unflatten(0, heads))
         return values.flatten(1) + self.v_proj.bias

@@ -9,6 +9,9 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regionclip.models.region_extractor import Regions
 
 _STEM = ("conv1", "bn1", "act1", "conv2", "bn2", "act2", "conv3", "bn3", "act3", "avgpool")
 _STAGES = ("layer1", "layer2", "layer3")
@@ -86,6 +89,30 @@ class CLIPRes5(BaseModule):
         """Set the mode of everything but batch norm, which stays fixed."""
         return freeze_batch_norm(super().train(mode))
 
-    def forward(self, regions: Tensor) -> Tensor:
-        """Map regions (N, width * 16, 2S, 2S) to (N, width * 32, S, S)."""
-        return self.layer4(regions)
+    def forward(self, regions: Regions | Tensor) -> Tensor:
+        """Map regions of a map, or regions (N, width * 16, 2S, 2S) that are pooled already, to (N, width * 32, S, S).
+
+        Batch norms are folded into the convolutions before them, and those of the first block that are 1x1 run
+        before RoIAlign where that is less work.
+        """
+        regions = Regions(regions) if isinstance(regions, Tensor) else regions
+        first, *rest = self.layer4
+        weight, shift = folded(first.downsample[1], first.downsample[2])
+        shortcut = regions.halved_and_convolved(weight)
+        maps = _block(first, regions.convolved(*folded(first.conv1, first.bn1)), shortcut, shift)
+        for block in rest:
+            maps = _block(block, F.conv2d(maps, *folded(block.conv1, block.bn1)), maps)
+        return maps
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the one convolution that does what ``conv`` and the fixed ``norm`` do."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def _block(block: nn.Module, inner: Tensor, shortcut: Tensor, shift: Tensor | float = 0.0) -> Tensor:
+    """Run open_clip's ``Bottleneck`` from its first activation on; ``shift`` is what the shortcut still lacks."""
+    inner = F.conv2d(inner.relu_(), *folded(block.conv2, block.bn2), padding=1).relu_()
+    weight, bias = folded(block.conv3, block.bn3)
+    return F.conv2d(block.avgpool(inner), weight, bias + shift).add_(shortcut).relu_()

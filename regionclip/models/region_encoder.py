@@ -21,7 +21,7 @@ class RegionEncoder(BaseModule):
 
     Args:
         backbone: Config of :class:`CLIPResNetC4`.
-        roi_extractor: Config of MMDetection's ``SingleRoIExtractor``: aligned, sampling_ratio 0, stride 16.
+        roi_extractor: Config of :class:`RegionExtractor`: aligned, sampling_ratio 0, stride 16.
         res5: Config of :class:`CLIPRes5`.
         attention_pool: Config of :class:`AttentionPool`.
     """
@@ -92,9 +92,7 @@ def part_configs(visual: Mapping[str, Any], embed_dim: int, frozen_stages: int =
     roi_layer = dict(type="RoIAlign", output_size=2 * grid, sampling_ratio=0, aligned=True, use_torchvision=True)
     return dict(
         backbone=dict(type="CLIPResNetC4", layers=layers[:3], width=width, frozen_stages=frozen_stages),
-        roi_extractor=dict(
-            type="SingleRoIExtractor", roi_layer=roi_layer, out_channels=width * 16, featmap_strides=[16]
-        ),
+        roi_extractor=dict(type="RegionExtractor", roi_layer=roi_layer, out_channels=width * 16, featmap_strides=[16]),
         res5=dict(type="CLIPRes5", blocks=layers[3], width=width),
         attention_pool=dict(
             type="AttentionPool",

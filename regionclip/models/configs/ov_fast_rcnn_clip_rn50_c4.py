@@ -15,6 +15,7 @@ model = dict(
     roi_head=dict(
         shared_head=dict(type="CLIPRes5", blocks=3, width=64),
         bbox_roi_extractor=dict(
+            type="RegionExtractor",
             roi_layer=dict(output_size=14, aligned=True),
             out_channels=1024,
             featmap_strides=[16],
