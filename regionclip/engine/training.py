@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,22 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         return super().run()
 
 
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """``OptimWrapper`` under which models compute in bfloat16, on CPU and GPU.
+
+    MMEngine's ``AmpOptimWrapper`` works on a GPU only, and scales the losses as float16's range needs it: to read
+    whether a step overflowed, the host waits for the device at each. bfloat16 has the range of float32.
+    """
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Let what runs inside compute in bfloat16."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
 class _PerParameterClip:
     """Apply ``clip_grad`` to one parameter at a time.
 
@@ -228,6 +245,11 @@ class PerParameterClipOptimWrapper(_PerParameterClip, OptimWrapper):
 
 
 @OPTIM_WRAPPERS.register_module()
+class PerParameterClipBFloat16OptimWrapper(_PerParameterClip, BFloat16OptimWrapper):
+    """``BFloat16OptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
+
+
+@OPTIM_WRAPPERS.register_module()
 class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
     """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
 
@@ -238,7 +260,9 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
     if schedule.optimizer == "SGD":
         optimizer["momentum"] = 0.9
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
-    if (dtype := runtime.precision()) != "float32":
+    if (dtype := runtime.precision()) == "bfloat16":
+        wrapper["type"] = "BFloat16OptimWrapper"
+    elif dtype == "float16":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": dtype}
     if clip := schedule.clip_gradients:
         wrapper["clip_grad"] = {"max_norm": clip.norm}

@@ -13,6 +13,5 @@ from regionclip.models import (  # noqa: F401
     region_encoder,
     region_text_pretrainer,
     text_embedding_classifier,
-    text_tower,
     upper_clip_bbox_coder,
 )

@@ -75,7 +75,7 @@ class Regions(Pictures):
             concept_index=torch.from_numpy(np.stack([rng.permutation(CONCEPTS)[:3] for _ in range(count)])),
             concept_prob=torch.from_numpy(-np.sort(-rng.random((count, 3), np.float32) / (2.6 + index % 4))),
         )
-        sample.caption_tokens = torch.from_numpy(rng.integers(1, 100, 16))
+        sample.caption_features = torch.from_numpy(rng.normal(size=WIDTH).astype(np.float32))
 
 
 class Objects(Pictures):

@@ -18,6 +18,8 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
+from regionclip.data.captions import open_captioned_images
+from regionclip.data.layout import captioned_scenes
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params
@@ -90,6 +92,20 @@ def whole(project: Path) -> str:
     for made in ("artifacts/pseudo_labels", ".scratch", "reports"):
         shutil.rmtree(made)
     return checksum
+
+
+def test_captions_lie_beside_the_regions_as_the_teacher_encodes_them(project: Path) -> None:
+    """To float32's rounding: lengths differ, and so do the batches."""
+    _run()
+    store, clip = RegionStore.open("artifacts/pseudo_labels"), ClipFolder.open("artifacts/teacher")
+    model, tokenizer = clip.model(), clip.tokenizer()
+    records = [record for record in open_captioned_images(*captioned_scenes()) if int(record.key) in store]
+    assert len(records) == SCENES - 1 and sum(len(record.captions) for record in records) > SCENES
+    for record in records:
+        with torch.no_grad():
+            wanted = model.encode_text(tokenizer(list(record.captions))).numpy()
+        found = [store[int(record.key)].features_of(caption) for caption in record.captions]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def _run() -> dict[str, Any]:
