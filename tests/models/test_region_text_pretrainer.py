@@ -259,9 +259,10 @@ def test_micro_batches_hold_the_activations_of_their_own_pictures_only(
         model = _pretrainer(clip, parts, micro_batch=micro_batch)
         batch = _batch(labelled_regions, ((64, 64, 4),) * pictures)
         data, held = model.data_preprocessor(batch, True), [0]
+        weights = {value.data_ptr() for value in model.state_dict().values()}
 
-        def note(tensor: Tensor, held: list[int] = held) -> Tensor:
-            held[0] += tensor.nbytes
+        def note(tensor: Tensor, held: list[int] = held, weights: set[int] = weights) -> Tensor:
+            held[0] += 0 if tensor.data_ptr() in weights else tensor.nbytes
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
@@ -273,19 +274,19 @@ def test_micro_batches_hold_the_activations_of_their_own_pictures_only(
 def test_losses_of_bfloat16_follow_those_of_float32(
     clip: CLIP, parts: dict, labelled_regions: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thirty steps on one batch: at each the loss is float32's to 5 percent of the first, and it falls below a half."""
+    """Thirty steps on one batch: at each the loss is float32's to 2 percent of the first, and it falls to a quarter."""
     batch = _batch(labelled_regions, ((64, 80, 5), (72, 64, 3), (64, 64, 4)))
     curves = {}
     for precision in ("fp32", "bf16"):
         monkeypatch.setenv("REGIONCLIP_PRECISION", precision)
         torch.manual_seed(0)
         model = _pretrainer(clip, parts)
-        wrapper = _wrapper(model, learning_rate=0.01)
+        wrapper = _wrapper(model, learning_rate=0.0001)
         steps = [model.train_step(copy.deepcopy(batch), wrapper) for _ in range(30)]
         assert all(value.dtype == torch.float32 for value in steps[-1].values())
-        curves[precision] = torch.tensor([float(step["loss"]) for step in steps])
+        curves[precision] = torch.tensor([float(step["loss"].detach()) for step in steps])
     first, apart = curves["fp32"][0], (curves["bf16"] - curves["fp32"]).abs().max()
-    assert 0 < apart < 0.05 * first and curves["fp32"][-1] < 0.5 * first, (apart, curves)
+    assert 0 < apart < 0.02 * first and curves["fp32"][-1] < 0.25 * first, (apart, curves)
 
 
 @pytest.mark.parametrize("kind", ["contrastive", "distillation", "image_text"])
