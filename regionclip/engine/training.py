@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +74,8 @@ def train(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
-            default_hooks={"checkpoint": resume_points, "logger": None},
+            # MMEngine's own would wait for the device at each step, to read losses that nobody reads from it.
+            default_hooks={"checkpoint": resume_points, "logger": None, "runtime_info": None},
             load_from=None if point is None else str(point),
             resume=point is not None,
             experiment_name=scratch.name,
@@ -166,7 +168,12 @@ class PictureSampler:
 
 
 class ProgressHook(Hook):
-    """Show iterations done, time left and the last loss behind a ``title``; a validation shows its own bar below."""
+    """Show iterations done, time left and a loss behind a ``title``; a validation shows its own bar below.
+
+    The loss is of every tenth second, because to read it is to wait for the device.
+    """
+
+    _SECONDS = 10
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -177,12 +184,16 @@ class ProgressHook(Hook):
         self._progress = Progress(*Progress.get_default_columns(), *columns, disable=runner.rank != 0)
         self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
         self._progress.start()
+        self._read = -float("inf")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the bar on."""
-        if not self._progress.disable:
-            loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
-            self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
+        if self._progress.disable:
+            return
+        shown = {}
+        if outputs and "loss" in outputs and time.monotonic() - self._read >= self._SECONDS:
+            self._read, shown = time.monotonic(), {"loss": f"loss {outputs['loss'].item():.3f}"}
+        self._progress.update(self._task, completed=runner.iter + 1, **shown)
 
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
