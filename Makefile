@@ -1,6 +1,6 @@
 # RegionCLIP, the pipeline. `make help` lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test test-all test-ops lint mlflow serve deploy dag clean
+.PHONY: help install demo table test test-all test-ops lint bench-cuda mlflow serve deploy dag clean
 
 VENV := .venv
 PYTHON ?= python3.11
@@ -64,6 +64,9 @@ lint: install  ## Check style, and who imports whom
 	ruff check .
 	ruff format --check .
 	lint-imports --no-cache
+
+bench-cuda: install  ## Measure the paper's sizes on a GPU, ten minutes at most
+	python -m benchmarks.cuda
 
 mlflow: install  ## Open the MLflow UI on http://127.0.0.1:5000
 	@exec python -m flows.local mlflow

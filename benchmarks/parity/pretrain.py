@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from benchmarks.parity.golden_folder import PICTURES, Arrays, GoldenFolder
 from benchmarks.parity.gradients import gradient_norms
 from benchmarks.parity.probes import Call, recorded, summary
+from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.checkpoints.official import OfficialCheckpoint
 from regionclip.models.assembly import read_config
 from regionclip.models.region_encoder import RegionEncoder, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
-from regionclip.models.text_tower import CLIPTextTower
 from regionclip.regions.matching import ConceptMatcher
 
 # Ours to the official names of the losses.
@@ -60,17 +60,19 @@ def run(golden: GoldenFolder, thresholds: Sequence[float] = tuple(PREFIXES)) -> 
     trainable = [key for key, entry in golden.keys("pretrain").items() if entry["trainable"]]
     parameters = _official_parameters(model.student, trainable)
     arrays |= {"preproc": images.numpy(), "pre_trainable": np.array(trainable)}
-    return arrays | _steps(model, images, _samples(*concepts, boxes, tokens), parameters, thresholds)
+    with torch.no_grad():
+        clip = build_clip(checkpoint.clip_config()).eval()
+        clip.load_state_dict(checkpoint.clip())
+        texts = clip.encode_text(tokens)
+    arrays |= {"text_embs": texts.numpy()}
+    return arrays | _steps(model, images, _samples(*concepts, boxes, texts), parameters, thresholds)
 
 
 def _pretrainer(checkpoint: OfficialCheckpoint, bank: Tensor) -> RegionTextPretrainer:
     cfg = checkpoint.clip_config()
-    tower = CLIPTextTower(cfg["embed_dim"], cfg["text_cfg"], quick_gelu=cfg["quick_gelu"])
-    tower.load_state_dict(checkpoint.text())
     preprocessor = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
     model = RegionTextPretrainer(
         student=dict(type="RegionEncoder", **part_configs(cfg["vision_cfg"], cfg["embed_dim"])),
-        text_tower=tower,
         contrastive_loss=dict(type="RegionConceptContrastiveLoss"),
         distillation_loss=dict(type="ConceptDistillationLoss"),
         image_text_loss=dict(type="ImageTextContrastiveLoss"),
@@ -114,12 +116,12 @@ def _confident(scores: Tensor, threshold: float) -> Tensor:
     return keep if keep.any() else torch.ones_like(keep)
 
 
-def _samples(index: Tensor, probs: Tensor, boxes: list[Tensor], tokens: Tensor) -> list[DetDataSample]:
+def _samples(index: Tensor, probs: Tensor, boxes: list[Tensor], texts: Tensor) -> list[DetDataSample]:
     """Turn the teacher's whole distributions into the data samples of the pretrainer."""
     samples, start = [], 0
-    for row, caption in zip(boxes, tokens, strict=True):
+    for row, caption in zip(boxes, texts, strict=True):
         rows = slice(start, start := start + len(row))
-        samples.append(DetDataSample(caption_tokens=caption))
+        samples.append(DetDataSample(caption_features=caption))
         samples[-1].proposals = InstanceData(bboxes=row, concept_index=index[rows].long(), concept_prob=probs[rows])
     return samples
 
@@ -156,19 +158,17 @@ def _watched(model: RegionTextPretrainer) -> dict[str, nn.Module]:
         "maps": student.backbone,
         "roi_align": student.roi_extractor,
         "feats": student.attention_pool,
-        "texts": model.text_tower,
     }
 
 
 def _forward_arrays(calls: dict[str, list[Call]]) -> Arrays:
-    """Name what the student and the text tower gave; regions are embedded first, then whole images."""
+    """Name what the student gave; regions are embedded first, then whole images."""
     regions, whole = (call.output.detach().numpy() for call in calls["feats"])
     (features,) = calls["maps"][0].output
     return _maps("student", features) | {
         "student_feats": regions,
         "student_global_feats": whole,
         "global_boxes": calls["roi_align"][1].args[1][:, 1:].numpy(),
-        "text_embs": calls["texts"][0].output.numpy(),
     }
 
 

@@ -87,7 +87,7 @@ PRETRAINER_PARTS = KeyMap(
         ("text_tower.", "text."),
     )
 )
-"""Our own `RegionTextPretrainer`."""
+"""Our own `RegionTextPretrainer`, with the text tower that exported trainings put into checkpoints."""
 
 MODIFIED_RESNET_TO_DETECTOR = KeyMap(
     (

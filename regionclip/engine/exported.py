@@ -12,6 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, METRICS
 from mmengine.runner import Runner
 
+from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.containers import refuse_non_finite
 from regionclip.checkpoints.loading import require_fit
 from regionclip.data.annotations.masks import encode_masks
@@ -24,8 +25,8 @@ from regionclip.evaluation.protocols import measure
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.text.text_bank import TextBank
 
-# The vocabulary comes from the text bank, and on the counter no result depends.
-_ALLOWED = r"roi_head\.bbox_head\.fc_cls\.embeddings|.*\.num_batches_tracked"
+# The vocabulary comes from the text bank, on the counter no result depends, and the text tower is `TextTowerHook`'s.
+_ALLOWED = r"roi_head\.bbox_head\.fc_cls\.embeddings|.*\.num_batches_tracked|text_tower\..*"
 
 
 @HOOKS.register_module()
@@ -45,6 +46,23 @@ class StrictLoadHook(Hook):
         state, file = checkpoint.get("state_dict", checkpoint), runner.cfg.get("load_from") or runner.work_dir
         require_fit(model.state_dict(), state, file, _ALLOWED, mend=mend)
         refuse_non_finite(state, file)
+
+
+@HOOKS.register_module()
+class TextTowerHook(Hook):
+    """Put the text tower of a CLIP folder into the checkpoints of a pretraining, which does not change it.
+
+    So a checkpoint is a whole CLIP, which ``regionclip convert`` writes in open_clip's form.
+    """
+
+    def __init__(self, clip: str) -> None:
+        self.clip = ClipFolder.open(clip)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Add it as ``text_tower``."""
+        for key, value in self.clip.state_dict().items():
+            if not key.startswith(("visual.", "logit_scale")):
+                checkpoint["state_dict"][f"text_tower.{key}"] = value
 
 
 @HOOKS.register_module()

@@ -119,10 +119,11 @@ class ResumePointHook(CheckpointHook):
         """Save where it is time to, and stop where that is wanted."""
         stops = torch.tensor(float(self.stop.made))
         all_reduce(stops, "max")
-        if stops or self.every_n_train_iters(runner, self.interval):
+        stop = bool(stops)
+        if stop or self.every_n_train_iters(runner, self.interval):
             self.sound.look(runner)
             self._save_checkpoint(runner)
-        if stops:
+        if stop:
             # The first process writes; the launcher would end it as soon as another has ended.
             barrier()
             raise Interrupted(f"stopped after iteration {runner.iter + 1}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +74,8 @@ def train(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
-            default_hooks={"checkpoint": resume_points, "logger": None},
+            # MMEngine's own would wait for the device at each step, to read losses that nobody reads from it.
+            default_hooks={"checkpoint": resume_points, "logger": None, "runtime_info": None},
             load_from=None if point is None else str(point),
             resume=point is not None,
             experiment_name=scratch.name,
@@ -165,7 +168,12 @@ class PictureSampler:
 
 
 class ProgressHook(Hook):
-    """Show iterations done, time left and the last loss behind a ``title``; a validation shows its own bar below."""
+    """Show iterations done, time left and a loss behind a ``title``; a validation shows its own bar below.
+
+    The loss is of every tenth second, because to read it is to wait for the device.
+    """
+
+    _SECONDS = 10
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -176,12 +184,16 @@ class ProgressHook(Hook):
         self._progress = Progress(*Progress.get_default_columns(), *columns, disable=runner.rank != 0)
         self._task = self._progress.add_task(self.title, total=runner.max_iters, completed=runner.iter, loss="")
         self._progress.start()
+        self._read = -float("inf")
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Move the bar on."""
-        if not self._progress.disable:
-            loss = f"loss {outputs['loss'].item():.3f}" if outputs and "loss" in outputs else ""
-            self._progress.update(self._task, completed=runner.iter + 1, loss=loss)
+        if self._progress.disable:
+            return
+        shown = {}
+        if outputs and "loss" in outputs and time.monotonic() - self._read >= self._SECONDS:
+            self._read, shown = time.monotonic(), {"loss": f"loss {outputs['loss'].item():.3f}"}
+        self._progress.update(self._task, completed=runner.iter + 1, **shown)
 
     def after_train(self, runner: Runner) -> None:
         """Close the bar."""
@@ -208,6 +220,22 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         return super().run()
 
 
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """``OptimWrapper`` under which models compute in bfloat16, on CPU and GPU.
+
+    MMEngine's ``AmpOptimWrapper`` works on a GPU only, and scales the losses as float16's range needs it: to read
+    whether a step overflowed, the host waits for the device at each. bfloat16 has the range of float32.
+    """
+
+    @contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        """Let what runs inside compute in bfloat16."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
 class _PerParameterClip:
     """Apply ``clip_grad`` to one parameter at a time.
 
@@ -228,6 +256,11 @@ class PerParameterClipOptimWrapper(_PerParameterClip, OptimWrapper):
 
 
 @OPTIM_WRAPPERS.register_module()
+class PerParameterClipBFloat16OptimWrapper(_PerParameterClip, BFloat16OptimWrapper):
+    """``BFloat16OptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
+
+
+@OPTIM_WRAPPERS.register_module()
 class PerParameterClipAmpOptimWrapper(_PerParameterClip, AmpOptimWrapper):
     """``AmpOptimWrapper`` that applies ``clip_grad`` to one parameter at a time."""
 
@@ -238,7 +271,9 @@ def _optimizer(schedule: Schedule) -> dict[str, Any]:
     if schedule.optimizer == "SGD":
         optimizer["momentum"] = 0.9
     wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": optimizer}
-    if (dtype := runtime.precision()) != "float32":
+    if (dtype := runtime.precision()) == "bfloat16":
+        wrapper["type"] = "BFloat16OptimWrapper"
+    elif dtype == "float16":
         wrapper |= {"type": "AmpOptimWrapper", "dtype": dtype}
     if clip := schedule.clip_gradients:
         wrapper["clip_grad"] = {"max_norm": clip.norm}

@@ -1,8 +1,8 @@
-"""Label the regions of captioned pictures: boxes of the RPN (or any other), concepts of the teacher."""
+"""Label captioned pictures: boxes of the RPN (or any other), the teacher's concepts and what it makes of captions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from regionclip.regions.store import Regions
 
 if TYPE_CHECKING:
     from mmdet.structures import DetDataSample
+
+_CAPTIONS = 256  # at a time
 
 Proposer = Callable[[dict[str, Any]], "list[DetDataSample]"]
 
@@ -90,6 +92,22 @@ def _label_batch(
         index, probs = (labels.cpu() for labels in matcher(teacher(images, boxes), k))
     parts = zip(found, index.split(counts), probs.split(counts), strict=True)
     return [Regions(*regions, concepts.numpy(), certainty.numpy()) for regions, concepts, certainty in parts]
+
+
+def embed_captions(
+    clip: torch.nn.Module, tokenizer: Callable[[list[str]], torch.Tensor], captions: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Encode captions by a CLIP on ``runtime.device()``: caption -> features (D,) float32, any norm."""
+    texts = list(dict.fromkeys(captions))
+    if not texts:
+        return {}
+    tokens, found = tokenizer(texts), {}
+    # Those of one length go together, as a batch is as long as its longest.
+    for rows in tokens.argmax(dim=1).argsort(stable=True).split(_CAPTIONS):
+        with inference():
+            features = clip.encode_text(tokens[rows].to(runtime.device())).float().cpu().numpy()
+        found |= {texts[row]: of_one for row, of_one in zip(rows.tolist(), features, strict=True)}
+    return found
 
 
 class _Tolerant(Dataset):

@@ -14,6 +14,5 @@ from regionclip.models import (  # noqa: F401
     region_extractor,
     region_text_pretrainer,
     text_embedding_classifier,
-    text_tower,
     upper_clip_bbox_coder,
 )

@@ -98,7 +98,7 @@ def build_detector(
 
 
 def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer:
-    """Build the region-text pretrainer, student and text tower filled from one CLIP.
+    """Build the region-text pretrainer, its student filled from a CLIP.
 
     Args:
         clip: The CLIP that the student starts from.
@@ -110,20 +110,15 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
         "student": {"type": "RegionEncoder", **_parts(clip, params.frozen_stages)},
         "concept_threshold": params.threshold,
         "whole_image_box": params.whole_image_box,
+        "micro_batch": params.schedule.micro_batch,
         # Its data set gives RGB.
         "data_preprocessor": {**preprocessor, "bgr_to_rgb": False},
     }
     for loss, kind in _LOSSES.items():
         if weight := getattr(params.losses, loss):
             config[f"{loss}_loss"] = {"type": kind, "temperature": params.temperature, "loss_weight": weight}
-    if params.losses.image_text:
-        text = {key: clip.model_cfg[key] for key in ("embed_dim", "text_cfg", "quick_gelu") if key in clip.model_cfg}
-        config["text_tower"] = {"type": "CLIPTextTower", **text}
     model = _build(config)
     _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
-    if model.text_tower is not None:
-        state = clip.model().state_dict()
-        model.text_tower.load_state_dict({key: state[key] for key in model.text_tower.state_dict()})
     return model
 
 

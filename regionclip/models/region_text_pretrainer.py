@@ -1,4 +1,4 @@
-"""Region-text pretraining: the student, the frozen text encoder and the three losses of the paper."""
+"""Region-text pretraining: the student and the three losses of the paper, on what the teacher said beforehand."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from regionclip.errors import InputError
 from regionclip.models.losses import joint_mean
@@ -22,41 +23,42 @@ class RegionTextPretrainer(BaseModel):
 
     Official ``PretrainFastRCNN``, with the teacher's work done beforehand: each data sample brings ``proposals``, an
     ``InstanceData`` of bboxes (n, 4) xyxy in pixels of the network input, concept_index (n, k) int64 and
-    concept_prob (n, k) float, and, for the image-text loss, ``caption_tokens`` (L,) int64.
+    concept_prob (n, k) float, and, for the image-text loss, ``caption_features`` (D,) of the frozen text encoder.
+
+    With ``micro_batch`` the losses are still those of the whole batch, in the memory of its pictures' parts (GradCache,
+    arXiv:2101.06983): a pass without activations gives the features of all; the gradients of the losses with respect
+    to them go back through each part in turn, which is run once more for that.
 
     Args:
         student: Config of the :class:`RegionEncoder`.
-        text_tower: Config or module that maps tokens (B, L) to features (B, D); needed by the image-text loss only.
         concept_threshold: Regions whose best concept is not above it take no part; if none is, all do.
         contrastive_loss: Config of the region-concept contrast; None leaves it out.
         distillation_loss: Config of the distillation; None leaves it out.
         image_text_loss: Config of the image-text contrast; None leaves it out.
         whole_image_box: What stands for the whole image: its own size, or the padded canvas of the batch as in the
             official code.
+        micro_batch: Pictures whose activations are held at a time; None: all of the batch.
         data_preprocessor: MMEngine's.
     """
 
     def __init__(
         self,
         student: dict,
-        text_tower: dict | nn.Module | None = None,
         concept_threshold: float = 0.1,
         contrastive_loss: dict | None = None,
         distillation_loss: dict | None = None,
         image_text_loss: dict | None = None,
         whole_image_box: Literal["image", "canvas"] = "image",
+        micro_batch: int | None = None,
         data_preprocessor: dict | nn.Module | None = None,
     ) -> None:
         super().__init__(_built(data_preprocessor))
         self.student = MODELS.build(student)
-        self.text_tower = _built(text_tower)
         self.contrastive_loss = _built(contrastive_loss)
         self.distillation_loss = _built(distillation_loss)
         self.image_text_loss = _built(image_text_loss)
-        if self.image_text_loss is not None and self.text_tower is None:
-            problem = "the image-text loss needs a text tower"
-            raise InputError(problem, key="text_tower", mend="give one, or drop the loss")
         self.concept_threshold, self.whole_image_box = concept_threshold, whole_image_box
+        self.micro_batch = micro_batch
         self.register_buffer("concepts", torch.zeros(0, self.student.embed_dim), persistent=False)
 
     def set_concepts(self, embeddings: Tensor) -> None:
@@ -86,18 +88,37 @@ class RegionTextPretrainer(BaseModel):
             'tensor': embeddings (sum of n, D). 'loss': each active loss, and ``kept_regions``, their number; of
             both the mean over the processes is that of the joint batch.
         """
-        features = self.student.forward_features(inputs)
-        boxes = [sample.proposals.bboxes for sample in data_samples]
+        boxes = [[sample.proposals.bboxes for sample in data_samples]]
         if mode == "tensor":
-            return self.student.encode(features, boxes)
+            return self._encode(inputs, boxes)[0]
         if mode != "loss":
             raise ValueError(f"mode is 'loss' or 'tensor', not {mode!r}")
-        losses = self._region_losses(self.student.encode(features, boxes), data_samples)
         if self.image_text_loss is not None:
-            images = self.student.encode(features, self._whole_images(inputs, data_samples))
-            texts = self.text_tower(torch.stack([sample.caption_tokens for sample in data_samples]))
-            losses["loss_image_text"] = self.image_text_loss(images, texts.detach())
+            boxes.append(self._whole_images(inputs, data_samples))
+        regions, *images = self._encode_in_parts(inputs, boxes)
+        losses = self._region_losses(regions, data_samples)
+        if images:
+            texts = torch.stack([sample.caption_features for sample in data_samples])
+            losses["loss_image_text"] = self.image_text_loss(*images, texts)
         return losses
+
+    def _encode(self, inputs: Tensor, kinds: list[list[Tensor]]) -> list[Tensor]:
+        """Embed boxes of several kinds, each one (n, 4) a picture, and return the embeddings of each kind."""
+        features = self.student.forward_features(inputs)
+        return [self.student.encode(features, boxes) for boxes in kinds]
+
+    def _encode_in_parts(self, inputs: Tensor, kinds: list[list[Tensor]]) -> list[Tensor]:
+        """Return what `_encode` does; activations of a part are there only while gradients pass through it."""
+        step = self.micro_batch or len(inputs)
+        if step >= len(inputs):
+            return self._encode(inputs, kinds)
+        parts = []
+        for start in range(0, len(inputs), step):
+            part = slice(start, start + step)
+            arguments = inputs[part], [boxes[part] for boxes in kinds]
+            # Nothing here draws random numbers.
+            parts.append(checkpoint(self._encode, *arguments, use_reentrant=False, preserve_rng_state=False))
+        return [torch.cat(of_kind) for of_kind in zip(*parts, strict=True)]
 
     def _region_losses(self, regions: Tensor, data_samples: Sequence[DetDataSample]) -> dict[str, Tensor]:
         index = torch.cat([sample.proposals.concept_index for sample in data_samples])
@@ -121,7 +142,8 @@ class RegionTextPretrainer(BaseModel):
         """Return one box (1, 4) an image that covers it."""
         canvas = inputs.shape[-2:]
         sizes = [canvas if self.whole_image_box == "canvas" else sample.img_shape[:2] for sample in data_samples]
-        return [inputs.new_tensor([[0, 0, width, height]]) for height, width in sizes]
+        boxes = torch.tensor([[0, 0, width, height] for height, width in sizes], dtype=inputs.dtype)
+        return list(boxes.to(inputs.device, non_blocking=True)[:, None])
 
 
 def _built(config: dict | nn.Module | None) -> nn.Module | None:

@@ -1,5 +1,7 @@
 """Region store: boxes, objectness and pseudo labels of many images in memory-mapped Arrow shards, read by image id.
 
+Images may have their captions' features beside them.
+
 A folder of shards ``00000.arrow``, ... with one row an image, and ``store.json``, which lists them and completes it.
 """
 
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -18,6 +21,7 @@ from regionclip.errors import InputError
 from regionclip.files import read_json
 
 CONTENTS, K_KEY = "store.json", "concepts_per_region"
+CAPTIONS = ("caption_keys", "caption_features")
 MEND = "run the stage that writes the store again"
 
 _OPEN_SHARDS = 256  # each holds a file descriptor, of which a process often has 1024
@@ -41,12 +45,26 @@ class Regions(NamedTuple):
         objectness: float32 [n], raw logits.
         concept_index: uint16 or int32 [n, k], indices into the concept pool, best first; None when k = 0.
         concept_prob: float32 [n, k], the teacher's probabilities; None when k = 0.
+        caption_keys: uint32 [m], `caption_key` of each of the image's captions; None where the store has no captions.
+        caption_features: float32 [m, D], what the teacher's text encoder makes of them, any norm.
     """
 
     boxes: np.ndarray
     objectness: np.ndarray
     concept_index: np.ndarray | None = None
     concept_prob: np.ndarray | None = None
+    caption_keys: np.ndarray | None = None
+    caption_features: np.ndarray | None = None
+
+    def features_of(self, caption: str) -> np.ndarray | None:
+        """Return the features (D,) of one of the image's captions; None where it is not there."""
+        places = [] if self.caption_keys is None else np.flatnonzero(self.caption_keys == caption_key(caption))
+        return self.caption_features[places[0]] if len(places) else None
+
+
+def caption_key(caption: str) -> int:
+    """Return what tells a caption from the others of its image."""
+    return crc32(caption.encode())
 
 
 class Shard:
@@ -75,11 +93,22 @@ class Shard:
         self._k = int(self.schema.metadata[K_KEY.encode()])
         self._columns: list[tuple[np.ndarray, int]] = []
         self._offsets: np.ndarray = batch.column("objectness").offsets.to_numpy(zero_copy_only=True)
-        for name in self.schema.names[1:]:
+        self._captions = self._caption_columns(batch) if CAPTIONS[0] in self.schema.names else None
+        for name in [name for name in self.schema.names[1:] if name not in CAPTIONS]:
             column, width = batch.column(name), {"boxes": 4, "objectness": 1}.get(name, self._k)
             if not np.array_equal(column.offsets.to_numpy(zero_copy_only=True), self._offsets * width):
                 raise InputError("the column does not fit the number of regions", file=path, key=name, mend=MEND)
             self._columns.append((column.values.to_numpy(zero_copy_only=True), width))
+
+    def _caption_columns(self, batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return where the captions of each row begin, their keys and their features, as views."""
+        keys, features = map(batch.column, CAPTIONS)
+        offsets, values = keys.offsets.to_numpy(zero_copy_only=True), features.values
+        if not np.array_equal(features.offsets.to_numpy(zero_copy_only=True), offsets):
+            problem = "the column does not fit the number of captions"
+            raise InputError(problem, file=self.path, key=CAPTIONS[1], mend=MEND)
+        flat = values.values.to_numpy(zero_copy_only=True).reshape(len(values), values.type.list_size)
+        return offsets, keys.values.to_numpy(zero_copy_only=True), flat
 
     @property
     def counts(self) -> np.ndarray:
@@ -87,12 +116,20 @@ class Shard:
         return np.diff(self._offsets)
 
     def regions(self, row: int | None = None) -> Regions:
-        """Return the regions of the image in a row, or of all behind each other, as read-only views."""
+        """Return the regions of the image in a row, or those of all behind each other, as read-only views.
+
+        Captions come with a row only.
+        """
         start, stop = (0, int(self._offsets[-1])) if row is None else self._offsets[row : row + 2].tolist()
         boxes, objectness, *labels = (
             values[start * width : stop * width].reshape(-1, width) for values, width in self._columns
         )
-        return Regions(boxes, objectness[:, 0], *labels)
+        found = Regions(boxes, objectness[:, 0], *labels)
+        if row is None or self._captions is None:
+            return found
+        offsets, keys, features = self._captions
+        start, stop = offsets[row : row + 2].tolist()
+        return found._replace(caption_keys=keys[start:stop], caption_features=features[start:stop])
 
     def table(self) -> pd.DataFrame:
         """Return one row a region; see `RegionStore.to_pandas`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -11,7 +12,7 @@ import pyarrow as pa
 
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, write_json
-from regionclip.regions.store import CONTENTS, K_KEY, Entry, Regions, shard_name
+from regionclip.regions.store import CAPTIONS, CONTENTS, K_KEY, Entry, Regions, caption_key, shard_name
 
 
 class RegionStoreWriter:
@@ -25,6 +26,7 @@ class RegionStoreWriter:
         k: Concepts per region; 0 writes boxes and objectness only.
         shard_rows: Images per shard. A shard is built in memory.
         concepts: Size of the concept pool: indices are checked against it, and up to 65,536 take two bytes, not four.
+        caption_width: Width D of the features of the images' captions; 0 writes none.
     """
 
     def __init__(
@@ -34,9 +36,10 @@ class RegionStoreWriter:
         k: int = 0,
         shard_rows: int = 8192,
         concepts: int | None = None,
+        caption_width: int = 0,
     ) -> None:
         self.path, self.metadata, self.k, self.shard_rows = Path(path), metadata, k, shard_rows
-        self.concepts = concepts
+        self.concepts, self.caption_width = concepts, caption_width
         self._id_type: pa.DataType | None = None
         self._seen: set[int | str] = set()
         self._ids: list[int | str] = []
@@ -69,6 +72,9 @@ class RegionStoreWriter:
         if self.k:
             index = pa.uint16() if self.concepts is not None and self.concepts <= 2**16 else pa.int32()
             fields += [("concept_index", pa.list_(index)), ("concept_prob", pa.list_(pa.float32()))]
+        if self.caption_width:
+            kinds = pa.uint32(), pa.list_(pa.float32(), self.caption_width)
+            fields += [(name, pa.list_(kind)) for name, kind in zip(CAPTIONS, kinds, strict=True)]
         return pa.schema(fields, metadata=dict(sorted({**self.metadata, K_KEY: str(self.k)}.items())))
 
     def add(
@@ -78,6 +84,7 @@ class RegionStoreWriter:
         objectness: np.ndarray,
         concept_index: np.ndarray | None = None,
         concept_prob: np.ndarray | None = None,
+        captions: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Add one image.
 
@@ -87,6 +94,7 @@ class RegionStoreWriter:
             objectness: float [n], raw logits.
             concept_index: int [n, k], needed when k > 0.
             concept_prob: float [n, k], needed when k > 0.
+            captions: Features float [D] of each of its captions, needed when ``caption_width`` is D.
 
         Raises:
             InputError: A shape, a value, a box or the id is wrong; it names the image and the column.
@@ -97,6 +105,11 @@ class RegionStoreWriter:
             row = row._replace(
                 concept_index=np.asarray(concept_index), concept_prob=np.asarray(concept_prob, np.float32)
             )
+        if captions is not None:
+            keys = np.array([caption_key(caption) for caption in captions], np.uint32)
+            features = np.array(list(captions.values()), np.float32)
+            features = features if captions else features.reshape(0, self.caption_width)
+            row = row._replace(caption_keys=keys, caption_features=features)
         self._check(image_id, row)
         self._ids.append(image_id)
         self._rows.append(row)
@@ -119,6 +132,9 @@ class RegionStoreWriter:
         shapes = {"boxes": (n, 4), "objectness": (n,)}
         if self.k:
             shapes |= {"concept_index": (n, self.k), "concept_prob": (n, self.k)}
+        if self.caption_width:
+            m = 0 if row.caption_keys is None else len(row.caption_keys)
+            shapes |= dict(zip(CAPTIONS, ((m,), (m, self.caption_width)), strict=True))
         for name, value in row._asdict().items():
             shape = None if value is None else value.shape
             if shape != shapes.get(name):
@@ -144,11 +160,14 @@ class RegionStoreWriter:
         path, schema = self._folder / shard_name(len(self._shards)), self._schema()
         columns: list[pa.Array] = [pa.array(self._ids, schema.field("image_id").type)]
         for name in schema.names[1:]:
-            value_type = schema.field(name).type.value_type
+            item = schema.field(name).type.value_type
+            nested = pa.types.is_fixed_size_list(item)
+            width, value_type = (item.list_size, item.value_type) if nested else (1, item)
             values = [getattr(row, name).reshape(-1) for row in self._rows]
-            offsets = np.cumsum([0] + [len(value) for value in values], dtype=np.int32)
-            flat = np.concatenate([np.empty(0, value_type.to_pandas_dtype()), *values])
-            columns.append(pa.ListArray.from_arrays(offsets, pa.array(flat, value_type)))
+            offsets = np.cumsum([0] + [len(value) // width for value in values], dtype=np.int32)
+            flat = pa.array(np.concatenate([np.empty(0, value_type.to_pandas_dtype()), *values]), value_type)
+            items = pa.FixedSizeListArray.from_arrays(flat, width) if nested else flat
+            columns.append(pa.ListArray.from_arrays(offsets, items))
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             writer.write_batch(pa.record_batch(columns, schema=schema))
         regions = sum(len(row.boxes) for row in self._rows)

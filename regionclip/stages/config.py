@@ -46,6 +46,7 @@ def export(stage: str, params: Params, weights: Path, dataset: str | None, model
         start = build_pretrainer(ClipFolder.open(artifacts.TEACHER), params.pretrain)
         data = {"type": "ImageTextRegionDataset", **pretrain.training_set(params)}
         parts = _with_bank(recipe(data, params.pretrain.schedule, params.seed), artifacts.CONCEPT_BANK)
+        parts["custom_hooks"].append({"type": "TextTowerHook", "clip": str(artifacts.TEACHER)})
     elif stage == "finetune":
         start, parts = _finetune(params, dataset, model)
     else:

@@ -51,7 +51,6 @@ def training_set(params: Params) -> dict[str, Any]:
         "captions": str(captions),
         "images": None if pictures is None else str(pictures),
         "store": str(PSEUDO_LABELS),
-        "tokenizer": f"local-dir:{TEACHER}",
         "regions_per_image": pretrain.regions_per_image,
         "scales": pretrain.scales,
         "max_size": pretrain.max_size,
@@ -77,7 +76,7 @@ def _train(context: StageContext) -> None:
     model = build_pretrainer(clip, params.pretrain)
     model.set_concepts(bank.embeddings)
     with Rejects(artifacts.rejected("pretrain"), params.quarantine.max_fraction) as rejects:
-        dataset = ImageTextRegionDataset(**training_set(params) | {"tokenizer": clip.tokenizer(), "rejects": rejects})
+        dataset = ImageTextRegionDataset(**training_set(params), rejects=rejects)
     validation, schedule = _validation(context, clip), params.pretrain.schedule
     hooks = [HistoryHook(HISTORY, context.tracker), *filter(None, [validation])]
     trained = train(model, dataset, schedule, title="pretrain", seed=seed, scratch=context.scratch, hooks=hooks)

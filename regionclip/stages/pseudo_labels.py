@@ -1,4 +1,4 @@
-"""Stage pseudo_labels: proposals of the captioned scenes, each with the concepts the teacher sees in it."""
+"""Stage pseudo_labels: proposals of the captioned scenes with the concepts the teacher sees in them, and captions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from regionclip import artifacts, runtime
 from regionclip.artifacts import CONCEPT_BANK, PSEUDO_LABELS, RPN, SCENES_TRUTH, TEACHER
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.data.captions import CaptionTable, open_captioned_images
+from regionclip.data.captions import CaptionedImage, CaptionTable, open_captioned_images
 from regionclip.data.datasets.detection import PicturesDataset
 from regionclip.data.layout import captioned_scenes, load_classes
 from regionclip.data.pictures import ImageSpan
@@ -21,7 +21,7 @@ from regionclip.evaluation.pseudo_labels import LabelledRegions, pseudo_label_pr
 from regionclip.files import atomic_dir, sha256_file
 from regionclip.labelling.proposals import trained_rpn
 from regionclip.labelling.random_regions import RandomRegions
-from regionclip.labelling.regions import Proposer, label_regions
+from regionclip.labelling.regions import Proposer, embed_captions, label_regions
 from regionclip.labelling.views import RegionTeacher
 from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
@@ -49,8 +49,11 @@ class _Pictures(Sequence[tuple[int | str, Path | ImageSpan]]):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[int | str, Path | ImageSpan]:
-        row = int(self.rows[index])
-        return self.ids[row].as_py(), self.table[row].image
+        return self.ids[int(self.rows[index])].as_py(), self.record(index).image
+
+    def record(self, index: int) -> CaptionedImage:
+        """Return the image with its captions."""
+        return self.table[int(self.rows[index])]
 
 
 def run(context: StageContext) -> dict[str, Any]:
@@ -98,24 +101,29 @@ def _label(
         "temperature": str(params.temperature),
         "threshold": str(params.threshold),
     }
-    k, folder = min(params.top_k, len(bank.names)), context.scratch / "parts"
-    parts = StoreParts(folder, len(everything), batch, metadata, k=k, concepts=len(bank.names))
+    options = {"k": min(params.top_k, len(bank.names)), "concepts": len(bank.names)}
+    options["caption_width"] = clip.model_cfg["embed_dim"]
+    parts = StoreParts(context.scratch / "parts", len(everything), batch, metadata, **options)
     missing = parts.missing(parts.of_worker(number, shards))
     if not missing:
         return parts
-    teacher = RegionTeacher(clip.model(), params.view, params.crop_context)
+    model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
+    teacher = RegionTeacher(model, params.view, params.crop_context)
     matcher = ConceptMatcher(bank.embeddings, params.temperature)
     left = np.concatenate([parts.images_of(part) for part in missing])
     pictures = PicturesDataset(_Pictures(everything.table, left), context.params.detection)
     labelled = label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k, batch)
     for part in missing:
+        records = [everything.record(place) for place in parts.images_of(part)]
+        features = embed_captions(model, tokenizer, [caption for record in records for caption in record.captions])
         with parts.writing(part) as (writer, rejected):
-            for place in parts.images_of(part):
+            for place, record in zip(parts.images_of(part), records, strict=True):
                 found = next(labelled)
                 if isinstance(found, InputError):
                     rejected.append(found)
                 else:
-                    writer.add(everything[place][0], *found)
+                    captions = {caption: features[caption] for caption in record.captions}
+                    writer.add(everything[place][0], *found[:4], captions)
     # Its progress bar ends with it.
     next(labelled, None)
     return parts

@@ -79,12 +79,12 @@ def test_open_clip_reads_the_folder(pretrained: Path, tmp_path: Path) -> None:
 def test_our_pretraining_goes_out_to_open_clip(tmp_path: Path) -> None:
     """A training checkpoint of MMEngine, loss history and all: the student in its CLIP, every key in its place."""
     with DefaultScope.overwrite_default_scope("mmdet"), torch.device("meta"):
-        tower = {"type": "CLIPTextTower", **{key: RN50[key] for key in ("embed_dim", "text_cfg")}}
         student = {"type": "RegionEncoder", **part_configs(RN50["vision_cfg"], RN50["embed_dim"])}
-        model = MODELS.build({"type": "RegionTextPretrainer", "student": student, "text_tower": tower})
-    state = {
-        key: torch.tensor(float(number)).expand(v.shape) for number, (key, v) in enumerate(model.state_dict().items())
-    }
+        shapes = MODELS.build({"type": "RegionTextPretrainer", "student": student}).state_dict()
+        text = {key: value for key, value in build_clip(RN50).state_dict().items() if not key.startswith("visual.")}
+    # As the hook of exported trainings names it.
+    shapes |= {f"text_tower.{key}": value for key, value in text.items() if key != "logit_scale"}
+    state = {key: torch.tensor(float(number)).expand(v.shape) for number, (key, v) in enumerate(shapes.items())}
     history = HistoryBuffer([1.0], [1])
     torch.save({"state_dict": state, "meta": {"epoch": 1}, "message_hub": {"loss": history}}, tmp_path / "epoch_1.pth")
     checkpoint = read_official(tmp_path / "epoch_1.pth", "pretraining")

@@ -14,7 +14,7 @@ import torch
 from regionclip.checkpoints.mmengine_files import read
 
 PROGRAM = Path(__file__).with_name("trainings.py")
-KINDS = ("pretrain", "rpn", "finetune")
+KINDS = ("pretrain", "in_parts", "rpn", "finetune")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 # First: it lets mmcv-lite's operators be found.
 import regionclip  # noqa: F401  # isort: skip
 
+import copy
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -75,7 +76,7 @@ class Regions(Pictures):
             concept_index=torch.from_numpy(np.stack([rng.permutation(CONCEPTS)[:3] for _ in range(count)])),
             concept_prob=torch.from_numpy(-np.sort(-rng.random((count, 3), np.float32) / (2.6 + index % 4))),
         )
-        sample.caption_tokens = torch.from_numpy(rng.integers(1, 100, 16))
+        sample.caption_features = torch.from_numpy(rng.normal(size=WIDTH).astype(np.float32))
 
 
 class Objects(Pictures):
@@ -122,6 +123,9 @@ def run(clip_folder: Path, out: Path) -> None:
     torch.manual_seed(0)
     pretrainer = build_pretrainer(clip, params.pretrain.model_copy(update=changes))
     pretrainer.set_concepts(torch.randn(CONCEPTS, WIDTH, generator=dice))
+    in_parts = copy.deepcopy(pretrainer)
+    # One process holds its four pictures together, two of them one each.
+    in_parts.micro_batch = 1 if runtime.inside_group() else None
     detector = build_detector(clip, settings, masks=True)
     detector.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(CLASSES, WIDTH, generator=dice))
     rpn = build_rpn(clip, params.rpn, nms_iou=0.7, proposals=20)
@@ -129,7 +133,12 @@ def run(clip_folder: Path, out: Path) -> None:
         iterations=4, batch_size=4, optimizer="SGD", learning_rate=0.01, weight_decay=0.0001, warmup_iterations=0,
         milestones=[3], clip_gradients={"norm": 1.0, "per": "model"},
     )  # fmt: skip
-    trainings = {"pretrain": (pretrainer, Regions()), "rpn": (rpn, Objects()), "finetune": (detector, Objects())}
+    trainings = {
+        "pretrain": (pretrainer, Regions()),
+        "in_parts": (in_parts, Regions()),
+        "rpn": (rpn, Objects()),
+        "finetune": (detector, Objects()),
+    }
     for kind, (model, data) in trainings.items():
         scratch, hooks = out / "scratch" / kind, [HistoryHook(out / f"{kind}.jsonl")]
         if kind == "rpn":

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from regionclip.data.datasets.stream import ShuffledStream
@@ -116,6 +117,37 @@ def test_history_has_every_loss_of_every_step(fit: Train, tmp_path: Path) -> Non
     history = _history(tmp_path)
     assert [line["step"] for line in history] == [1, 2, 3]
     assert all(line["loss"] == line["loss_fit"] > 0 and line["bias"] < 0 for line in history)
+
+
+def test_steps_do_not_wait_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of forty more steps each reads one number, whether a stop was asked for, which lies on the CPU always."""
+    monkeypatch.setenv("REGIONCLIP_WORKERS", "0")
+    monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
+    monkeypatch.setenv("REGIONCLIP_CHECKPOINT_INTERVAL", "1000")
+    read = {}
+    for steps in (5, 45):
+        with _Reads() as reads:
+            train(
+                Slope(),
+                Points(),
+                _schedule(iterations=steps),
+                title="t",
+                seed=3,
+                scratch=tmp_path / f"{steps}",
+                hooks=[],
+            )
+        read[steps] = reads.count
+    assert read[45] - read[5] == 40
+
+
+class _Reads(TorchDispatchMode):
+    """Counts the numbers that are read off tensors."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func._schema.name == "aten::_local_scalar_dense"
+        return func(*args, **kwargs or {})
 
 
 def test_sgd_has_momentum_and_weight_decay(fit: Train) -> None:

@@ -66,10 +66,38 @@ def test_types_and_metadata(tmp_path):
     labels = np.array([[3, 1], [0, 2]]), np.array([[0.75, 0.25], [0.5, 0.25]])
     store = write(tmp_path / "s", {7: (BOXES, LOGITS, *labels)}, k=2)
     regions = store[7]
-    assert [value.dtype.name for value in regions] == ["float32", "float32", "int32", "float32"]
-    assert not any(value.flags.writeable or value.flags.owndata for value in regions)
+    assert [value.dtype.name for value in regions[:4]] == ["float32", "float32", "int32", "float32"]
+    assert not any(value.flags.writeable or value.flags.owndata for value in regions[:4])
+    assert regions.features_of("a star") is None
     assert store.metadata == {"teacher": "abc", "view": "roi"}
     assert "abc" not in store and 8 not in store
+
+
+def test_captions_lie_beside_the_regions(tmp_path):
+    """Each image's own, any number of them, by their text; in any number of shards, one of which has none at all."""
+    wanted = {7: {"a star": [1.0, 2], "ein Bär": [3, 4]}, 5: {}, 6: {"a star": [5, 6]}}
+    images = {image_id: (BOXES, LOGITS, None, None, captions) for image_id, captions in wanted.items()}
+    for rows in (1, 2, 3):
+        store = write(tmp_path / f"{rows}", images, shard_rows=rows, caption_width=2)
+        for image_id, captions in wanted.items():
+            regions = store[image_id]
+            assert {text: regions.features_of(text).tolist() for text in captions} == captions
+            assert regions.features_of("a ring") is None and regions.caption_features.dtype == np.float32
+            np.testing.assert_array_equal(regions.boxes, BOXES)
+    assert len(store.to_pandas()) == 6
+
+
+@pytest.mark.parametrize(
+    ("captions", "problem"),
+    [
+        (None, r"image 7.*caption_keys.*wanted \(0,\)|shape None"),
+        ({"a star": [1.0]}, r"shape \(1, 1\), wanted \(1, 2\)"),
+        ({"a star": [1.0, np.nan]}, "not finite"),
+    ],
+)
+def test_captions_that_do_not_fit_are_refused(tmp_path, captions, problem):
+    with pytest.raises(InputError, match=problem):
+        write(tmp_path / "s", {7: (BOXES, LOGITS, None, None, captions)}, caption_width=2)
 
 
 def test_table(tmp_path):

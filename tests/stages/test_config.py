@@ -17,6 +17,7 @@ import yaml
 from regionclip import artifacts, cli
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
+from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, detection_set, load_classes
 from regionclip.engine import mmdet_tools
 from regionclip.engine.detection import detect
@@ -60,10 +61,12 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
                     writer.add(image_id, found, rng.normal(size=len(found)).astype(np.float32))
     bank = _bank(root / "artifacts/concept_bank/concepts.safetensors", [f"concept {n}" for n in range(CONCEPTS)], clip)
     made_with = {"bank_sha256": bank.sha256, "teacher_sha256": clip.weights_sha256}
-    with RegionStoreWriter(root / "artifacts/pseudo_labels", made_with, k=2) as writer:
-        for image in read_json(captioned_scenes(world)[0])["images"]:
+    width, captions = clip.model_cfg["embed_dim"], open_captioned_images(*captioned_scenes(world))
+    with RegionStoreWriter(root / "artifacts/pseudo_labels", made_with, k=2, caption_width=width) as writer:
+        for record in captions:
             index = np.stack([rng.permutation(CONCEPTS)[:2] for _ in range(8)])
-            writer.add(image["id"], _boxes(rng), np.zeros(8), index, np.tile([0.7, 0.2], (8, 1)))
+            texts = {caption: rng.normal(size=width) for caption in record.captions}
+            writer.add(int(record.key), _boxes(rng), np.zeros(8), index, np.tile([0.7, 0.2], (8, 1)), texts)
     return root
 
 

@@ -18,6 +18,8 @@ from PIL import Image
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
+from regionclip.data.captions import open_captioned_images
+from regionclip.data.layout import captioned_scenes
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params
@@ -46,7 +48,8 @@ def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         file = folder / f"data/scenes/images/{number}.png"
         Image.fromarray(rng.integers(0, 256, (40 + number, 60, 3), np.uint8)).save(file)
         images.append({"id": number, "file_name": file.name})
-        captions.append({"id": number, "image_id": number, "caption": "noise"})
+        texts = "noise", f"{'much ' * (number % 3)}noise of {number}"
+        captions += [{"id": 2 * number + n, "image_id": number, "caption": text} for n, text in enumerate(texts)]
     (folder / f"data/scenes/images/{BROKEN}.png").write_bytes(b"no picture")
     (folder / "data/scenes/captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
     shutil.copytree(clip_path, folder / "artifacts/teacher")
@@ -90,6 +93,20 @@ def whole(project: Path) -> str:
     for made in ("artifacts/pseudo_labels", ".scratch", "reports"):
         shutil.rmtree(made)
     return checksum
+
+
+def test_captions_lie_beside_the_regions_as_the_teacher_encodes_them(project: Path) -> None:
+    """To float32's rounding: lengths differ, and so do the batches."""
+    _run()
+    store, clip = RegionStore.open("artifacts/pseudo_labels"), ClipFolder.open("artifacts/teacher")
+    model, tokenizer = clip.model(), clip.tokenizer()
+    records = [record for record in open_captioned_images(*captioned_scenes()) if int(record.key) in store]
+    assert len(records) == SCENES - 1
+    for record in records:
+        with torch.no_grad():
+            wanted = model.encode_text(tokenizer(list(record.captions))).numpy()
+        found = [store[int(record.key)].features_of(caption) for caption in record.captions]
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
 
 def _run() -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import mmcv
 import numpy as np
-import open_clip
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -17,7 +16,6 @@ from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from regionclip.data.captions import CaptionedImages, decode_image, open_captioned_images
@@ -27,7 +25,7 @@ from regionclip.data.pictures import ImageSpan, thick
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError, logger
 from regionclip.regions.sampling import clip_boxes, flip_boxes, sample_regions, scale_boxes
-from regionclip.regions.store import Regions, RegionStore
+from regionclip.regions.store import CAPTIONS, MEND, Regions, RegionStore
 
 _log = logger(__name__)
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -43,9 +41,7 @@ class ImageTextRegionDataset(Dataset):
     Args:
         captions: COCO captions JSON, JSON Lines, WebDataset shards or official TSV; see `open_captioned_images`. Images
             are read when they are wanted, from wherever they lie in a shard.
-        store: Folder of the region store, with k > 0; its ids are the keys of the captioned images.
-        tokenizer: Maps a list of B strings to int64 (B, L); or a name for ``open_clip.get_tokenizer``, such as
-            ``local-dir:FOLDER``.
+        store: Folder of the region store, with k > 0 and captions; its ids are the keys of the captioned images.
         regions_per_image: Size of the random subset of an image's regions.
         scales: Short sides in pixels, one of which is chosen for each image.
         max_size: Longest side in pixels.
@@ -56,14 +52,13 @@ class ImageTextRegionDataset(Dataset):
         rejects: Takes the bad records of the captions; None: they are errors.
 
     Raises:
-        InputError: The store has no labels, or holds none of the images; the captions are broken.
+        InputError: The store has no labels or captions, or holds none of the images; the captions are broken.
     """
 
     def __init__(
         self,
         captions: str | Path,
         store: str | Path,
-        tokenizer: str | Callable[[list[str]], Tensor],
         regions_per_image: int,
         scales: Sequence[int],
         max_size: int,
@@ -76,7 +71,8 @@ class ImageTextRegionDataset(Dataset):
         self.store = RegionStore.open(store)
         if not self.store.k:
             raise InputError("the store has regions without labels", file=store, mend="give the store of pseudo labels")
-        self.tokenizer = open_clip.get_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        if CAPTIONS[0] not in self.store.schema.names:
+            raise InputError("the store has no features of captions", file=store, mend=MEND)
         self.regions_per_image, self.scales, self.max_size = regions_per_image, tuple(scales), max_size
         self.flip_prob, self.interpolation = flip_prob, _RESAMPLING[interpolation]
         source = open_captioned_images(captions, images, rejects)
@@ -118,8 +114,11 @@ class ImageTextRegionDataset(Dataset):
         Returns:
             ``inputs``: uint8 (3, H, W), RGB. ``data_samples``: a DetDataSample with ``proposals`` (bboxes float32
             (n, 4) in pixels of ``inputs``, concept_index int64 (n, k), concept_prob float32 (n, k)) and
-            ``caption_tokens`` int64 (L,); its metainfo has img_id, img_path, ori_shape, img_shape (h, w), scale_factor
-            (w, h) and flip.
+            ``caption_features`` float32 (D,); its metainfo has img_id, img_path, ori_shape, img_shape (h, w),
+            scale_factor (w, h) and flip.
+
+        Raises:
+            InputError: The image cannot be read, or the store was made from another caption.
         """
         epoch, index = self.stream.locate(position)
         rng = self.stream.rng(epoch, index)
@@ -128,6 +127,9 @@ class ImageTextRegionDataset(Dataset):
         short, flip = int(rng.choice(self.scales)), bool(rng.random() < self.flip_prob)
         caption = record.captions[rng.integers(len(record.captions))]
         regions = self.store[image_id]
+        if (features := regions.features_of(caption)) is None:
+            problem = f"the caption '{caption:.40}' is not the one that the store was made from"
+            raise InputError(problem, file=self.store.path, record=repr(image_id), mend=MEND)
         chosen = sample_regions(len(regions.boxes), self.regions_per_image, rng)
 
         inside = isinstance(record.image, ImageSpan)
@@ -144,7 +146,7 @@ class ImageTextRegionDataset(Dataset):
             }
         )  # fmt: skip
         sample.proposals = _proposals(regions, chosen, resized.shape[:2], scale, flip)
-        sample.caption_tokens = self.tokenizer([caption])[0]
+        sample.caption_features = torch.tensor(features)
         pixels = np.ascontiguousarray((resized[:, ::-1] if flip else resized).transpose(2, 0, 1))
         return {"inputs": torch.from_numpy(pixels), "data_samples": sample}
 

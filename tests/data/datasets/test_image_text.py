@@ -9,7 +9,6 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from mmdet.registry import MODELS
@@ -24,6 +23,16 @@ from regionclip.errors import InputError
 from regionclip.regions.store_writer import RegionStoreWriter
 
 IDS, SIZE = (3, 7, 8, 20), (60, 40)  # width, height
+WIDTH = 4
+
+
+def _features(caption: str) -> np.ndarray:
+    """What stands for a text encoder."""
+    return np.random.default_rng(list(caption.encode())).normal(size=WIDTH).astype(np.float32)
+
+
+def _captions(image_id: int) -> dict[str, np.ndarray]:
+    return {f"scene {image_id}, text {j}": _features(f"scene {image_id}, text {j}") for j in (0, 1)}
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def scenes(tmp_path: Path) -> Path:
     """Four black PNG images of 60 x 40, each with two white boxes, which are the store's regions."""
     (tmp_path / "images").mkdir()
     images, captions = [], []
-    with RegionStoreWriter(tmp_path / "store", {"view": "crop"}, k=2) as writer:
+    with RegionStoreWriter(tmp_path / "store", {"view": "crop"}, k=2, caption_width=WIDTH) as writer:
         for i, image_id in enumerate(IDS):
             boxes = np.array([[2, 4, 12 + i, 14], [30, 20, 50, 30 + i]])
             pixels = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
@@ -42,16 +51,16 @@ def scenes(tmp_path: Path) -> Path:
             captions += [
                 {"id": 2 * i + j, "image_id": image_id, "caption": f"scene {image_id}, text {j}"} for j in (0, 1)
             ]
-            writer.add(image_id, boxes, np.zeros(2), np.array([[i, 9], [5, 6]]), np.array([[0.75, 0.25], [0.5, 0.25]]))
+            labels = np.array([[i, 9], [5, 6]]), np.array([[0.75, 0.25], [0.5, 0.25]])
+            writer.add(image_id, boxes, np.zeros(2), *labels, _captions(image_id))
     (tmp_path / "captions.json").write_text(json.dumps({"images": images, "annotations": captions}))
     return tmp_path
 
 
 def dataset(scenes: Path, **options) -> ImageTextRegionDataset:
-    """The data set with a tokenizer of eight tokens; regions 2, one scale, seed 0 unless given."""
+    """The data set; regions 2, one scale, seed 0 unless given."""
     options = {"regions_per_image": 2, "scales": [80], "max_size": 200, "seed": 0} | options
-    tokenizer = open_clip.SimpleTokenizer(context_length=8)
-    return ImageTextRegionDataset(scenes / "captions.json", scenes / "store", tokenizer, **options)
+    return ImageTextRegionDataset(scenes / "captions.json", scenes / "store", **options)
 
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
@@ -89,16 +98,31 @@ def test_long_side_is_limited(scenes):
 
 
 def test_caption_is_one_of_the_images(scenes):
-    """Tokens are those of one of the image's own captions; both captions occur."""
+    """Features are those of one of the image's own captions; both captions occur."""
     data = dataset(scenes)
     texts = set()
     for position in range(24):
         sample = data[position]["data_samples"]
-        wanted = {j: data.tokenizer([f"scene {sample.img_id}, text {j}"])[0].tolist() for j in (0, 1)}
-        got = sample.caption_tokens.tolist()
-        assert got in wanted.values()
+        wanted = [features.tolist() for features in _captions(sample.img_id).values()]
+        got = sample.caption_features.tolist()
+        assert sample.caption_features.dtype == torch.float32 and got in wanted
         texts.add(got == wanted[1])
     assert texts == {True, False}
+
+
+def test_captions_that_the_store_was_not_made_from_are_refused(scenes):
+    """One that was changed since, by name; and a store without any."""
+    content = json.loads((scenes / "captions.json").read_text())
+    for entry in content["annotations"]:
+        entry["caption"] += "!"
+    (scenes / "captions.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"'scene \d+, text \d!' is not the one") as caught:
+        dataset(scenes)[0]
+    assert caught.value.record in map(str, IDS)
+    with RegionStoreWriter(scenes / "store", {}, k=1) as writer:
+        writer.add(3, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1), int), np.zeros((0, 1)))
+    with pytest.raises(InputError, match="no features of captions"):
+        dataset(scenes)
 
 
 def test_regions_are_a_random_subset(scenes):
@@ -110,7 +134,7 @@ def test_regions_are_a_random_subset(scenes):
 
 def _values(batch: dict) -> list:
     pairs = zip(batch["data_samples"], batch["inputs"], strict=True)
-    return [(s.img_id, s.flip, s.caption_tokens.tolist(), s.proposals.bboxes.tolist(), i.tolist()) for s, i in pairs]
+    return [(s.img_id, s.flip, s.caption_features.tolist(), s.proposals.bboxes.tolist(), i.tolist()) for s, i in pairs]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -129,14 +153,15 @@ def test_resumed_stream_equals_the_uninterrupted_one(scenes, workers):
 
 
 def test_mmdets_preprocessor_takes_the_batch(scenes):
-    """MMDetection's preprocessor pads and normalises the batch, and leaves proposals and tokens in the samples."""
+    """MMDetection's preprocessor pads and normalises the batch, and leaves proposals and features in the samples."""
     data = dataset(scenes, scales=[20, 40])
     batch = pseudo_collate([data[position] for position in range(4)])
     preprocessor = MODELS.build({"type": "mmdet.DetDataPreprocessor", "mean": [0.0] * 3, "std": [255.0] * 3})
     made = preprocessor(batch, training=True)
     assert made["inputs"].shape == (4, 3, 40, 60) and made["inputs"].max() == 1
     assert all(
-        len(sample.proposals.bboxes) == 2 and sample.caption_tokens.shape == (8,) for sample in made["data_samples"]
+        len(sample.proposals.bboxes) == 2 and sample.caption_features.shape == (WIDTH,)
+        for sample in made["data_samples"]
     )
 
 
@@ -149,8 +174,8 @@ def test_images_that_the_store_lacks_are_reported(scenes, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(dataset(scenes)) == 4
     assert "1 of 5 images not in" in caplog.text and "1 x empty caption" in caplog.text
-    with RegionStoreWriter(scenes / "store", {}, k=1) as writer:
-        writer.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1), int), np.zeros((0, 1)))
+    with RegionStoreWriter(scenes / "store", {}, k=1, caption_width=WIDTH) as writer:
+        writer.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1), int), np.zeros((0, 1)), {})
     with pytest.raises(InputError, match="none of the 5 images"):
         dataset(scenes)
 
@@ -161,19 +186,20 @@ def test_stores_that_do_not_fit_are_refused(scenes):
         writer.add(3, np.zeros((0, 4)), np.zeros(0))
     with pytest.raises(InputError, match="without labels"):
         dataset(scenes)
-    with RegionStoreWriter(scenes / "store", {}, k=1) as writer:
-        writer.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1), int), np.zeros((0, 1)))
+    with RegionStoreWriter(scenes / "store", {}, k=1, caption_width=WIDTH) as writer:
+        writer.add(1, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 1), int), np.zeros((0, 1)), {})
     (scenes / "captions.jsonl").write_text('{"image": "a.png", "caption": "x"}\n')
     with pytest.raises(InputError, match="no integer") as caught:
-        ImageTextRegionDataset(scenes / "captions.jsonl", scenes / "store", str, 1, [40], 80, 0)
+        ImageTextRegionDataset(scenes / "captions.jsonl", scenes / "store", 1, [40], 80, 0)
     assert caught.value.record == "a.png"
 
 
 def test_image_without_regions_and_truncated_image(scenes):
     """An image without regions gives empty proposals; a truncated one is named."""
-    with RegionStoreWriter(scenes / "store", {}, k=2) as writer:
+    with RegionStoreWriter(scenes / "store", {}, k=2, caption_width=WIDTH) as writer:
         for image_id in IDS:
-            writer.add(image_id, np.zeros((0, 4)), np.zeros(0), np.zeros((0, 2), int), np.zeros((0, 2)))
+            labels = np.zeros((0, 2), int), np.zeros((0, 2))
+            writer.add(image_id, np.zeros((0, 4)), np.zeros(0), *labels, _captions(image_id))
     data = dataset(scenes)
     proposals = data[0]["data_samples"].proposals
     assert proposals.bboxes.shape == (0, 4) and proposals.concept_index.shape == (0, 2)
@@ -186,9 +212,10 @@ def test_image_without_regions_and_truncated_image(scenes):
 
 def test_thin_images_are_stretched_and_their_regions_with_them(scenes):
     """To 16 pixels, which the student halves four times."""
-    with RegionStoreWriter(scenes / "store", {}, k=1) as writer:
+    with RegionStoreWriter(scenes / "store", {}, k=1, caption_width=WIDTH) as writer:
         for image_id in IDS:
-            writer.add(image_id, np.array([[0.0, 0, 900, 1]]), np.zeros(1), np.zeros((1, 1), int), np.ones((1, 1)))
+            labels = np.zeros((1, 1), int), np.ones((1, 1))
+            writer.add(image_id, np.array([[0.0, 0, 900, 1]]), np.zeros(1), *labels, _captions(image_id))
     for file in (scenes / "images").iterdir():
         Image.new("RGB", (900, 1)).save(file, "PNG")
     record = dataset(scenes)[0]
@@ -201,7 +228,7 @@ def test_thin_images_are_stretched_and_their_regions_with_them(scenes):
 def shards(tmp_path: Path) -> Path:
     """Three shards of seven PNG images each, image i of i + 8 pixels a side, and their store; keys as img2dataset's."""
     (tmp_path / "set").mkdir()
-    with RegionStoreWriter(tmp_path / "store", {}, k=1, shard_rows=5) as writer:
+    with RegionStoreWriter(tmp_path / "store", {}, k=1, shard_rows=5, caption_width=WIDTH) as writer:
         for shard in range(3):
             with tarfile.open(tmp_path / f"set/{shard:05d}.tar", "w") as tar:
                 for i in range(7 * shard, 7 * shard + 7):
@@ -211,14 +238,14 @@ def shards(tmp_path: Path) -> Path:
                         about = tarfile.TarInfo(f"{i:09d}.{suffix}")
                         about.size = len(part)
                         tar.addfile(about, io.BytesIO(part))
-                    writer.add(i, [[0, 0, i + 8, i + 8]], [0.0], np.array([[i]]), np.array([[0.5]]))
+                    labels = np.array([[i]]), np.array([[0.5]])
+                    writer.add(i, [[0, 0, i + 8, i + 8]], [0.0], *labels, {f"image {i}": _features(f"image {i}")})
     return tmp_path
 
 
 def _streamed(shards: Path, rank: int, start: int, count: int, workers: int) -> list[int]:
     """Ids of ``count`` images that a process of two draws from the shards, each checked against its image's size."""
-    tokenizer = open_clip.SimpleTokenizer(context_length=8)
-    data = ImageTextRegionDataset(shards / "set", shards / "store", tokenizer, 1, [32], 64, seed=3)
+    data = ImageTextRegionDataset(shards / "set", shards / "store", 1, [32], 64, seed=3)
     sampler = ResumableSampler(data, start=start)
     sampler.rank, sampler.world_size = rank, 2
     loader = DataLoader(data, batch_size=3, sampler=sampler, num_workers=workers, collate_fn=pseudo_collate)
@@ -226,7 +253,7 @@ def _streamed(shards: Path, rank: int, start: int, count: int, workers: int) -> 
     samples = [sample for _ in range(count // 3) for sample in next(batches)["data_samples"]]
     for sample in samples:
         assert sample.ori_shape == (sample.img_id + 8,) * 2 and sample.proposals.concept_index.item() == sample.img_id
-        assert sample.caption_tokens.tolist() == data.tokenizer([f"image {sample.img_id}"])[0].tolist()
+        assert sample.caption_features.tolist() == _features(f"image {sample.img_id}").tolist()
     return [sample.img_id for sample in samples]
 
 
@@ -242,9 +269,7 @@ def test_shards_are_streamed_by_processes_and_workers(shards, workers):
 
 def test_no_image_of_a_shard_is_held(shards):
     """The data set knows places only: once the shards are gone, so are the images."""
-    data = ImageTextRegionDataset(
-        shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), 1, [32], 64, seed=3
-    )
+    data = ImageTextRegionDataset(shards / "set", shards / "store", 1, [32], 64, seed=3)
     assert data[0]["inputs"].shape == (3, 32, 32)
     for shard in (shards / "set").iterdir():
         shard.unlink()
@@ -258,9 +283,7 @@ def test_bad_records_are_set_aside(shards):
     last.write_bytes(last.read_bytes()[:5000])
     options = {"regions_per_image": 1, "scales": [32], "max_size": 64, "seed": 3}
     with pytest.raises(InputError, match="cannot be read"):
-        ImageTextRegionDataset(shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), **options)
+        ImageTextRegionDataset(shards / "set", shards / "store", **options)
     with Rejects(shards / "set_rejected.jsonl", 0.5) as rejects:
-        data = ImageTextRegionDataset(
-            shards / "set", shards / "store", open_clip.SimpleTokenizer(context_length=8), **options, rejects=rejects
-        )
+        data = ImageTextRegionDataset(shards / "set", shards / "store", **options, rejects=rejects)
     assert 14 < len(data) < 21 and len(rejects) in (1, 2)
