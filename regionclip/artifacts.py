@@ -37,6 +37,7 @@ REJECTED = REPORTS / "rejected"
 SUMMARY = REPORTS / "summary.json"
 SUMMARY_TABLE = REPORTS / "summary.md"
 PLOTS = REPORTS / "plots"
+PAGE = REPORTS / "index.html"
 
 BEST = "best"
 """Folder beside the last weights of a training that validates: the best ones, under the same name."""
@@ -78,6 +79,11 @@ def proposals(dataset: str, split: str) -> Path:
 def recall(dataset: str) -> Path:
     """Return the file of the proposals' average recall by split."""
     return PROPOSALS / dataset / "recall.json"
+
+
+def worst_mistakes(dataset: str, initialisation: str) -> Path:
+    """Return the examples of each kind of mistake among a detector's detections."""
+    return DETECTIONS / dataset / "worst" / f"{initialisation}.json"
 
 
 def calibration(dataset: str, initialisation: str) -> Path:

@@ -21,6 +21,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } a { color:
 .lead { color: #555; } table { border-collapse: collapse; width: 100%; margin: .5rem 0 1rem; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #dde2e7; }
 th { background: #eef1f4; } .mark { border-radius: 4px; padding: .1rem .5rem; font-size: 85%; color: #fff; }
+img { max-width: 100%; border: 1px solid #dde2e7; margin: .5rem 0; }
 .met { background: #1a7f37; } .error { background: #b3261e; } .warning { background: #9a6700; }
 """
 _RECORDS, _CONCEPTS = 1000, 50  # listed on a page
@@ -46,7 +47,7 @@ def results_page(title: str, results: Sequence[Mapping[str, Any]], more: Iterabl
     """
     failed = sorted((result for result in results if not result["success"]), key=lambda result: result["severity"])
     errors = sum(result["severity"] == "error" for result in failed)
-    parts = [_lead(f"{len(results)} expectations, {errors} errors, {len(failed) - errors} warnings")]
+    parts = [lead(f"{len(results)} expectations, {errors} errors, {len(failed) - errors} warnings")]
     parts += [f'<p><a href="{name.lower()}.html">{html.escape(name)}</a></p>' for name in more]
     if failed:
         columns = ("", "Artefact", "Key", "Problem", "Records", "First record", "To mend")
@@ -114,11 +115,11 @@ def read_rejected(*places: Path) -> list[dict[str, Any]]:
 def quarantine_page(records: Sequence[dict[str, Any]]) -> str:
     """Return the report of what was set aside; of many records the first 1,000 are listed."""
     if not records:
-        return page("Quarantine", [_lead("No record was set aside.")])
+        return page("Quarantine", [lead("No record was set aside.")])
     counts = Counter((record["set"], reason(InputError(record["reason"]))) for record in records)
     more = f" The first {_RECORDS} are listed; the files have all." if len(records) > _RECORDS else ""
     parts = [
-        _lead(f"{len(records)} records were set aside.{more}"),
+        lead(f"{len(records)} records were set aside.{more}"),
         "<h2>By reason</h2>",
         table(("Records", "Set", "Reason"), ([count, *place] for place, count in counts.most_common())),
         "<h2>Records</h2>",
@@ -133,7 +134,7 @@ def label_page(confidence: Sequence[int], concepts: Mapping[str, int]) -> str:
     bins = {f"{width * place:.2f} to {width * (place + 1):.2f}": count for place, count in enumerate(confidence)}
     shown = dict(list(concepts.items())[:_CONCEPTS])
     parts = [
-        _lead(f"{sum(confidence)} regions, of which {sum(concepts.values())} are kept, with {len(concepts)} concepts."),
+        lead(f"{sum(confidence)} regions, of which {sum(concepts.values())} are kept, with {len(concepts)} concepts."),
         "<h2>Probability of the best concept</h2>",
         _bars("Probability", bins),
         f"<h2>Concepts of the kept regions{f', the first {_CONCEPTS}' if len(concepts) > _CONCEPTS else ''}</h2>",
@@ -150,9 +151,10 @@ def _bars(title: str, counts: Mapping[str, int]) -> str:
     )
 
 
-def page(title: str, parts: Iterable[str]) -> str:
-    """Return an HTML page; ``parts`` are HTML."""
-    policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+def page(title: str, parts: Iterable[str], *, pictures: bool = False) -> str:
+    """Return an HTML page; ``parts`` are HTML; with ``pictures``, those of files beside it are shown."""
+    policy = POLICY + "; img-src 'self' file:" * pictures
+    policy = f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     head = f'<meta charset="UTF-8">{policy}<title>{html.escape(title)}</title><style>{STYLE}</style>'
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     return f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n{body}\n</body></html>\n"
@@ -169,5 +171,6 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, Markup) else html.escape("" if value is None else str(value))
 
 
-def _lead(text: str) -> str:
+def lead(text: str) -> str:
+    """Return a quiet paragraph."""
     return f'<p class="lead">{html.escape(text)}</p>'

@@ -84,16 +84,30 @@ SOURCES: dict[str, tuple[Archive, ...]] = {
 }
 """Data set -> its archives, small ones first; the profiles of COCO and LVIS read them where they are unpacked."""
 
+_COCO_TERMS = "annotations CC BY 4.0, pictures by Flickr's terms of use (https://cocodataset.org/#termsofuse)"
+LICENCES = {
+    "coco2017": _COCO_TERMS,
+    "lvis_v1": f"annotations by the terms at https://www.lvisdataset.org; pictures of COCO: {_COCO_TERMS}",
+    "coco_captions": _COCO_TERMS,
+    "flickr30k": "the terms at https://shannon.cs.illinois.edu/DenotationGraph",
+}
+"""Data set -> what its publisher allows, in words."""
 
-def fetch_command(path: str | Path) -> str | None:
-    """Return the command that would put a file or folder of a public data set there; None for any other place."""
+
+def public_set(path: str | Path) -> tuple[str, Path] | None:
+    """Return the public data set that has a file or folder of this path's ending, and the root; None for any other."""
     parts = Path(path).parts
     for name, archives in SOURCES.items():
         for given in (Path(place).parts for archive in archives for place in archive.gives):
             if parts[-len(given) :] == given:
-                root = Path(*parts[: -len(given)])
-                return f"regionclip data fetch {name} --root {shlex.quote(root.as_posix())}"
+                return name, Path(*parts[: -len(given)])
     return None
+
+
+def fetch_command(path: str | Path) -> str | None:
+    """Return the command that would put a file or folder of a public data set there; None for any other place."""
+    found = public_set(path)
+    return f"regionclip data fetch {found[0]} --root {shlex.quote(found[1].as_posix())}" if found else None
 
 
 def mend_missing(path: str | Path, otherwise: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+from regionclip.evaluation.detection_errors import KINDS
 from regionclip.evaluation.protocols import PROTOCOLS
 
 MODELS = ("clip", "regionclip")
@@ -58,6 +59,14 @@ def build_summary(
         dataset: {model: _pick(numbers, keys) for model, numbers in metrics[f"evaluate_{dataset}"].items()}
         for dataset, keys in headlines.items()
     }
+    true_boxes, errors = {}, {}
+    for dataset in protocols:
+        before, after = metrics[f"zero_shot_{dataset}"]["gt"], metrics[f"evaluate_{dataset}"]
+        errors[dataset] = {model: of["errors"] for model, of in after.items()}
+        true_boxes[dataset] = {
+            model: {"before": _pick(before.get(model, {}), _TOP1), "after": _pick(of["true_boxes"], _TOP1)}
+            for model, of in after.items()
+        }
     return {
         "profile": profile,
         "seed": seed,
@@ -69,6 +78,8 @@ def build_summary(
         "pseudo_labels": _pick(metrics["pseudo_labels"], _PSEUDO_LABELS),
         "zero_shot": zero_shot,
         "open_vocabulary": transfer,
+        "true_boxes": true_boxes,
+        "errors": errors,
         "mean": dict(_means(protocols, zero_shot, transfer)),
         "boxes": metrics["check_data"]["boxes"],
     }
@@ -90,23 +101,68 @@ def _mean(numbers: Numbers, sets: list[str], model: str, key: str) -> float | No
     return None if None in values else sum(values) / len(values)
 
 
+class Table(NamedTuple):
+    """Rows of text under their columns; those that ``align`` calls "r" are numbers."""
+
+    align: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+    def __str__(self) -> str:
+        """Return it as Markdown."""
+        marks = "|".join("---:" if letter == "r" else "---" for letter in self.align)
+        lines = (f"| {' | '.join(row)} |" for row in self.rows)
+        return "\n".join([f"| {' | '.join(self.columns)} |", f"|{marks}|", *lines])
+
+
 def summary_table(summary: Numbers) -> str:
-    """Write the summary as Markdown: what was measured, CLIP, RegionCLIP, the gain, in percent; where boxes went."""
-    lines = ["| set | measured | CLIP | RegionCLIP | gain |", "|---|---|---:|---:|---:|"]
+    """Write the summary as Markdown: what was measured, what fine-tuning forgot, where boxes went."""
+    lead = f"# {title(summary)}\n\n{lead_text(summary)}"
+    return "\n\n".join([lead, *map(str, (measured(summary), forgotten(summary), boxes_used(summary)))]) + "\n"
+
+
+def measured(summary: Numbers) -> Table:
+    """Return what was measured: CLIP, RegionCLIP, the gain, in percent."""
+    rows = []
     for dataset, what, models, key in _rows(summary):
         clip, regionclip = (models.get(model, {}).get(key) for model in MODELS)
         gain = "–" if None in (clip, regionclip) else f"{100 * (regionclip - clip):+.1f}"
-        lines.append(f"| {dataset} | {what} | {percent(clip)} | {percent(regionclip)} | {gain} |")
-    return "\n".join([*_header(summary), "", *lines, "", *_boxes(summary), ""])
+        rows.append((dataset, what, percent(clip), percent(regionclip), gain))
+    return Table("llrrr", ("set", "measured", "CLIP", "RegionCLIP", "gain"), rows)
 
 
-def _boxes(summary: Numbers) -> Iterator[str]:
-    """Yield the account of boxes: each one of the user's files is used, or there is a reason."""
-    yield from ("| set | split | boxes in the file | used | not used |", "|---|---|---:|---:|---|")
+def forgotten(summary: Numbers) -> Table:
+    """Return how many true boxes are named right, among all classes, before and after fine-tuning, in percent."""
+    rows = []
+    for dataset, models in summary["true_boxes"].items():
+        for key in _TOP1[:2] if PROTOCOLS[summary["protocols"][dataset]].has_novel else _TOP1[2:]:
+            of = [models.get(model, {}).get(when, {}).get(key) for model in MODELS for when in ("before", "after")]
+            rows.append((dataset, f"{key.removeprefix('top1_')} classes", *map(percent, of)))
+    words = ("true boxes named right", "CLIP", "CLIP, fine-tuned", "RegionCLIP", "RegionCLIP, fine-tuned")
+    return Table("llrrrr", ("set", *words), rows)
+
+
+def mistakes(summary: Numbers, dataset: str) -> Table:
+    """Return of as many detections as there are objects, the surest, how many are right, and which mistakes there are.
+
+    What does not occur is left out.
+    """
+    found = [summary["errors"][dataset].get(model, {}).get("surest", {}) for model in MODELS]
+    words = {"right": "right", **KINDS}
+    rows = [(words[key], *(str(of.get(key, "–")) for of in found)) for key in words if any(of.get(key) for of in found)]
+    scores = ("–" if of.get("score") is None else f"{of['score']:.2f}" for of in found)
+    rows.append(("score from which they are the surest", *scores))
+    return Table("lrr", ("of as many detections as objects", "CLIP", "RegionCLIP"), rows)
+
+
+def boxes_used(summary: Numbers) -> Table:
+    """Return the account of boxes: each one of the user's files is used, or there is a reason."""
+    rows = []
     for dataset, of_split in summary["boxes"].items():
         for split, account in of_split.items():
             reasons = ", ".join(f"{count} {why}" for why, count in account["not_used"].items())
-            yield f"| {dataset} | {split} | {account['file']} | {account['used']} | {reasons} |"
+            rows.append((dataset, split, str(account["file"]), str(account["used"]), reasons))
+    return Table("llrrl", ("set", "split", "boxes in the file", "used", "not used"), rows)
 
 
 def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
@@ -127,20 +183,24 @@ def _rows(summary: Numbers) -> Iterator[tuple[str, str, Numbers, str]]:
             yield name, f"{what}, {spoken(key)}", {model: {key: value} for model, value in mean[of].items()}, key
 
 
-def _header(summary: Numbers) -> list[str]:
+def title(summary: Numbers) -> str:
+    """Return the title of the table and the page."""
+    return f"RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}"
+
+
+def lead_text(summary: Numbers) -> str:
+    """Return what is said before the numbers: the minutes, and how good the teacher, RPN and pseudo labels are."""
     teacher, labels = summary["teacher"], summary["pseudo_labels"]
     dataset, recall = next(iter(summary["rpn"].items()))
     minutes = sum(summary["seconds"].values()) / 60
     crops, images = percent(teacher["crop_top1"]), percent(teacher.get("image_top1"))
     base, novel = percent(recall["ar100_base"]), percent(recall["ar100_novel"])
     kept, right = percent(labels.get("kept_fraction")), percent(labels.get("precision"))
-    return [
-        f"# RegionCLIP against CLIP: profile {summary['profile']}, seed {summary['seed']}, split {summary['split']}",
-        "",
+    return (
         f"Percent. All stages took {minutes:.1f} minutes. The teacher names {images} of whole images and {crops} of "
         f"true crops right. The RPN's AR@100 on {dataset} is {base} (base) and {novel} (novel). The teacher "
-        f"kept {kept} of the regions; {right} of those on an object are named right.",
-    ]
+        f"kept {kept} of the regions; {right} of those on an object are named right."
+    )
 
 
 def _pick(numbers: Numbers, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from regionclip.params import Params, check_params, load_params
 from regionclip.text.text_bank import BUILT_IN
 
 MANIFEST = "manifest.json"
-_CALIBRATION = "calibration.json"
+_CALIBRATION, _CARD = "calibration.json", "README.md"
 _FORMAT = "regionclip-detector-2"
 _MEND = "export the bundle again"
 
@@ -35,6 +35,7 @@ class DetectorFiles:
     detector: Path  # checkpoint
     rpn: Path  # checkpoint of the region proposal network
     calibration: Path | None = None  # where it has been calibrated
+    card: Path | None = None  # of a bundle that was registered: what it is, for people
 
 
 def workspace_files(root: Path, dataset: str | None, initialisation: Initialisation) -> DetectorFiles:
@@ -100,8 +101,9 @@ def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
             shutil.copyfile(files.clip / name, beside / "clip" / name)
         shutil.copyfile(files.detector, beside / "detector.pth")
         shutil.copyfile(files.rpn, beside / "rpn.pth")
-        if files.calibration is not None:
-            shutil.copyfile(files.calibration, beside / _CALIBRATION)
+        for name, file in ((_CALIBRATION, files.calibration), (_CARD, files.card)):
+            if file is not None:
+                shutil.copyfile(file, beside / name)
         write_json(beside / "params.json", files.params.model_dump(mode="json"))
         written = sorted(path for path in beside.rglob("*") if path.is_file())
         digests = {path.relative_to(beside).as_posix(): sha256_file(path) for path in written}
@@ -160,7 +162,10 @@ def read_bundle(folder: Path) -> DetectorFiles:
         clip=folder / "clip",
         detector=folder / "detector.pth",
         rpn=folder / "rpn.pth",
-        calibration=folder / _CALIBRATION if _CALIBRATION in manifest["sha256"] else None,
+        **{
+            key: folder / name if name in manifest["sha256"] else None
+            for key, name in (("calibration", _CALIBRATION), ("card", _CARD))
+        },
     )
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.files import read_json
 from regionclip.inference.api import SETTINGS, THRESHOLD
+from regionclip.inference.card import model_card, shortened
 from regionclip.inference.files import workspace_files, write_bundle
 from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name
 from regionclip.params import Params, load_params
@@ -28,13 +30,15 @@ from regionclip.tracking.store import connect, delivery_errors, experiment_id, o
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+_DESCRIPTION = 5000  # letters that MLflow's databases have room for
 _PYFUNC = Path(__file__).with_name("pyfunc_model.py")
 
 
 def register(dataset: str, root: Path, run_id: str | None) -> ModelVersion:
     """Put the detector that a workspace holds, trained from RegionCLIP, into the registry as the candidate.
 
-    Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin.
+    Its bundle becomes a pyfunc model; the version is tagged with the numbers of its protocol and with its origin. The
+    model card, made of these, is the bundle's README.md, an artifact of the run, and the version's description.
     ``run_id`` is the MLflow run of the pipeline that made it; None leaves the registration without a parent.
 
     Raises:
@@ -66,12 +70,17 @@ def _log(
 
     experiment = experiment_id(client)
     of_run = {**origin_tags(), **tags, "kind": "register"}
+    files = workspace_files(root, dataset, "regionclip")
+    text = model_card(files, root, name, of_run)
     with (
         tempfile.TemporaryDirectory() as folder,
         process_wide(uri),
         mlflow.start_run(run_name=f"register {dataset}", experiment_id=experiment, tags=of_run, parent_run_id=run_id),
     ):
-        write_bundle(workspace_files(root, dataset, "regionclip"), Path(folder) / "bundle")
+        card = Path(folder) / "README.md"
+        card.write_text(text, encoding="utf-8")
+        write_bundle(replace(files, card=card), Path(folder) / "bundle")
+        mlflow.log_artifact(str(card))
         info = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(_PYFUNC),
@@ -84,6 +93,7 @@ def _log(
     version = str(info.registered_model_version)
     for key, value in {**tags, **{key: repr(value) for key, value in numbers.items()}}.items():
         client.set_model_version_tag(name, version, key, value)
+    client.update_model_version(name, version, description=shortened(text, _DESCRIPTION))
     # The alias comes last: a version without its tags is no candidate.
     client.set_registered_model_alias(name, CANDIDATE, version)
     return client.get_model_version(name, version)

@@ -16,17 +16,23 @@ from regionclip.contracts.detections import detection_checks
 from regionclip.contracts.gate import gate
 from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.engine.detection import detect
+from regionclip.engine.detection import detect, true_box_top1
+from regionclip.evaluation.detection_errors import error_numbers, judge, worst_examples
 from regionclip.evaluation.detections import save_detections
 from regionclip.evaluation.protocols import PROTOCOLS, measure
+from regionclip.files import write_json
 from regionclip.models.assembly import build_detector
 from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.region_encoder import RegionEncoder, visual_state
 from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
 
+_EXAMPLES = 4  # of each kind of mistake
+
 
 def run(context: StageContext) -> dict[str, Any]:
-    """Write artifacts/evaluate/DATASET/INITIALISATION.json, the detections; measure and check them.
+    """Write artifacts/evaluate/DATASET/INITIALISATION.json, the detections; measure and check them, and what is left of
+    the initialisation: ``true_boxes``, how many the fine-tuned encoder names right (zero_shot has those before).
 
     Raises:
         DataCheckFailed: Detections break their contract (exit code 3).
@@ -48,12 +54,18 @@ def run(context: StageContext) -> dict[str, Any]:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
             constrained = PROTOCOLS[protocol].constrained
             metrics[name] = _constrained(context, model, bank, name, truth) if constrained else {}
+            encoder = _encoder(clip, model)
+            kept = true_box_top1(encoder, model.data_preprocessor, dataset, split, params.detection, bank)
             if run is None:
                 continue
             file = artifacts.DETECTIONS / dataset / f"{name}.json"
             save_detections(file, found)
             checks += detection_checks(file, found, truth, classes.ids, target.max_detections)
-            metrics[name] = measure(protocol, truth, found, classes) | metrics[name]
+            judged = judge(protocol, truth, found, classes)
+            examples = worst_examples(judged, truth, found, classes, _EXAMPLES)
+            write_json(artifacts.worst_mistakes(dataset, name), [*examples])
+            more = {"errors": error_numbers(judged, truth, found, classes), "true_boxes": kept}
+            metrics[name] = measure(protocol, truth, found, classes) | more | metrics[name]
             run.log_metrics(metrics[name])
     if is_main_process():
         gate(f"detections_{dataset}", checks, tracker=context.tracker)
@@ -82,3 +94,11 @@ def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> Base
     model = build_detector(clip, settings, masks=target.masks)
     load_strictly(model, state, checkpoint)
     return model
+
+
+def _encoder(clip: ClipFolder, model: BaseModel) -> RegionEncoder:
+    """Return the encoder of a fine-tuned detector."""
+    encoder, head = RegionEncoder.from_clip(clip.model().visual), model.roi_head
+    parts = model.backbone, head.shared_head, head.bbox_head.attention_pool
+    encoder.load_visual_state_dict(visual_state(*parts))
+    return encoder

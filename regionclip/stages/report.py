@@ -1,4 +1,4 @@
-"""Stage report: the summary, its table, the pictures, and the data of curves and bars for ``dvc plots``."""
+"""Stage report: summary, table, pictures, the page of them all, and the data of curves and bars for ``dvc plots``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 
 from regionclip import artifacts
-from regionclip.artifacts import DETECTIONS, HISTORIES, PLOTS, SIDECARS, SUMMARY, SUMMARY_TABLE
+from regionclip.artifacts import DETECTIONS, HISTORIES, PAGE, PLOTS, SIDECARS, SUMMARY, SUMMARY_TABLE
 from regionclip.data.annotations.annotation_files import picture_name
 from regionclip.data.annotations.truth import load_truth
 from regionclip.data.captions import decode_image
 from regionclip.data.layout import detection_set, load_classes
+from regionclip.evaluation.detection_errors import KINDS
 from regionclip.evaluation.detections import read_detections
 from regionclip.evaluation.plots import (
     detection_sheet,
+    error_bars,
     learning_curves,
+    mistake_sheet,
     per_class_bars,
     pseudo_label_quality,
     scene_boxes,
@@ -28,16 +31,18 @@ from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.summary import build_summary, summary_table
 from regionclip.files import atomic_dir, atomic_path, parse_json, read_json, read_text, write_json
 from regionclip.stages.context import StageContext
+from regionclip.stages.report_page import report_page
 from regionclip.tracking.sidecar import read_sidecars
 
-MEASURED = ("check_data", "text_bank", "pseudo_labels")
+GATES = ("check_data", "check_pseudo_labels")
+MEASURED = (*GATES, "text_bank", "pseudo_labels")
 OF_EACH_SET = ("proposals", "zero_shot", "evaluate")
 MODELS = {"clip": "CLIP", "regionclip": "RegionCLIP"}
 SCENES, BOXES_A_SCENE, LEAST_SCORE = 4, 8, 0.3
 
 
 def run(context: StageContext) -> None:
-    """Write reports/summary.{json,md} and reports/plots."""
+    """Write reports/summary.{json,md}, reports/plots and reports/index.html."""
     params = context.params
     protocols = {dataset: of.protocol for dataset, of in params.data.sets.items()}
     stages = (*MEASURED, *(f"{stage}@{dataset}" for stage in OF_EACH_SET for dataset in protocols))
@@ -49,9 +54,14 @@ def run(context: StageContext) -> None:
         beside.write_text(summary_table(summary), encoding="utf-8")
     with atomic_dir(PLOTS) as folder:
         _draw(folder, summary, metrics, params.evaluation.split)
-    for file in (SUMMARY, SUMMARY_TABLE, *sorted(PLOTS.glob("*.png"))):
+    pictures = sorted(PLOTS.glob("*.png"))
+    text = report_page(summary, {file.name for file in pictures}, {gate: metrics[gate] for gate in GATES})
+    with atomic_path(PAGE) as beside:
+        # JSON may hold halves of characters.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+    for file in (SUMMARY, SUMMARY_TABLE, PAGE, *pictures):
         context.tracker.log_artifact(file)
-    numbers = ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary")
+    numbers = ("teacher", "rpn", "pseudo_labels", "zero_shot", "open_vocabulary", "true_boxes")
     context.tracker.log_metrics({key: summary[key] for key in numbers})
 
 
@@ -74,6 +84,10 @@ def _draw(folder: Path, summary: dict[str, Any], metrics: dict[str, Any], split:
         classes = [transfer.get(model, {}).get("per_class", {}) for model in MODELS]
         per_class_bars(*classes, novel, folder / f"per_class_{dataset}.png", title)
         _write_classes(folder / f"per_class/finetuned_{dataset}.csv", classes)
+        errors = {title: summary["errors"][dataset].get(model) for model, title in MODELS.items()}
+        errors = {title: of for title, of in errors.items() if of}
+        error_bars(errors, folder / f"errors_{dataset}.png", f"{dataset}: what goes wrong after fine-tuning")
+        _mistakes(folder / f"worst_{dataset}.png", dataset, split, max(transfer))  # RegionCLIP where it is there
     dataset = next(iter(summary["protocols"]))
     _sheet(folder / f"detections_{dataset}.png", dataset, split)
 
@@ -120,3 +134,12 @@ def _sheet(path: Path, dataset: str, split: str) -> None:
             found = read_detections(file, truth)
             columns[title] = [scene_boxes(found, image["id"], names, BOXES_A_SCENE, LEAST_SCORE) for image in chosen]
     detection_sheet(pictures, truths, columns, classes.novel_names, path)
+
+
+def _mistakes(path: Path, dataset: str, split: str, model: str) -> None:
+    """Draw the worst mistakes of each kind of one fine-tuned detector."""
+    folder, rows = detection_set(dataset, split).images, {}
+    for example in read_json(artifacts.worst_mistakes(dataset, model)):
+        pixels = np.asarray(decode_image(folder / example["picture"]))
+        rows.setdefault(KINDS[example["kind"]], []).append((pixels, example))
+    mistake_sheet(rows, load_classes(dataset).novel_names, path, f"{dataset}: the worst mistakes of {MODELS[model]}")

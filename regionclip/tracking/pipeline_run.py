@@ -118,7 +118,9 @@ def _numbers(stages: Sequence[StageRecord], root: Path) -> dict[str, float]:
     report = next((stage for stage in stages if stage.name == "report"), None)
     if report is not None and report.outcome in ("ran", "cached") and (root / artifacts.SUMMARY).exists():
         summary = read_json(root / artifacts.SUMMARY)
-        numbers |= {key: value for key, value in summary.items() if isinstance(value, dict) and key != "seconds"}
+        # Of mistakes there are many numbers; the runs of the stages `evaluate` have them.
+        chosen = summary.keys() - {"seconds", "errors"}
+        numbers |= {key: summary[key] for key in summary if key in chosen and isinstance(summary[key], dict)}
     return flat_metrics(numbers)
 
 

@@ -13,10 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.data.annotations.truth import BoxColumns
+from regionclip.evaluation.detection_errors import KINDS
 from regionclip.evaluation.plots import (
     SceneBoxes,
     detection_sheet,
+    error_bars,
     learning_curves,
+    mistake_sheet,
     per_class_bars,
     pseudo_label_quality,
     scene_boxes,
@@ -38,6 +41,14 @@ SUMMARY = {
     "zero_shot": {"coco": {"gt": {"clip": {"top1_novel": 0.4}, "regionclip": {"top1_novel": 0.7}}}},
     "open_vocabulary": {"lvis": {"clip": {"apr": 0.1}, "regionclip": {"apr": None}}},
 }
+MISTAKES = {
+    "ap50": {"all": 0.5, "base": 0.6, "novel": 0.4},
+    "ap50_lost": {kind: {"all": 0.1, "base": 0.2, "novel": None} for kind in KINDS},
+}
+MISTAKE = {
+    "found": {"name": "star", "box": [5, 5, 20, 20], "score": 0.9},
+    "object": {"name": "m$", "box": [9, 9, 9, 9]},
+}
 
 DRAWINGS: dict[str, Callable[[Path], None]] = {
     "bars": lambda path: per_class_bars({"star": 0.2, "moon": 0.5}, {"star": 0.6, "moon": 0.4}, ["moon"], path, "AP50"),
@@ -46,6 +57,8 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
     ),
     "quality": lambda path: pseudo_label_quality(BINS, path),
     "summary": lambda path: summary_picture(SUMMARY, path),
+    "errors": lambda path: error_bars({"CLIP": MISTAKES, "RegionCLIP": MISTAKES}, path, "coco"),
+    "mistakes": lambda path: mistake_sheet({"duplicate": [(SCENE, MISTAKE)], "missed": []}, {"star"}, path, "coco"),
     "sheet": lambda path: detection_sheet(
         [SCENE], [STAR], {"CLIP": [STAR_FOUND], "RegionCLIP": [STAR_FOUND]}, {"star"}, path
     ),
@@ -72,6 +85,10 @@ def test_the_same_data_give_the_same_bytes(name: str, tmp_path: Path) -> None:
         lambda path: learning_curves({"rpn": []}, path),
         lambda path: pseudo_label_quality([BINS[0] | {"regions": 0, "on_object": None}], path),
         lambda path: summary_picture({"protocols": {}}, path),
+        lambda path: error_bars(
+            {"CLIP": MISTAKES | {"ap50": {"all": None, "base": None, "novel": None}}}, path, "coco"
+        ),
+        lambda path: mistake_sheet({}, (), path, "coco"),
     ],
 )
 def test_nothing_to_draw_is_drawn_as_nothing(draw: Callable[[Path], None], tmp_path: Path) -> None:
@@ -159,6 +176,8 @@ def test_any_name_is_text(names: list[str]) -> None:
         per_class_bars(dict.fromkeys(names, 0.5), dict.fromkeys(names, 0.6), names[:1], folder / "bars.png", "AP50")
         detection_sheet([SCENE], [truth], {"CLIP": [found]}, set(names[:1]), folder / "sheet.png")
         summary_picture(SUMMARY | {"profile": names[0]}, folder / "summary.png")
+        example = {"object": {"name": names[0], "box": [5, 5, 20, 20]}}
+        mistake_sheet({"missed": [(SCENE, example)]}, (), folder / "mistakes.png", "coco")
         for path in folder.iterdir():
             assert max(cv2.imread(str(path)).shape) < 3000
 

@@ -107,6 +107,23 @@ def test_version_says_what_it_is(repository: Path, version: ModelVersion) -> Non
     assert "MLFLOW_TRACKING_URI" in os.environ and mlflow.active_run() is None
 
 
+def test_the_card_goes_with_the_version(repository: Path, version: ModelVersion) -> None:
+    """As README.md of the bundle, by its SHA-256, as an artifact of the run, and as the version's description."""
+    client = connect(os.environ["MLFLOW_TRACKING_URI"])
+    card = Path(client.download_artifacts(version.run_id, "README.md")).read_text()
+    said = client.get_model_version(version.name, version.version).description
+    assert card == said or card.startswith(said.partition("\n\nThe whole card")[0])
+    (bundled,) = (repository / "mlruns/artifacts/models").rglob("bundle/README.md")
+    assert (
+        bundled.read_text() == card
+        and "README.md" in json.loads(bundled.with_name("manifest.json").read_text())["sha256"]
+    )
+    assert card.startswith("# regionclip-coco\n") and version.tags["data.md5"] in card and "f" * 32 in card
+    assert "| AP50 novel | – | 50.0 |" in card and "| AP50 all | – | – |" in card
+    for unknown in ("is not known here", "Not calibrated", "were not counted"):
+        assert unknown in card
+
+
 def test_registered_model_predicts_from_any_form(repository: Path, version: ModelVersion) -> None:
     """`models:/...@candidate` finds what the Python API finds: base64, bytes, array, nested lists; two rows; params.
 

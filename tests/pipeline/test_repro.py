@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -60,6 +61,8 @@ def test_summary_has_what_is_promised(finished: Path) -> None:
             fractions[("zero_shot", dataset, "gt", model)] = top1 | precision
             fractions[("zero_shot", dataset, "rpn", model)] = precision
             fractions[("open_vocabulary", dataset, model)] = precision | {"ap"}
+            fractions |= {("true_boxes", dataset, model, when): top1 for when in ("before", "after")}
+            fractions[("errors", dataset, model, "ap50")] = {"base", "novel", "all"}
     for path, keys in fractions.items():
         numbers: Any = summary
         for key in path:
@@ -70,9 +73,20 @@ def test_summary_has_what_is_promised(finished: Path) -> None:
 
 def test_table_and_pictures_are_there(finished: Path) -> None:
     table = (finished / "reports/summary.md").read_text()
-    assert "profile tiny" in table and table.count("\n| coco |") == table.count("\n| lvis |") == 9 + 3  # splits
+    assert "profile tiny" in table and table.count("\n| coco |") == table.count("\n| lvis |") == 9 + 2 + 3
     pictures = sorted((finished / "reports/plots").glob("*.png"))
     assert len(pictures) >= 5 and all(file.read_bytes().startswith(b"\x89PNG") for file in pictures)
+    page = (finished / "reports/index.html").read_text()
+    links = [link for link in re.findall('(?:href|src)="([^"]*)"', page) if not link.startswith("#")]
+    assert {f"plots/{file.name}" for file in pictures} <= set(links), "each picture is on the page"
+    assert all((finished / "reports" / link).is_file() for link in links)
+
+
+def test_mistakes_are_counted_by_the_protocol(finished: Path) -> None:
+    """Their AP50 is that of all detections of the stage."""
+    for dataset in ("coco", "lvis"):
+        for numbers in read_json(finished / f"reports/metrics/evaluate_{dataset}.json").values():
+            assert numbers["errors"]["ap50"]["all"] == pytest.approx(numbers["ap50"])
 
 
 def test_dvc_draws_learning_curves_and_bars_by_class(finished: Path, command) -> None:

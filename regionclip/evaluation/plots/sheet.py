@@ -1,10 +1,11 @@
-"""Detection sheets: scenes in rows; the truth, then each model's detections, in columns; novel objects marked."""
+"""Sheets of scenes: the truth beside each model's detections; and the worst mistakes of each kind. Novel is marked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from regionclip.evaluation.plots.style import BASE, NOVEL, QUIET, picture, plain
 _SCALE, _DPI = 3, 100
 _LARGEST = 640  # dots of a scene's longer side
 _GAP, _LEFT, _TOP = 14, 14, 104
+_EXAMPLE, _TITLE, _CAPTION = 300, 44, 26  # dots: side of a mistake's scene, of what stands above a row and a scene
 _KEY = (
     ("base class", BASE, "-"),
     ("novel class: no box in training", NOVEL, "-"),
@@ -94,10 +96,68 @@ def detection_sheet(
             for row, (image, boxes) in enumerate(zip(images, column, strict=True)):
                 bottom = total_h - _TOP - (row + 1) * height - row * _GAP
                 axes = figure.add_axes((left / total_w, bottom / total_h, width / total_w, height / total_h))
-                large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-                axes.imshow(large, extent=(0, image.shape[1], image.shape[0], 0))
-                axes.axis("off")
+                _show(axes, image, scale)
                 _draw_boxes(axes, boxes, None if column is truth else truth[row], novel_names, 1 / scale)
+
+
+def mistake_sheet(
+    rows: Mapping[str, Sequence[tuple[NDArray[np.uint8], Mapping[str, Any]]]],
+    novel_names: Collection[str],
+    out_path: str | Path,
+    title: str,
+) -> None:
+    """Draw a row of scenes for each kind of mistake: what was found dashed, the object that it is about solid.
+
+    Args:
+        rows: What a kind is, in words, to its scenes, RGB (H, W, 3), each with an example of `worst_examples`.
+        novel_names: The names drawn in the striking colour.
+        out_path: The PNG file.
+        title: Above all.
+    """
+    rows = {kind: examples for kind, examples in rows.items() if examples}
+    columns = max([len(examples) for examples in rows.values()] + [2])
+    row_height = _TITLE + _CAPTION + _EXAMPLE
+    total_w, total_h = 2 * _LEFT + columns * (_EXAMPLE + _GAP) - _GAP, 64 + len(rows) * row_height + _GAP
+    with picture(out_path, total_w / _DPI, total_h / _DPI, dpi=_DPI) as figure:
+        figure.set_layout_engine("none")
+        left = _LEFT / total_w
+        figure.text(left, 1 - 14 / total_h, title, fontsize=16, fontweight="bold", va="top")
+        note = "dashed: found; solid: the object; " + ("orange: novel class" if novel_names else "the surest first")
+        figure.text(left, 1 - 44 / total_h, note if rows else "there is none", color=QUIET, va="top")
+        for row, (kind, examples) in enumerate(rows.items()):
+            top = total_h - 64 - row * row_height
+            figure.text(left, (top - _TITLE + 6) / total_h, kind, fontsize=12, fontweight="bold", va="bottom")
+            for place, (image, example) in enumerate(examples):
+                x, y = _LEFT + place * (_EXAMPLE + _GAP), top - _TITLE - _CAPTION
+                figure.text(x / total_w, (y + 6) / total_h, _caption(example), fontsize=9, va="bottom")
+                size = (_EXAMPLE / total_w, _EXAMPLE / total_h)
+                axes = figure.add_axes((x / total_w, (y - _EXAMPLE) / total_h, *size), anchor="NW")
+                _show(axes, image, min(_SCALE, _EXAMPLE / max(image.shape[:2])))
+                for side, line in (("object", "-"), ("found", (0, (3, 2)))):
+                    if side in example:
+                        x1, y1, width, height = example[side]["box"]
+                        colour = NOVEL if example[side]["name"] in novel_names else BASE
+                        _outline(axes, (x1, y1, x1 + width, y1 + height), colour, line)
+
+
+def _caption(example: Mapping[str, Any]) -> str:
+    there = plain(example["object"]["name"])[:22] if "object" in example else "nothing"
+    if "found" not in example:
+        return f"{there}, not found"
+    return f"found {plain(example['found']['name'])[:22]} {example['found']['score']:.2f}, is {there}"
+
+
+def _show(axes: Axes, image: NDArray[np.uint8], scale: float) -> None:
+    large = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    axes.imshow(large, extent=(0, image.shape[1], image.shape[0], 0))
+    axes.axis("off")
+
+
+def _outline(axes: Axes, box: Sequence[float], colour: str, line: Any) -> None:
+    x1, y1, x2, y2 = box
+    for edge, thick, style in (("white", 4.6, "-"), (colour, 2.8, line)):
+        look = {"fill": False, "edgecolor": edge, "linewidth": thick, "linestyle": style}
+        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
 
 
 def _draw_boxes(
@@ -107,11 +167,8 @@ def _draw_boxes(
     # Weakest first, so that the strongest lie on top.
     for index in reversed(range(len(found.names))):
         name, colour = plain(found.names[index]), NOVEL if found.names[index] in novel_names else BASE
-        x1, y1, x2, y2 = found.boxes[index]
-        line = "-" if right[index] else (0, (3, 2))
-        for edge, thick, style in (("white", 4.6, "-"), (colour, 2.8, line)):
-            look = {"fill": False, "edgecolor": edge, "linewidth": thick, "linestyle": style}
-            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+        x1, y1, *_ = found.boxes[index]
+        _outline(axes, found.boxes[index], colour, "-" if right[index] else (0, (3, 2)))
         if truth is not None:
             name += f" {found.scores[index]:.2f} {'✓' if right[index] else '✗'}"
         x, low = max(3 * dot, min(x1, axes.get_xlim()[1] - 9 * dot * len(name))), y1 < 27 * dot
