@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -175,6 +178,21 @@ def test_other_arguments_start_anew_and_say_so(photos: Path, tmp_path: Path, cap
     assert detect(photos, tmp_path / "other", "--format", "yolo") == 2
     assert "other/labels: it is there already, and not of this command" in capsys.readouterr().err
     assert listed(tmp_path / "other") == {"labels"}
+
+
+def test_any_name_of_a_picture_is_written(photos: Path, tmp_path: Path) -> None:
+    """No Unicode, line ends, commas, quotes and what looks like a video's frame."""
+    names = [os.fsdecode(b"\xff.png"), 'a, "b"\n.png', "c#1.png", "星.png"]
+    for name in names:
+        shutil.copy(photos / "1.png", tmp_path / "photos" / "more" / name)
+    for form in ("json", "coco", "yolo", "csv"):
+        assert detect(photos / "more", tmp_path / form, "--format", form, "--pictures") == 0
+        assert listed(tmp_path / form / "pictures") == {"5.png", *names}
+    lines = [json.loads(line) for line in (tmp_path / "json/detections.jsonl").read_text().splitlines()]
+    assert {Path(line["source"]).name for line in lines} == {"5.png", *names}
+    sources = pd.read_csv(tmp_path / "csv/detections.csv")["source"]
+    assert {Path(name).name for name in sources} == {"5.png", "\\udcff.png", *names[1:]}
+    assert listed(tmp_path / "yolo/labels") == {f"{name.removesuffix('.png')}.txt" for name in ("5.png", *names)}
 
 
 PROGRAM = """
@@ -367,6 +385,19 @@ def test_val_measures_by_the_protocol_that_fits(photos: Path, tmp_path: Path, de
     assert f"{100 * numbers['ap50_novel']:.1f}" in out and "AP50 novel" in out
 
 
+def test_val_without_novel_classes_is_closed_set(photos: Path, tmp_path: Path, detector: RegionCLIP) -> None:
+    """Those that the detector was trained on are base."""
+    file = tmp_path / "truth.json"
+    _truth(detector, photos, file)
+    content = json.loads(file.read_text())
+    content["categories"] = content["categories"][:2]
+    content["annotations"] = [box for box in content["annotations"] if box["category_id"] < 3]
+    write_json(file, content)
+    assert cli.main(["val", str(file), "--images", str(photos), "--out", str(tmp_path / "numbers.json")]) == 0
+    numbers = json.loads((tmp_path / "numbers.json").read_text())
+    assert numbers["protocol_name"] == "closed_set" and "closed set: 2 classes" in numbers["protocol"]
+
+
 def test_val_knows_lvis_by_its_frequencies(photos: Path, tmp_path: Path, detector: RegionCLIP, capsys) -> None:
     file = tmp_path / "lvis.json"
     _truth(detector, photos, file, neg_category_ids=[], not_exhaustive_category_ids=[])
@@ -421,3 +452,44 @@ def test_boxes_may_be_a_coco_file(photos: Path, tmp_path: Path, detector: Region
         np.testing.assert_allclose(result.boxes, wanted.boxes, atol=1e-3)
     with pytest.raises(InputError, match="5.png, key 'boxes': no boxes are given for it"):
         list(detector.detect(photos / "more", NAMES, boxes=file))
+
+
+PAGE = (Path(__file__).parents[1] / "docs/use.md").read_text(encoding="utf-8")
+
+
+def test_blocks_of_the_page_run(
+    workspace: Path,  # noqa: F811
+    photos: Path,
+    tmp_path: Path,
+    detector: RegionCLIP,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those of docs/use.md on Python and these commands, each where the one before left off."""
+    import cv2
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("params.yaml", "artifacts"):
+        Path(name).symlink_to(workspace / name)
+    shutil.copy(Path(__file__).parents[1] / "dvc.yaml", "dvc.yaml")
+    Path("names.txt").write_text("forklift\npallet\n")
+    _truth(detector, photos, Path("annotations.json"))
+    film = cv2.VideoWriter("film.avi", cv2.VideoWriter.fourcc(*"MJPG"), 5, (160, 120))
+    film.write(np.asarray(Image.open(photos / "1.png")))
+    film.release()
+    sections = PAGE.partition("## Python")[2]
+    parts = [part for part in f"## Python{sections}".split("\n## ") if part.startswith(("## Python", "Command: "))]
+    names: dict[str, object] = {}
+    count = 0
+    for language, block in re.findall(r"```(\w*)\n(.*?)```", "\n".join(parts), re.DOTALL):
+        count += 1
+        if language == "python":
+            exec(block, names)
+            continue
+        for line in block.splitlines():
+            # The untrained detector is sure of nothing.
+            words = shlex.split(line.replace("--threshold 0.5", "--threshold 0.001"))
+            assert words[0] == "regionclip" and cli.main(words[1:]) == 0, line
+    assert count == 9
+    assert names["cosines"].shape == (20, 2)
+    written = ["found/detections.jsonl", "drawn/pictures", "coco/detections.json", "numbers.json", "objects.parquet"]
+    assert all(Path(name).exists() for name in written)

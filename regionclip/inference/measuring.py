@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from regionclip.checkpoints.mmengine_files import read
-from regionclip.data.annotations.annotation_files import class_name, is_there, picture_name, read_boxes
+from regionclip.data.annotations.annotation_files import class_name, is_there, picture_name, sort_records
 from regionclip.data.annotations.truth import BoxColumns, Truth, truth_of
 from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS, measure
+from regionclip.files import read_json
 from regionclip.inference.api import RegionCLIP
 from regionclip.inference.results import Result
 
@@ -39,11 +40,10 @@ def measure_file(
     Raises:
         InputError: The file is broken, or a picture is missing or cannot be decoded.
     """
-    plain = read_boxes(file, facts={"name"}, without=("segmentation",))
-    federated = any("frequency" in category for category in plain.content["categories"])
-    if federated:
-        plain = read_boxes(file, "lvis", facts={"name"}, without=("segmentation",))
-    truth = truth_of(plain, lvis=federated)
+    content = read_json(file, without=("segmentation",))
+    categories = content.get("categories") if isinstance(content, dict) else None
+    federated = any("frequency" in one for one in categories or () if isinstance(one, dict))
+    truth = truth_of(sort_records(content, file, "lvis" if federated else "coco", {"name"}), lvis=federated)
     if missing := [picture_name(image) for image in truth.images if not is_there(images, image)]:
         mend = "give the folder that the file names start from with --images"
         raise InputError(f"{len(missing)} pictures are not there, such as {missing[0]!r}", file=images, mend=mend)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import yaml
@@ -304,10 +304,10 @@ def write_results(
             rejects.add(error)
     if form == "json":
         lines = ({"source": one.source, "size": one.size, "detections": one.to_hf()} for one in results())
-        with atomic_path(folder / FORMATS[form][0]) as beside, beside.open("w", encoding="utf-8") as file:
+        with atomic_path(folder / FORMATS[form][0]) as beside, _opened(beside) as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     elif form == "csv":
-        with atomic_path(folder / FORMATS[form][0]) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        with atomic_path(folder / FORMATS[form][0]) as beside, _opened(beside) as file:
             file.write("source,name,score,x1,y1,x2,y2\n")
             for one in results():
                 one.to_dataframe().to_csv(file, header=False, index=False)
@@ -365,13 +365,18 @@ def _write_coco(file: Path, rows: Callable[[], Iterable[tuple[str, Result]]], na
                 yield {"id": count, **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
 
     parts = {"images": images(), "categories": categories, "annotations": annotations()}
-    with atomic_path(file) as beside, beside.open("w", encoding="utf-8") as out:
+    with atomic_path(file) as beside, _opened(beside) as out:
         for number, (key, items) in enumerate(parts.items()):
             out.write(f'{", " if number else "{"}"{key}": [')
             for place, item in enumerate(items):
                 out.write((",\n" if place else "\n") + json.dumps(item, ensure_ascii=False))
             out.write("]")
         out.write("}\n")
+
+
+def _opened(file: Path) -> TextIO:
+    """Open a file to write; names of pictures that are no Unicode are escaped, in JSON's way."""
+    return file.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 def write_features(
