@@ -16,8 +16,10 @@ from pathlib import Path
 
 from regionclip import runtime
 from regionclip.cli_data import add_data_commands
+from regionclip.cli_detect import add_detect_commands
 from regionclip.cli_params import add_params_commands
 from regionclip.cli_parts import add_command, console
+from regionclip.cli_status import add_status_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
 from regionclip.files import full_disk_named
@@ -82,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_file_commands(commands)
     add_params_commands(commands)
     add_tracking_commands(commands)
+    add_detect_commands(commands)
+    add_status_command(commands)
     return parser
 
 

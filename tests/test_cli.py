@@ -273,7 +273,8 @@ def test_every_command_can_be_interrupted(
         assert cli.main(arguments) == 4
         found.append("go on" in capsys.readouterr().err)
     assert found == [
-        arguments[0] in cli.STAGES and arguments[1:2] not in (["init"], ["status"]) for arguments in COMMANDS
+        arguments[0] in {*cli.STAGES, "detect", "label"} and arguments[1:2] not in (["init"], ["status"])
+        for arguments in COMMANDS
     ]
 
 
@@ -291,6 +292,11 @@ COMMANDS = [
     ["config", "rpn"],
     ["raw"],
     ["register", "--dataset", "coco"],
+    ["detect", "x", "--names", "y", "--out", "z"],
+    ["label", "x", "--names", "y", "--out", "z"],
+    ["val", "x", "--images", "y"],
+    ["embed", "x", "--out", "y"],
+    ["status"],
 ]
 
 

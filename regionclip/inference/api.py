@@ -18,7 +18,7 @@ from regionclip.errors import InputError, logger
 from regionclip.files import sha256_file
 from regionclip.inference.calibration import Calibration
 from regionclip.inference.results import Result
-from regionclip.inference.sources import boxes_of, open_source, pixels_of
+from regionclip.inference.sources import boxes_of, boxes_of_file, boxes_of_picture, open_source, pixels_of
 
 # Torch and MMDetection take seconds to import, so they come when a detector is opened.
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class RegionCLIP:
         self,
         source: Any,
         names: Names,
-        boxes: Sequence[Boxes] | None = None,
+        boxes: Sequence[Boxes] | Mapping[str, Boxes] | str | Path | None = None,
         *,
         threshold: float | Mapping[str, float] = THRESHOLD,
         top_k: int | None = None,
@@ -155,8 +155,8 @@ class RegionCLIP:
                 `open_source`. A picture is a path, bytes, a Pillow image, uint8 (H, W, 3) in RGB or a tensor of
                 uint8 (3, H, W).
             names: What to look for; see `vocabulary`.
-            boxes: (n, 4) x1, y1, x2, y2 of each picture, which are then classified as they are; None: what the RPN
-                proposes.
+            boxes: (n, 4) x1, y1, x2, y2 of each picture, which are then classified as they are; by place, by file
+                name, or as a COCO file; None: what the RPN proposes.
             threshold: Least score; one for all names, or one a name.
             top_k: The best of each name only.
             max_detections: The best of each picture only; None: as the params say.
@@ -177,8 +177,13 @@ class RegionCLIP:
         from regionclip.inference.networks import Rules
 
         vocabulary = self.vocabulary(names, background)
+        boxes = boxes_of_file(boxes) if isinstance(boxes, (str, Path)) else boxes
         rules = Rules(vocabulary, _thresholds(threshold, vocabulary.names), iou, max_detections, agnostic)
         return self._stream(source, boxes, rules, top_k, batch_size, rejected)
+
+    def proposals(self, picture: Picture, most: int = 100) -> NDArray[np.float32]:
+        """Return where the RPN sees objects of any kind: (n, 4) x1, y1, x2, y2 in pixels, the surest first."""
+        return self._networks.propose(pixels_of(_expect_one(picture), "picture"))[:most]
 
     def features(self, picture: Picture, boxes: Boxes) -> NDArray[np.float32]:
         """Embed regions: (n, 4) x1, y1, x2, y2 in pixels to (n, D) float32, not normalised."""
@@ -203,7 +208,7 @@ class RegionCLIP:
     def _stream(
         self,
         source: Any,
-        boxes: Sequence[Boxes] | None,
+        boxes: Sequence[Boxes] | Mapping[str, Boxes] | None,
         rules: Rules,
         top_k: int | None,
         batch_size: int,
@@ -217,7 +222,8 @@ class RegionCLIP:
                 if boxes is None:
                     waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
                 else:
-                    found = self._networks.name(pixels, boxes_of(boxes[place], name), rules)
+                    own = boxes_of_picture(boxes, name) if isinstance(boxes, Mapping) else boxes[place]
+                    found = self._networks.name(pixels, boxes_of(own, name), rules)
                     yield self._result(name, pixels, found, rules, top_k)
             except InputError as error:
                 if rejected is None:

@@ -105,6 +105,12 @@ class Networks:
         order = order[scores[order] > rules.thresholds[labels[order]]][: rules.max_detections]
         return Found(boxes[order], scores[order], labels[order], None)
 
+    def propose(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the RPN's proposals (n, 4) on a picture, the surest first."""
+        with self._lock, inference(self._device):
+            sample = self._rpn.test_step(pseudo_collate([self.prepare(pixels)]))[0].cpu()
+        return valid_regions(sample)[0]
+
     def regions(
         self, pixels: NDArray[np.uint8], boxes: NDArray[np.float32], vocabulary: Vocabulary | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -165,10 +171,8 @@ class Networks:
         shown, around = [], []
         for one in examples:
             pixels = pixels_of(one.picture, "example")
-            with self._lock, inference(self._device):
-                sample = self._rpn.test_step(pseudo_collate([self.prepare(pixels)]))[0].cpu()
             shown.append(self.regions(pixels, boxes_of([one.box], "example"), None)[0])
-            around.append(self.regions(pixels, valid_regions(sample)[0][:_AROUND], None)[0])
+            around.append(self.regions(pixels, self.propose(pixels)[:_AROUND], None)[0])
         pictures, others = (
             normalize(torch.from_numpy(np.concatenate(part)), dim=1).mean(dim=0) for part in (shown, around)
         )

@@ -155,7 +155,7 @@ class Result:
             file = Path(out)
             if file.is_dir() or not file.suffix:
                 file.mkdir(parents=True, exist_ok=True)
-                file /= f"{Path(self.source.replace('#', '_')).stem}.png"
+                file /= Path(file_name(self.source)).with_suffix(".png").name
             with atomic_path(file) as beside:
                 drawing.save(beside, format=Image.registered_extensions().get(file.suffix.lower(), "PNG"))
         return drawing
@@ -167,6 +167,12 @@ class Result:
         for name, mask in zip(self.names, self.masks, strict=True):
             shaded[mask] = shaded[mask] / 2 + np.array(_colour(name), np.float32) / 2
         return shaded.astype(np.uint8)
+
+
+def file_name(source: str) -> str:
+    """Return what a file about a picture is called: as the picture, and of a video's frame with its number."""
+    file, mark, frame = source.rpartition("#")
+    return f"{Path(file).with_suffix('')}_{int(frame):06d}.jpg" if mark and frame.isdecimal() else source
 
 
 def _colour(name: str) -> tuple[int, int, int]:

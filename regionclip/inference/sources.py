@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,12 +83,14 @@ def boxes_of(boxes: Any, source: str) -> NDArray[np.float32]:
     return found
 
 
-def open_source(source: Any) -> Iterator[Opened]:
+def open_source(source: Any, skip: Callable[[str], bool] = lambda name: False) -> Iterator[Opened]:
     """Yield the pictures of a source, decoded ahead of their use, in order; folders and globs sorted by name.
 
     Args:
         source: A picture in any form that `pixels_of` knows; a folder, whose pictures are taken at any depth; a glob;
-            a video file; the number of a camera; or an iterable of pictures and of paths of all these.
+            a video file; the number of a camera; or an iterable of pictures, opened ones too, and of paths of all
+            these.
+        skip: Says of a picture's name whether it is left out; asked once of each, in order.
 
     Raises:
         InputError: There is no such file, a folder or glob has no picture, or a video or camera cannot be opened. A
@@ -97,6 +99,8 @@ def open_source(source: Any) -> Iterator[Opened]:
     with ThreadPoolExecutor(1) as pool:
         pending: deque[tuple[str, Future]] = deque()
         for name, read in _readers(source):
+            if skip(name):
+                continue
             pending.append((name, pool.submit(_outcome, read)))
             if len(pending) > _AHEAD:
                 name, future = pending.popleft()
@@ -107,11 +111,38 @@ def open_source(source: Any) -> Iterator[Opened]:
 def count(source: Any) -> int | None:
     """Return how many pictures a source has where that is cheap to know, for a progress bar."""
     if isinstance(source, (str, Path)):
-        return None if _is_video(source) else len(_files(source))
+        return None if is_video(source) else len(picture_files(source))
     if isinstance(source, (list, tuple)):
         parts = [count(part) if isinstance(part, (str, Path)) else 1 for part in source]
         return None if None in parts else sum(parts)
     return None if isinstance(source, (int, Iterable)) else 1
+
+
+def boxes_of_file(file: str | Path) -> dict[str, NDArray[np.float32]]:
+    """Read the boxes of a COCO or LVIS file: file name -> (n, 4) x1, y1, x2, y2; crowds left out.
+
+    Raises:
+        InputError: The file is absent or broken, or a record in it is not sound.
+    """
+    from regionclip.data.annotations.annotation_files import picture_name, read_boxes
+    from regionclip.data.annotations.truth import boxes_by_image, truth_of
+
+    truth = truth_of(read_boxes(file, facts={"name"}, without=("segmentation",)))
+    boxes = boxes_by_image(truth)
+    return {picture_name(image): boxes[image["id"]][0] for image in truth.images}
+
+
+def boxes_of_picture(boxes: Mapping[str, Any], source: str) -> Any:
+    """Return the boxes of a picture from those of all, named by their files from any folder above them on.
+
+    Raises:
+        InputError: None are named so.
+    """
+    parts = Path(source).parts
+    name = next((name for start in range(len(parts)) if (name := "/".join(parts[start:])) in boxes), source)
+    if name not in boxes:
+        raise InputError("no boxes are given for it", record=source, key="boxes", mend="name it among the boxes")
+    return boxes[name]
 
 
 def _outcome(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | InputError:
@@ -125,17 +156,20 @@ def _readers(source: Any, place: int = 0) -> Iterator[tuple[str, Callable[[], ND
     """Yield names, and what reads the pixels."""
     if isinstance(source, bool):
         raise InputError("a bool was given", key="source", mend="give pictures")
-    if isinstance(source, int) or (isinstance(source, (str, Path)) and _is_video(source)):
+    if isinstance(source, int) or (isinstance(source, (str, Path)) and is_video(source)):
         for number, frame in enumerate(_frames(source)):
             yield f"{'camera ' if isinstance(source, int) else ''}{source}#{number}", lambda frame=frame: frame
     elif isinstance(source, (str, Path)):
-        for file in _files(source):
+        for file in picture_files(source):
             yield str(file), lambda file=file: pixels_of(file, str(file))
     elif hasattr(source, "permute") or isinstance(source, (bytes, Image.Image, np.ndarray)):
         name = getattr(source, "filename", "") or f"picture {place}"
         yield str(name), lambda: pixels_of(source, name)
     elif isinstance(source, Iterable) and not isinstance(source, (dict, bytearray)):
         for number, part in enumerate(source):
+            if isinstance(part, Opened):
+                yield part.source, lambda part=part: part.pixels
+                continue
             if isinstance(part, (list, tuple, int)):
                 problem = f"a {type(part).__name__} was given"
                 raise InputError(problem, record=f"picture {number}", key="source", mend="give pictures or paths")
@@ -145,11 +179,17 @@ def _readers(source: Any, place: int = 0) -> Iterator[tuple[str, Callable[[], ND
         raise InputError(problem, key="source", mend="give a picture, a path, a list of them, or a camera's number")
 
 
-def _is_video(source: str | Path) -> bool:
+def is_video(source: str | Path) -> bool:
+    """Say whether a path is taken for a video."""
     return Path(source).suffix.lower() in VIDEOS and not Path(source).is_dir()
 
 
-def _files(source: str | Path) -> list[Path]:
+def picture_files(source: str | Path) -> list[Path]:
+    """Return the files of a folder, at any depth, or of a glob, sorted by name; or the one that a path names.
+
+    Raises:
+        InputError: A folder or glob has no picture.
+    """
     path = Path(source)
     if path.is_dir():
         kinds = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
