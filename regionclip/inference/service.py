@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import time
@@ -73,8 +74,10 @@ if TYPE_CHECKING:
 KEY, HOSTS = "REGIONCLIP_API_KEY", "REGIONCLIP_SERVE_HOSTS"
 _OPEN = frozenset({"/health", "/ready", "/openapi.json"})  # without a key: probes ask, and they tell nothing
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
+_LOCAL_PAGE = re.compile(rb"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _MOST_KEPT = 64  # vocabularies
 _READERS = min(4, os.cpu_count() or 1)  # threads that decode
+_FETCHERS = 8  # threads that wait for other hosts
 _RECEIVE_SECONDS, _SEND_SECONDS, _IDLE_SECONDS = 60.0, 60.0, 5  # of a connection, whatever the limits of requests
 _SHUTDOWN_SECONDS = 30
 _log = logger(__name__)
@@ -159,6 +162,7 @@ class Service:
         waiting = Gauge("regionclip_queue_length", "Questions that wait for the model", registry=self.registry)
         waiting.set_function(lambda: len(self._batcher))
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="decode")
+        self._fetchers = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="fetch")
         # A picture waits as it was sent, and is decoded when it is in one of the next two batches.
         self._decoded = asyncio.Semaphore(2 * limits.max_batch)
 
@@ -300,12 +304,12 @@ class Service:
     ) -> tuple[Any, tuple[int, int]]:
         """Decode a picture and ask the model; returns what it says, and the picture's width and height."""
         work = partial(work, self._model)
+        loop = asyncio.get_running_loop()
         if isinstance(image, Encoded) and image.type == "url":
-            image = await asyncio.to_thread(fetch, image.value, self._hosts, self.limits.max_bytes)
+            image = await loop.run_in_executor(self._fetchers, fetch, image.value, self._hosts, self.limits.max_bytes)
         content = image.value if isinstance(image, Encoded) else image
         async with self._decoded:
-            reading = asyncio.get_running_loop().run_in_executor(self._readers, decode, content, self.limits)
-            pixels = await reading
+            pixels = await loop.run_in_executor(self._readers, decode, content, self.limits)
             return await self._batcher(work, pixels, key), (pixels.shape[1], pixels.shape[0])
 
 
@@ -368,6 +372,9 @@ class Door:
             given, wanted = headers.get(b"authorization", b""), f"Bearer {self._key}".encode()
             if not hmac.compare_digest(given, wanted):
                 raise Refused(401, f"send the key: Authorization: Bearer {KEY}", WWW_Authenticate="Bearer")
+        origin = headers.get(b"origin")
+        if self._key is None and origin is not None and not _LOCAL_PAGE.fullmatch(origin):
+            raise Refused(403, "pages from elsewhere are not answered")
         if _method(scope) not in ("POST", "PUT"):
             await self._app(scope, receive, send)
             return
@@ -426,8 +433,8 @@ def build_app(service: Service, key: str | None, lifespan: Any = None) -> FastAP
 
     Args:
         service: What it does.
-        key: What clients must send; None: nothing, and only names of this machine are answered to, lest a page in a
-            browser here ask under a name of its own.
+        key: What clients must send; None: nothing, and then only names of this machine are answered to, and no page
+            from elsewhere that is open in a browser here.
         lifespan: Of Starlette.
     """
     app = FastAPI(

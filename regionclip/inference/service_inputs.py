@@ -6,7 +6,9 @@ import asyncio
 import ipaddress
 import socket
 import ssl
+import threading
 import time
+from contextlib import suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
@@ -238,6 +240,9 @@ def _get(scheme: str, host: str, port: int, target: str, most: int) -> bytes:
     connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(host, port, timeout=_FETCH_SECONDS)
     # The address that was looked at, not one that the name has by now.
     connection.sock = socket.create_connection((address, port), _FETCH_SECONDS)
+    # The timeout above is for each packet; a host may send them one by one.
+    end = threading.Timer(_FETCH_SECONDS, _cut, [connection])
+    end.start()
     try:
         if scheme == "https":
             connection.sock = ssl.create_default_context().wrap_socket(connection.sock, server_hostname=host)
@@ -249,11 +254,17 @@ def _get(scheme: str, host: str, port: int, target: str, most: int) -> bytes:
             content += chunk
             if len(content) > most:
                 raise InputError(f"more than {most:,} bytes", key="image", mend="send a smaller picture")
-            if time.monotonic() > deadline:
-                raise TimeoutError
+        if time.monotonic() > deadline:
+            raise TimeoutError
         return bytes(content)
     finally:
+        end.cancel()
         connection.close()
+
+
+def _cut(connection: HTTPConnection) -> None:
+    with suppress(OSError, AttributeError):  # it has ended by itself
+        connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def public_address(host: str, port: int) -> str:
