@@ -19,6 +19,7 @@ from regionclip.cli_data import add_data_commands
 from regionclip.cli_detect import add_detect_commands
 from regionclip.cli_params import add_params_commands
 from regionclip.cli_parts import add_command, console
+from regionclip.cli_serve import add_serve_command
 from regionclip.cli_status import add_status_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
@@ -67,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"{_SETTINGS}Exit codes: 0 done, 1 the machine failed, 2 wrong input or full disk, 3 data check failed, "
         "4 interrupted and resumable, 5 a fault of the program.",
     )
-    parser.set_defaults(resumes=False)
+    parser.set_defaults(resumes=False, extra="pipeline")
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for name, text in STAGES.items():
         stage = commands.add_parser(name, help=text, description=f"Stage {name}: {text}.")
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_tracking_commands(commands)
     add_detect_commands(commands)
     add_status_command(commands)
+    add_serve_command(commands)
     return parser
 
 
@@ -266,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in ("", "regionclip"):
             return _unknown(error, chosen.stage)
-        mend = "pip install 'regionclip[pipeline]'"
+        mend = f"pip install 'regionclip[{chosen.extra}]'"
         print(f"regionclip {chosen.stage}: the package '{package}' is not installed. To mend: {mend}.", file=sys.stderr)
         return InputError.exit_code
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
 import mlflow
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from regionclip.errors import InputError
 from regionclip.inference.api import SETTINGS, RegionCLIP
+from regionclip.inference.sources import from_base64
 
 _MEND = "give a picture file's bytes, their base64, or RGB pixels, and a list of names"
 
@@ -58,10 +58,7 @@ class RegionCLIPModel(PythonModel):
 
 def _picture(image: Any) -> bytes | NDArray[np.uint8]:
     if isinstance(image, str):
-        try:
-            return base64.b64decode(image, validate=True)
-        except ValueError:
-            raise InputError("the text is not base64", key="image", mend=_MEND) from None
+        return from_base64(image)
     if isinstance(image, list):
         try:
             pixels = np.array(image)

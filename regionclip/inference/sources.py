@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import glob
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,6 +82,22 @@ def boxes_of(boxes: Any, source: str) -> NDArray[np.float32]:
         problem = f"box {int(wrong.argmax())} is not finite, or ends before it begins"
         raise InputError(problem, record=source, key="boxes", mend=mend)
     return found
+
+
+def from_base64(text: str) -> bytes:
+    """Return a picture file's bytes from their base64, plain or as a data URL.
+
+    Raises:
+        InputError: It is something else; the message repeats none of it.
+    """
+    head, comma, rest = text.partition(",") if text.startswith("data:") else ("", "", text)
+    try:
+        if comma and not head.endswith(";base64"):
+            raise ValueError
+        return base64.b64decode(rest, validate=True)
+    except ValueError:
+        mend = "give the bytes of a picture file in base64, plain or as a data URL"
+        raise InputError("the text is not base64", key="image", mend=mend) from None
 
 
 def open_source(source: Any, skip: Callable[[str], bool] = lambda name: False) -> Iterator[Opened]:

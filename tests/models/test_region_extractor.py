@@ -16,7 +16,7 @@ from torchvision.ops import roi_align
 
 from regionclip.models.clip_resnet_c4 import CLIPRes5
 from regionclip.models.region_encoder import RegionEncoder
-from regionclip.models.region_extractor import RegionExtractor, Regions
+from regionclip.models.region_extractor import Regions
 
 HEIGHT, WIDTH, STRIDE = 5, 7, 16
 # Inside, at the rim, across it, far outside; from nothing (or less) to more than the picture.

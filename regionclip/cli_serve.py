@@ -1,0 +1,42 @@
+"""The command ``regionclip serve``: the detector behind HTTP."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from dataclasses import fields
+from functools import partial
+
+from regionclip.cli_parts import add_command
+from regionclip.inference.service_limits import Limits
+
+
+def add_serve_command(commands: argparse._SubParsersAction) -> None:
+    """Add the command to the subparsers of ``regionclip``."""
+    serve = add_command(commands, "serve", _serve)
+    serve.set_defaults(extra="serve")
+    serve.add_argument("--model", metavar="SOURCE", default=".", help="workspace, bundle or models:/NAME@ALIAS")
+    serve.add_argument("--dataset", metavar="NAME", help="what it was trained on; default: the first of the params")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8080, help="0: any that is free (default: %(default)s)")
+    for one in fields(Limits):
+        flag, text = f"--{one.name.replace('_', '-')}", f"{one.metadata['help']} (default: %(default)s)"
+        serve.add_argument(flag, metavar="N", type=type(one.default), default=one.default, help=text)
+
+
+def _serve(chosen: argparse.Namespace) -> None:
+    """Answer over HTTP what a detector finds on pictures that clients send. Clients send the key that the environment
+    holds as REGIONCLIP_API_KEY; without one, only programs of this machine can ask. REGIONCLIP_SERVE_HOSTS names the
+    hosts, with commas between, whose pictures may be asked for by address. The schema is at /openapi.json.
+
+    examples:
+      regionclip serve
+      curl --form image=@street.jpg --form names=forklift --form "names=traffic cone" http://127.0.0.1:8080/detect
+      REGIONCLIP_API_KEY=... regionclip serve --model models:/regionclip-coco@champion --host 0.0.0.0
+    """
+    from regionclip.inference.api import RegionCLIP
+    from regionclip.inference.service import serve
+
+    limits = Limits(**{one.name: getattr(chosen, one.name) for one in fields(Limits)})
+    with suppress(KeyboardInterrupt):  # the way to end it
+        serve(partial(RegionCLIP.open, chosen.model, chosen.dataset), chosen.host, chosen.port, limits)
