@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, wraps
 from itertools import islice
 from pathlib import Path
@@ -37,10 +38,11 @@ LEAST, MOST = 0.01, 300
 
 _MOST_FRAMES, _MOST_EXAMPLES = 500, 50
 _UPLOAD = 200 * 1024 * 1024  # bytes
-_SHOWN_SIDE = 1600  # pixels of a drawing; a larger one is sent smaller
+_LEAST_SIDE, _MOST_SIDE = 800, 1600  # pixels of what is shown, about
 _SESSIONS, _WAITING, _AT_ONCE = 64, 32, 2
 _HOUR = 3600
 _PICTURES_SHOWN, _NAMES_SHOWN = 6, 12  # of a data set
+_FOLDER = "GRADIO_TEMP_DIR"
 _LOCAL = ("127.0.0.1", "localhost")
 # The browser may ask nobody but this page, whatever the libraries of the page would like to fetch.
 _POLICY = (
@@ -139,7 +141,8 @@ class Page:
         self, picture: str | None, first: list[float] | None, boxes: list[list[float]], at: gr.SelectData
     ) -> tuple[Any, ...]:
         """Take a click as a box's first corner, or as its second one: corner, boxes, drawing."""
-        x, y = at.index[:2]
+        times = _times(_opened(picture).size)
+        x, y = (side / times for side in at.index[:2])
         if first is None:
             first = [x, y]
         else:
@@ -159,7 +162,7 @@ class Page:
         """Keep the boxes as examples of a name: examples, their pictures, and the board as `board` gives it."""
         if not name.strip():
             raise InputError("the example has no name", mend="type the name that the boxes are examples of")
-        pixels = pixels_of(_given(picture), "picture")[..., ::-1]
+        pixels = np.asarray(_opened(picture))
         new = [Shown(name.strip(), Example(pixels, tuple(box))) for box in _drawn(boxes)]
         if len(examples) + len(new) > _MOST_EXAMPLES:
             raise InputError(f"there are more than {_MOST_EXAMPLES} examples", mend="forget them and begin anew")
@@ -235,7 +238,9 @@ def parse_names(text: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, colon, phrases = line.partition(":")
-        for one, means in [(name.strip(), _split(phrases))] if colon else [(one, [one]) for one in _split(line)]:
+        for one, means in (
+            [(name.strip(), _split(phrases) or [name.strip()])] if colon else [(one, [one]) for one in _split(line)]
+        ):
             if one in found:
                 raise InputError(f"the name stands twice: {one!r:.80}", mend="give each thing to look for once")
             found[one] = means
@@ -255,10 +260,10 @@ def build(page: Page, pictures: Sequence[Path] = (), names: Sequence[str] = ()) 
         with gr.Row():
             with gr.Column(scale=1, min_width=320):
                 gr.Markdown(_INTRO)
-                # Its file is taken as it is: the house's opener knows EXIF, CMYK and 16 bits.
-                picture = gr.Image(
-                    type="filepath", image_mode=None, label="Picture", height=240, elem_id="picture", buttons=[]
-                )
+                picture = gr.Image(type="filepath", label="Picture", height=240, elem_id="picture", buttons=[])
+                # The visitor's own file: the house's opener knows EXIF, CMYK and 16 bits, and says what is broken. (A
+                # subclass would make Gradio write a file beside this module.)
+                picture.preprocess = lambda given: None if given is None else given.path
                 words = gr.Textbox(", ".join(names), label="Names", lines=3, max_lines=8, elem_id="names")
                 background = gr.Textbox(label="Background words", placeholder="wall, sky", elem_id="background")
                 threshold = gr.Slider(LEAST, 1, THRESHOLD, step=0.01, label="Threshold", elem_id="threshold")
@@ -426,23 +431,39 @@ def _count(result: Result) -> str:
 
 
 def _drawing(result: Result, even: bool = False) -> Image.Image:
-    """Draw, no larger than is shown; ``even``: sides that every video codec takes."""
+    """Draw in a size that is fit to be looked at; ``even``: with sides that every video codec takes."""
+    times = _times(result.size)
+    if times > 1:
+        larger = Image.fromarray(result.pixels).resize([side * times for side in result.size])
+        masks = None if result.masks is None else result.masks.repeat(times, axis=1).repeat(times, axis=2)
+        result = replace(result, pixels=np.asarray(larger), boxes=result.boxes * times, masks=masks)
     drawing = result.plot()
-    drawing.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    drawing.thumbnail((_MOST_SIDE, _MOST_SIDE))
     return drawing.crop((0, 0, drawing.width // 2 * 2, drawing.height // 2 * 2)) if even else drawing
 
 
+def _times(size: Sequence[int]) -> int:
+    """How many times as large a small picture is shown, so that names on it can be read and corners be clicked."""
+    return max(1, _LEAST_SIDE // max(size))
+
+
 def _board(picture: str, boxes: Sequence[Sequence[float]], corner: Sequence[float] | None) -> Image.Image:
-    """Draw own boxes, and the corner of one that is begun, on the picture in its own size, for its pixels count."""
-    board = Image.fromarray(np.ascontiguousarray(pixels_of(picture, "picture")[..., ::-1]))
+    """Draw own boxes, and the corner of one that is begun; only enlarged, for its pixels are those that are clicked."""
+    board = _opened(picture)
+    times = _times(board.size)
+    board = board.resize([side * times for side in board.size])
     pen, width = ImageDraw.Draw(board), max(2, round(max(board.size) / 300))
     for box in boxes:
-        pen.rectangle(tuple(box), outline="black", width=width + 2)
-        pen.rectangle(tuple(box), outline="yellow", width=width)
+        for colour, line in (("black", width + 2), ("yellow", width)):
+            pen.rectangle([side * times for side in box], outline=colour, width=line)
     if corner is not None:
-        x, y = corner
+        x, y = corner[0] * times, corner[1] * times
         pen.ellipse((x - 2 * width, y - 2 * width, x + 2 * width, y + 2 * width), fill="yellow", outline="black")
     return board
+
+
+def _opened(picture: str | None) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels_of(_given(picture), "picture")[..., ::-1]))
 
 
 def _crop(shown: Shown) -> tuple[Image.Image, str]:
@@ -464,7 +485,7 @@ def _film(file: str, every: int) -> Iterator[tuple[Path, Callable[[Image.Image],
     capture = cv2.VideoCapture(file)
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     capture.release()
-    out = Path(os.environ["GRADIO_TEMP_DIR"]) / uuid.uuid4().hex / "found.webm"
+    out = Path(os.environ[_FOLDER]) / uuid.uuid4().hex / "found.webm"
     out.parent.mkdir(parents=True)
     writer: list[cv2.VideoWriter] = []
 
@@ -520,7 +541,7 @@ def serving(page: Page, host: str, port: int, **layout: Any) -> Iterator[str]:
     guard = Middleware(_Guard, hosts=() if login else _LOCAL)
     # Whatever visitors bring or are shown lies in one folder, and goes with it.
     with tempfile.TemporaryDirectory(prefix="regionclip-app-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder
+        before, os.environ[_FOLDER] = os.environ.get(_FOLDER), folder
         fetch, processing_utils.async_ssrf_protected_get = processing_utils.async_ssrf_protected_get, _fetch_nothing
         blocks = build(page, **layout)
         try:
@@ -547,7 +568,7 @@ def serving(page: Page, host: str, port: int, **layout: Any) -> Iterator[str]:
         finally:
             blocks.close(verbose=False)
             processing_utils.async_ssrf_protected_get = fetch
-            del os.environ["GRADIO_TEMP_DIR"]
+            os.environ[_FOLDER] = before or ""
 
 
 def open_page(source: str | Path) -> tuple[Page, dict[str, Any]]:
