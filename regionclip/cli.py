@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regionclip import runtime
+from regionclip.cli_app import add_app_command
 from regionclip.cli_data import add_data_commands
 from regionclip.cli_detect import add_detect_commands
 from regionclip.cli_params import add_params_commands
@@ -49,7 +50,7 @@ _SETTINGS = (
     "REGIONCLIP_CHECKPOINT_INTERVAL (iterations between resume points), REGIONCLIP_PROCESSES (processes, one a GPU, "
     f"that share each of {', '.join(sorted(SHARED))}), REGIONCLIP_TORCHRUN (further arguments of torchrun, such as "
     "those that name other machines), REGIONCLIP_PARENT_RUN_ID and REGIONCLIP_FLOW_RUN_ID (MLflow run and Prefect "
-    "flow run that a stage's run belongs to), MLFLOW_TRACKING_URI. "
+    "flow run that a stage's run belongs to), REGIONCLIP_APP_LOGIN (user:password of the page), MLFLOW_TRACKING_URI. "
 )
 
 # What PyTorch, its launcher and databases say, with one kind of exception for all, where another time or machine helps.
@@ -88,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_detect_commands(commands)
     add_status_command(commands)
     add_serve_command(commands)
+    add_app_command(commands)
     return parser
 
 
