@@ -1,4 +1,4 @@
-"""The commands that use a detector: ``regionclip detect``, ``label``, ``val`` and ``embed``."""
+"""The commands that use a detector: ``regionclip detect``, ``label``, ``val``, ``calibrate`` and ``embed``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -43,6 +44,10 @@ def add_detect_commands(commands: argparse._SubParsersAction) -> None:
     _add_model(val)
     _add_batch_size(val)
     val.add_argument("--out", metavar="JSON", help="file for all numbers, those of each class too")
+    calibrate = add_command(commands, "calibrate", _calibrate)
+    calibrate.add_argument("--truth", metavar="FILE.json", help="COCO or LVIS file; default: the split dev")
+    calibrate.add_argument("--images", metavar="DIR", help="folder that its file names start from")
+    _add_model(calibrate)
     embed = add_command(commands, "embed", _embed)
     embed.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
     _add_model(embed)
@@ -311,6 +316,62 @@ def _val(chosen: argparse.Namespace) -> None:
     if chosen.out:
         write_json(chosen.out, numbers)
         terminal.print(f"{chosen.out} is written.", soft_wrap=True)
+
+
+def _calibrate(chosen: argparse.Namespace) -> None:
+    """Find out how often a detector is right at which score. Base and novel names are told apart. Told it is by pictures
+    with truth that no training and no test looks at; without --truth by the data set's split dev, and checked on val.
+    From then on results have a confidence, in bundles and registered versions too, and
+    `RegionCLIP.thresholds(names, precision=0.9)` gives thresholds.
+
+    examples:
+      regionclip calibrate
+      regionclip calibrate --truth dev.json --images photos/
+    """
+    from rich.table import Table
+
+    from regionclip import artifacts
+    from regionclip.checkpoints.mmengine_files import read
+    from regionclip.data.layout import detection_set
+    from regionclip.files import sha256_file
+    from regionclip.inference import RegionCLIP
+    from regionclip.inference.calibration import check, fit, judge
+    from regionclip.inference.measuring import read_truth
+
+    if (chosen.truth is None) != (chosen.images is None):
+        raise InputError("a file and its folder go together", key="--truth", mend="give both, or none")
+    model = RegionCLIP.open(chosen.model, chosen.dataset)
+    files, root = model.files, Path(chosen.model)
+    if not (root / "params.yaml").is_file():
+        raise InputError("this is no workspace", file=root, key="--model", mend="calibrate before a bundle is made")
+    base = read(files.detector)[1]["classes"]
+
+    def judged(split: str | None) -> tuple[Any, Path]:
+        place = detection_set(files.dataset, split, root / artifacts.SETS) if split else (chosen.images, chosen.truth)
+        images, truth = (root / part if split else Path(part) for part in place)
+        return judge(model, read_truth(truth, images)[0], images, base), truth
+
+    seen, truth = judged(None if chosen.truth else "dev")
+    made = fit(seen, base, sha256_file(files.detector), sha256_file(truth))
+    if not chosen.truth:
+        made = replace(made, checked=check(made, judged("val")[0]))
+    out = root / artifacts.calibration(files.dataset, files.initialisation)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    made.save(out)
+    table = Table("names", "precision", "threshold", "on val", "false alarms", box=None)
+    for group, curve in (("base", made.base), ("novel", made.novel)):
+        at = made.checked.get(group, {}).get("at", {})
+        for precision, least in ({} if curve is None else curve.thresholds).items():
+            measured = at.get(precision, {})
+            shown = (f"{measured[key]:.{digits}%}" if measured.get(key) is not None else ""
+                     for key, digits in (("precision", 1), ("false_alarms", 2)))  # fmt: skip
+            table.add_row(group, f"{float(precision):.0%}", f"{least:.3f}", *shown)
+    terminal = console()
+    terminal.print(table)
+    for group, measured in made.checked.items():
+        errors = f"{measured['ece_score']:.3f} of the score, {measured['ece']:.3f} of the confidence"
+        terminal.print(f"Expected calibration error on val, {group} names: {errors}.", soft_wrap=True)
+    terminal.print(f"{out} is written.", soft_wrap=True)
 
 
 def _embed(chosen: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,13 +64,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Curves of a detector's base and novel names; a group without detections has none."""
+    """Curves of a detector's base and novel names; a group without detections has none.
+
+    ``checked`` is what `check` found on other pictures.
+    """
 
     base_names: tuple[str, ...]
     base: Curve | None
     novel: Curve | None
     detector_sha256: str
     truth_sha256: str
+    checked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def confidence(self, scores: NDArray[np.floating], names: Sequence[str]) -> NDArray[np.float32]:
         """Return the chance that each detection is right, (N,); NaN where its group has no curve."""
@@ -131,15 +135,15 @@ def judge(model: RegionCLIP, truth: Truth, images: Path, base_names: Collection[
         images: The folder that its file names start from.
         base_names: Names whose boxes the training had.
     """
-    from regionclip.data.annotations.annotation_files import picture_name
+    from regionclip.data.annotations.annotation_files import class_name, picture_name
     from regionclip.data.annotations.truth import boxes_by_image
 
-    objects, names, chances = boxes_by_image(truth), truth.names, [0, 0]
+    objects, names, chances = boxes_by_image(truth), [*map(class_name, truth.categories)], [0, 0]
     novel_class = np.array([name not in base_names for name in names], bool)
     files = [images / picture_name(picture) for picture in truth.images]
     results = model.detect(files, names, threshold=FLOOR)
     parts: list[tuple[NDArray[Any], ...]] = []
-    for picture, result in zip(track(truth.images, description="detect"), results, strict=True):
+    for picture, result in zip(track(truth.images, description="detect on pictures with truth"), results, strict=True):
         boxes, categories = objects[picture["id"]]
         labels = np.searchsorted(truth.category_ids, categories)
         judged = _judged_classes(picture, truth.category_ids, labels)

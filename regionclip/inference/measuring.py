@@ -40,15 +40,7 @@ def measure_file(
     Raises:
         InputError: The file is broken, or a picture is missing or cannot be decoded.
     """
-    content = read_json(file, without=("segmentation",))
-    categories = content.get("categories") if isinstance(content, dict) else None
-    federated = any("frequency" in one for one in categories or () if isinstance(one, dict))
-    truth = truth_of(sort_records(content, file, "lvis" if federated else "coco", {"name"}), lvis=federated)
-    if missing := [picture_name(image) for image in truth.images if not is_there(images, image)]:
-        mend = "give the folder that the file names start from with --images"
-        raise InputError(f"{len(missing)} pictures are not there, such as {missing[0]!r}", file=images, mend=mend)
-    if not truth.images:
-        raise InputError("there is no picture", file=file, key="images", mend="give a file with images")
+    truth, federated = read_truth(file, images)
     classes = _classes(model, truth)
     if federated:
         protocol = "federated"
@@ -68,6 +60,24 @@ def measure_file(
             columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
     numbers = measure(protocol, truth, columns.arrays(), classes)
     return numbers | {"protocol_name": protocol, "base": classes.base_names, "novel": classes.novel_names}
+
+
+def read_truth(file: Path, images: Path) -> tuple[Truth, bool]:
+    """Read what is true on pictures, and whether the file is LVIS's.
+
+    Raises:
+        InputError: A record is not sound, a picture is not there, or there is none.
+    """
+    content = read_json(file, without=("segmentation",))
+    categories = content.get("categories") if isinstance(content, dict) else None
+    federated = any("frequency" in one for one in categories or () if isinstance(one, dict))
+    truth = truth_of(sort_records(content, file, "lvis" if federated else "coco", {"name"}), lvis=federated)
+    if missing := [picture_name(image) for image in truth.images if not is_there(images, image)]:
+        mend = "give the folder that the file names start from with --images"
+        raise InputError(f"{len(missing)} pictures are not there, such as {missing[0]!r}", file=images, mend=mend)
+    if not truth.images:
+        raise InputError("there is no picture", file=file, key="images", mend="give a file with images")
+    return truth, federated
 
 
 def _classes(model: RegionCLIP, truth: Truth) -> ClassList:
