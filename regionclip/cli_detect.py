@@ -319,8 +319,8 @@ def _val(chosen: argparse.Namespace) -> None:
 
 
 def _calibrate(chosen: argparse.Namespace) -> None:
-    """Find out how often a detector is right at which score. Base and novel names are told apart. Told it is by pictures
-    with truth that no training and no test looks at; without --truth by the data set's split dev, and checked on val.
+    """Find out how often a detector is right at which score. Base and novel names are told apart. It is told by
+    pictures with truth that no training and no test looks at; without --truth by the split dev, and checked on val.
     From then on results have a confidence, in bundles and registered versions too, and
     `RegionCLIP.thresholds(names, precision=0.9)` gives thresholds.
 
