@@ -1,4 +1,4 @@
-"""The commands that use a detector: ``regionclip detect``, ``label``, ``val``, ``calibrate`` and ``embed``."""
+"""The commands that use a detector: ``regionclip detect``, ``label``, ``val``, ``calibrate``, ``export``, ``embed``."""
 
 from __future__ import annotations
 
@@ -48,6 +48,10 @@ def add_detect_commands(commands: argparse._SubParsersAction) -> None:
     calibrate.add_argument("--truth", metavar="FILE.json", help="COCO or LVIS file; default: the split dev")
     calibrate.add_argument("--images", metavar="DIR", help="folder that its file names start from")
     _add_model(calibrate)
+    export = add_command(commands, "export", _export)
+    export.add_argument("-o", "--out", metavar="DIR", required=True, help="folder to write")
+    export.add_argument("--names", help="whose embeddings are written beside: with commas between them, or a file")
+    _add_model(export)
     embed = add_command(commands, "embed", _embed)
     embed.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
     _add_model(embed)
@@ -372,6 +376,23 @@ def _calibrate(chosen: argparse.Namespace) -> None:
         errors = f"{measured['ece_score']:.3f} of the score, {measured['ece']:.3f} of the confidence"
         terminal.print(f"Expected calibration error on val, {group} names: {errors}.", soft_wrap=True)
     terminal.print(f"{out} is written.", soft_wrap=True)
+
+
+def _export(chosen: argparse.Namespace) -> None:
+    """Write the detector as ONNX files for onnxruntime. Text embeddings are an input; pictures of any size and number.
+    DIR/README.md tells how to use them.
+
+    examples:
+      regionclip export -o onnx/
+      regionclip export -o onnx/ --names "traffic cone, forklift" --model models:/regionclip-coco@champion
+    """
+    from regionclip.inference import RegionCLIP
+
+    model = RegionCLIP.open(chosen.model, chosen.dataset)
+    model.export_onnx(chosen.out, _names(chosen.names) if chosen.names else None)
+    terminal = console()
+    for file in sorted(Path(chosen.out).iterdir()):
+        terminal.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", soft_wrap=True)
 
 
 def _embed(chosen: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from regionclip import runtime
 from regionclip.data.pictures import Picture
 from regionclip.errors import InputError, logger
-from regionclip.files import sha256_file
+from regionclip.files import sha256_file, write_text
 from regionclip.inference.calibration import Calibration
 from regionclip.inference.results import Result
 from regionclip.inference.sources import boxes_of, boxes_of_file, boxes_of_picture, open_source, pixels_of
@@ -99,6 +99,22 @@ class RegionCLIP:
 
         _expect(folder, (str, Path), "folder", "a path")
         write_bundle(self.files, folder)
+
+    def export_onnx(self, folder: str | Path, names: Names | None = None) -> None:
+        """Write ``detector.onnx`` and ``region_features.onnx`` with a README; with names, their embeddings too.
+
+        Raises:
+            InputError: The packages of the extra ``export`` are not installed, or a name has several meanings.
+        """
+        _expect(folder, (str, Path), "folder", "a path")
+        vocabulary = None if names is None else self.vocabulary(names)
+        if vocabulary is not None and vocabulary.owners is not None:
+            mend = "give one text a name"
+            raise InputError("ONNX takes one embedding a name", key="names", mend=mend)
+        self._networks.export_onnx(self.files, folder)
+        if vocabulary is not None:
+            np.save(Path(folder) / "text_embeddings.npy", vocabulary.embeddings.numpy(force=True))
+            write_text(Path(folder) / "names.txt", "".join(f"{name}\n" for name in vocabulary.names))
 
     def vocabulary(self, names: Names, background: Sequence[str] = ()) -> Vocabulary:
         """Embed names; what is returned can be given wherever names can.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -135,6 +136,13 @@ class Networks:
             self._use(vocabulary)
             logits = classifier(torch.as_tensor(embeddings, device=self._device).float())
         return logits[:, :-1].mul(classifier.temperature).numpy(force=True)
+
+    def export_onnx(self, files: DetectorFiles, folder: str | Path) -> None:
+        """Write the networks as ONNX files; see `regionclip.inference.export.export_onnx`."""
+        from regionclip.inference.export import export_onnx
+
+        with self._lock:
+            export_onnx(files, self._rpn, self._model, folder)
 
     def _maps(
         self, records: Sequence[Record], proposals: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
