@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +66,10 @@ def test_sheet_of_a_split_without_novel_objects_is_a_picture(tmp_path: Path, mon
     _split({1: 0, 2: 0})
     report._sheet(tmp_path / "sheet.png", "coco", "val")
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_its_start_takes_no_torch() -> None:
+    """It only reads numbers and draws; torch and torchvision would take most of its time."""
+    code = "import sys, regionclip.stages.report; print({'torch', 'mmdet', 'open_clip'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "set()\n"
