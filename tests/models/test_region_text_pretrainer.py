@@ -15,8 +15,8 @@ from open_clip.model import CLIP
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from regionclip.errors import InputError
+from regionclip.models import region_extractor
 from regionclip.models.losses import ConceptDistillationLoss, ImageTextContrastiveLoss, RegionConceptContrastiveLoss
-from regionclip.models.region_extractor import Regions
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.models.text_tower import CLIPTextTower
 
@@ -105,7 +105,8 @@ def test_the_losses_of_regions_never_wait_for_the_device(
     clip: CLIP, parts: dict, batch: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only a CPU, for which there is nothing to wait, pools by tables.
-    monkeypatch.setattr(Regions, "_by_table", False)
+    monkeypatch.setattr(region_extractor.Regions, "_by_table", False)
+    monkeypatch.setattr(region_extractor, "FEW", 1)
     model = _pretrainer(clip, parts, image_text_loss=None, text_tower=None, concept_threshold=0.15)
     data = model.data_preprocessor(batch, True)
     with _Waits() as waits:
