@@ -1,6 +1,6 @@
 """How much faster than the plain recipe (open_clip's and torchvision's modules, float32, nothing fused), in pairs.
 
-Run ``python -m benchmarks.speed`` on an idle machine (about 25 minutes on two cores), or parts of it by name; a GPU by
+Run ``python -m benchmarks.speed`` on an idle machine (about 40 minutes on two cores), or parts of it by name; a GPU by
 ``--device cuda``. Both sides of a pair do the same work in turns; their results are compared before they are timed.
 """
 
@@ -13,6 +13,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +22,19 @@ import open_clip
 import torch
 import torch.nn.functional as F
 import torchvision
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.files import atomic_path, write_json
 from regionclip.mmcv_ops import soft_nms
-from regionclip.models.region_encoder import RegionEncoder, describe, part_configs
+from regionclip.models.assembly import read_config
+from regionclip.models.clip_resnet_c4 import freeze_batch_norm
+from regionclip.models.region_encoder import RegionEncoder, describe, load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.text.class_names import COCO_80
 from regionclip.text.prompts import REGIONCLIP_81, embed_names, fill
@@ -44,16 +52,20 @@ class Pair(NamedTuple):
         plain: The plain recipe's way.
         ours: This project's.
         difference: The largest deviation of the results, relative to the largest number.
+        memory: Measure the peaks of memory too.
     """
 
     work: str
     plain: Callable[[], object]
     ours: Callable[[], object]
     difference: float
+    memory: bool = False
 
 
-def region_head(device: torch.device, model: str = MODEL, regions: int = 300, side: int = 800) -> Pair:
-    """RoIAlign, layer4 and attention pool of the regions of one picture."""
+def region_head(
+    device: torch.device, model: str = MODEL, regions: int = 300, side: int = 800, dtype: torch.dtype = torch.float32
+) -> Pair:
+    """RoIAlign, layer4 and attention pool of the regions of one picture; ``dtype`` is ours, under autocast."""
     visual = _clip(device, model).visual
     encoder = RegionEncoder.from_clip(visual).to(device, memory_format=torch.channels_last).eval()
     boxes = _boxes(regions, side, device)
@@ -66,9 +78,11 @@ def region_head(device: torch.device, model: str = MODEL, regions: int = 300, si
 
     @torch.no_grad()
     def ours() -> Tensor:
-        return encoder.encode(ours_features, [boxes])
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return encoder.encode(ours_features, [boxes])
 
-    return Pair(f"region head, {regions} regions", plain, ours, _difference(plain(), ours()))
+    precision = "" if dtype == torch.float32 else f", ours in {str(dtype).removeprefix('torch.')}"
+    return Pair(f"region head, {regions} regions{precision}", plain, ours, _difference(plain(), ours()))
 
 
 def text(device: torch.device, model: str = MODEL, names: int = 12) -> Pair:
@@ -160,22 +174,113 @@ def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 10
     return Pair(f"pretraining step, {regions} regions", plain, ours, _difference(plain(), ours()))
 
 
+def finetuning_step(
+    device: torch.device, model: str = MODEL, regions: int = 512, side: int = 800, pictures: int = 2
+) -> Pair:
+    """Losses and gradients of MMDetection's Fast R-CNN on COCO's base classes; backbone and losses are the same."""
+    detector, plain_detector = _detectors(device, model, {})
+    for one in (detector, plain_detector):
+        one.train().roi_head.bbox_sampler.num = regions
+    images = torch.randn(pictures, 3, side, side, device=device)
+    # All are taken, so that no dice decide: less than a quarter of them are objects.
+    boxes = _boxes(regions, side, device)
+    truth = InstanceData(bboxes=boxes[: regions // 64], labels=torch.arange(regions // 64, device=device) % 48)
+
+    def step(one: BaseModel, memory_format: torch.memory_format) -> Tensor:
+        samples = [_sample(side, boxes[len(truth) :], truth) for _ in range(pictures)]
+        one.zero_grad()
+        losses = one(images.contiguous(memory_format=memory_format), samples, mode="loss")
+        total = losses["loss_cls"] + losses["loss_bbox"]
+        total.backward()
+        last = one.backbone.layer3[-1]
+        return torch.stack([total.detach(), *[last.get_submodule(f"conv{i}").weight.grad.norm() for i in (1, 2, 3)]])
+
+    plain = partial(step, plain_detector, torch.contiguous_format)
+    ours = partial(step, detector, torch.channels_last)
+    work = f"fine-tuning step, {pictures} pictures x {regions} regions"
+    return Pair(work, plain, ours, _difference(plain(), ours()), memory=True)
+
+
+def zero_shot(device: torch.device, model: str = MODEL, proposals: int = 1000, side: int = 800) -> Pair:
+    """From one picture and its stored proposals to detections of COCO's 65 classes."""
+    changes = {"roi_head.bbox_head.with_reg": False, "roi_head.bbox_head.num_classes": 65}
+    detector, plain_detector = _detectors(device, model, changes)
+    images, boxes = torch.randn(1, 3, side, side, device=device), _boxes(proposals, side, device)
+
+    @torch.no_grad()
+    def detect(one: BaseModel, memory_format: torch.memory_format) -> Tensor:
+        samples = [_sample(side, boxes)]
+        (found,) = one(images.contiguous(memory_format=memory_format), samples, mode="predict")
+        return found.pred_instances.scores
+
+    plain = partial(detect, plain_detector, torch.contiguous_format)
+    ours = partial(detect, detector, torch.channels_last)
+    return Pair(f"zero-shot, a picture with {proposals} proposals", plain, ours, _difference(plain(), ours()))
+
+
+def _detectors(device: torch.device, model: str, changes: dict[str, Any]) -> tuple[BaseModel, BaseModel]:
+    """Return our Fast R-CNN, and one with torchvision's RoIAlign and open_clip's layer4 and pool in its RoI head."""
+    visual = _clip(device, model).visual
+    parts = part_configs(*describe(visual))
+    pool = {key: value for key, value in parts["attention_pool"].items() if key != "type"}
+    config = read_config("ov_fast_rcnn_clip_rn50_c4.py")
+    changes = {
+        "backbone": parts["backbone"],
+        "roi_head.shared_head": parts["res5"],
+        "roi_head.bbox_roi_extractor": parts["roi_extractor"],
+        "roi_head.bbox_head.attention_pool": pool,
+        **changes,
+    }
+    config.merge_from_dict({f"model.{key}": value for key, value in changes.items()})
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        ours = MODELS.build(config.model).to(device)
+        extractor = MODELS.build(parts["roi_extractor"] | {"type": "SingleRoIExtractor"})
+    head = ours.roi_head
+    load_visual(visual.state_dict(), ours.backbone, head.shared_head, head.bbox_head.attention_pool)
+    classes = torch.randn(head.bbox_head.num_classes, parts["attention_pool"]["output_dim"], device=device)
+    head.bbox_head.fc_cls.set_vocabulary(classes)
+    plain = copy.deepcopy(ours).eval()
+    plain.roi_head.bbox_roi_extractor, plain.roi_head.shared_head = extractor, _PlainRes5(visual.layer4)
+    plain.roi_head.bbox_head.attention_pool = visual.attnpool
+    return ours.to(memory_format=torch.channels_last).eval(), plain
+
+
+class _PlainRes5(torch.nn.Sequential):
+    def train(self, mode: bool = True) -> torch.nn.Sequential:
+        return freeze_batch_norm(super().train(mode))
+
+
+def _sample(side: int, boxes: Tensor, truth: InstanceData | None = None) -> DetDataSample:
+    meta = dict(img_shape=(side, side), ori_shape=(side, side), scale_factor=(1.0, 1.0))
+    sample = DetDataSample(metainfo=meta, proposals=InstanceData(bboxes=boxes.clone()))
+    if truth is not None:
+        sample.gt_instances = truth
+    return sample
+
+
 class _Sample(NamedTuple):
     proposals: InstanceData
 
 
 PAIRS: dict[str, Callable[[torch.device], Pair]] = {
     "head": region_head,
+    "head_bfloat16": partial(region_head, dtype=torch.bfloat16),
     "text": text,
     "soft_nms": gaussian_soft_nms,
     "pretrain": pretraining_step,
+    "finetune": finetuning_step,
+    "zero_shot": zero_shot,
 }
+_LONGEST = 300.0  # seconds a pair, after which no further round begins
 
 
 def measure(pair: Pair, rounds: int, device: torch.device) -> dict[str, Any]:
-    """Time both sides in turns; medians of seconds, and the ratio of each round."""
+    """Time both sides in turns, ``rounds`` times or for five minutes: medians of seconds, and ratios of the rounds."""
+    peaks = {}
+    if pair.memory:
+        peaks = {"plain_bytes": _peak_bytes(pair.plain, device), "bytes": _peak_bytes(pair.ours, device)}
     plain, ours = [], []
-    for _ in range(rounds):
+    while not plain or (len(plain) < rounds and sum(plain) + sum(ours) < _LONGEST):
         plain.append(_seconds(pair.plain, device))
         ours.append(_seconds(pair.ours, device))
     ratios = [one / other for one, other in zip(plain, ours, strict=True)]
@@ -187,7 +292,8 @@ def measure(pair: Pair, rounds: int, device: torch.device) -> dict[str, Any]:
         "least_ratio": min(ratios),
         "largest_ratio": max(ratios),
         "difference": pair.difference,
-        "rounds": rounds,
+        "rounds": len(plain),
+        **peaks,
     }
 
 
@@ -227,13 +333,16 @@ def page(machine: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
         "`python -m benchmarks.speed`: open_clip's and torchvision's own modules in float32 against this project's, in",
         f"turns; medians. {', '.join(f'{key} {value}' for key, value in machine.items())}.",
         "",
-        "| work | plain, s | ours, s | times faster | least to largest | deviation | rounds |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        "| work | plain, s | ours, s | times faster | least to largest | deviation | rounds | memory, GiB |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for pair in found.values():
         span = f"{pair['least_ratio']:.3g} to {pair['largest_ratio']:.3g}"
         seconds = f"{pair['plain_seconds']:.3g} | {pair['seconds']:.3g} | {pair['ratio']:.3g}"
-        lines.append(f"| {pair['work']} | {seconds} | {span} | {pair['difference']:.1e} | {pair['rounds']} |")
+        memory = " to ".join(f"{pair[key] / 2**30:.2f}" for key in ("plain_bytes", "bytes") if key in pair)
+        lines.append(
+            f"| {pair['work']} | {seconds} | {span} | {pair['difference']:.1e} | {pair['rounds']} | {memory} |"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -287,6 +396,19 @@ def _soft_nms_of_one_class(boxes: Tensor, scores: Tensor) -> Tensor:
 
 def _difference(plain: Tensor, ours: Tensor) -> float:
     return float((plain.cpu() - ours.cpu()).abs().max() / plain.abs().max())
+
+
+def _peak_bytes(act: Callable[[], object], device: torch.device) -> int:
+    """Return the most memory that ``act`` held at a time, in tensors beyond those that there were before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        act()
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        act()
+    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 def _seconds(act: Callable[[], object], device: torch.device) -> float:

@@ -11,6 +11,9 @@ from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.registry import MODELS
 from torch import Tensor
 
+# Pooled numbers below which tables take longer to make than they save.
+FEW = 2**19
+
 
 @MODELS.register_module()
 class RegionExtractor(SingleRoIExtractor):
@@ -44,7 +47,8 @@ class Regions:
         """Return what the 1x1 convolution of ``weight`` (D, C, 1, 1) and ``bias`` makes of them, (N, D, S, S)."""
         if self._fewer_on_map(1):
             # Samples outside of the map count as 0, with the bias they would not.
-            return self._pool(F.conv2d(self.features, weight)).add_(bias[:, None, None])
+            pooled = self._pool(F.conv2d(self.features, weight))
+            return pooled.add_(bias.to(pooled)[:, None, None])
         return F.conv2d(self.pooled, weight, bias)
 
     def halved_and_convolved(self, weight: Tensor) -> Tensor:
@@ -61,11 +65,19 @@ class Regions:
             return False
         batch, _, height, width = self.features.shape
         # An exported model takes any number of regions.
-        return _traced() or batch * height * width * shrunk < len(self.rois) * self.layer.output_size[0] ** 2
+        return _traced() or (self._many and batch * height * width * shrunk < self._cells)
+
+    @property
+    def _cells(self) -> int:
+        return len(self.rois) * self.layer.output_size[0] ** 2
+
+    @property
+    def _many(self) -> bool:
+        return self._cells * self.features.shape[1] >= FEW
 
     @property
     def _by_table(self) -> bool:
-        return self.features.device.type == "cpu" and not _traced() and self.rois is not None and len(self.rois) > 0
+        return self.rois is not None and self.features.device.type == "cpu" and not _traced() and self._many
 
     def _pool(self, features: Tensor, cells: int = 1) -> Tensor:
         """RoIAlign of a map of any width; means of ``cells`` x ``cells``, which only the table can."""

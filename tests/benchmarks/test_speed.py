@@ -13,7 +13,10 @@ SMALL = {
     "head": dict(regions=3, side=160),
     "text": dict(names=1),
     "soft_nms": dict(proposals=40, classes=3),
+    "head_bfloat16": dict(regions=3, side=160),
     "pretrain": dict(regions=3, side=96),
+    "finetune": dict(regions=64, side=96),
+    "zero_shot": dict(proposals=20, side=96),
 }
 CLIP = dict(
     embed_dim=16,
@@ -27,7 +30,7 @@ def test_both_sides_give_the_same(part: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(speed.open_clip, "get_model_config", lambda name: CLIP)
     sizes: dict[str, Any] = SMALL[part]
     pair = speed.PAIRS[part](torch.device("cpu"), **sizes)
-    assert pair.difference < 1e-5
+    assert pair.difference < (0.02 if part.endswith("bfloat16") else 1e-5)
     found = speed.measure(pair, 3, torch.device("cpu"))
     assert found["least_ratio"] <= found["ratio"] <= found["largest_ratio"]
     assert f"| {pair.work} |" in speed.page({"device": "here"}, {part: found})

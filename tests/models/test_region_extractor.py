@@ -14,7 +14,7 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from regionclip.models.clip_resnet_c4 import CLIPRes5
+from regionclip.models import region_extractor
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.models.region_extractor import Regions
 
@@ -27,6 +27,11 @@ BOXES = st.lists(st.tuples(st.integers(0, 1), PLACES, PLACES, SIZES, SIZES), min
 
 def _layer(side: int = 4, samples: int = 0) -> RoIAlign:
     return RoIAlign(side, 1 / STRIDE, samples, aligned=True, use_torchvision=True)
+
+
+@pytest.fixture(autouse=True)
+def _one_region_is_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_extractor, "FEW", 1)
 
 
 @pytest.fixture
@@ -53,12 +58,6 @@ def test_tables_pool_as_torchvision_does(boxes: list[tuple[float, ...]], side: i
         assert torch.allclose(ours[0], theirs[0], rtol=0, atol=1e-12)
 
 
-def _layer4(clip: CLIP, blocks: int = 1) -> CLIPRes5:
-    res5 = CLIPRes5(blocks, width=16)
-    res5.layer4.load_state_dict(clip.visual.layer4.state_dict())
-    return res5
-
-
 @pytest.mark.parametrize("count", [0, 1, 12])
 @pytest.mark.parametrize("way", ["table", "elsewhere"])
 def test_the_head_and_its_gradients_are_open_clips(
@@ -74,13 +73,57 @@ def test_the_head_and_its_gradients_are_open_clips(
     found, expected = encoder.encode(features, boxes), visual.attnpool(visual.layer4(pooled))
     assert torch.allclose(found, expected, rtol=0, atol=1e-9)
     weights = torch.randn_like(expected)
-    names = {
-        f"layer4.{name}": value for name, value in visual.layer4.named_parameters() if "conv" in name or ".0.w" in name
-    }
-    names |= {f"attnpool.{name}": value for name, value in visual.attnpool.named_parameters()}
+    names = [name for name, _ in visual.named_parameters() if name.startswith(("layer4", "attnpool"))]
+    names = [name for name in names if ".bn" not in name and "downsample.1" not in name]
     parts = {"layer4": encoder.res5.layer4, "attnpool": encoder.attention_pool}
-    ours = [parts[name.split(".")[0]].get_parameter(name.split(".", 1)[1]) for name in names]
+    ours = [parts[part].get_parameter(rest) for part, _, rest in (name.partition(".") for name in names)]
+    theirs = [visual.get_parameter(name) for name in names]
     found = torch.autograd.grad((found * weights).sum(), [features, *ours])
-    expected = torch.autograd.grad((expected * weights).sum(), [features, *names.values()])
+    expected = torch.autograd.grad((expected * weights).sum(), [features, *theirs])
     for name, one, other in zip(["features", *names], found, expected, strict=True):
         assert torch.allclose(one, other, rtol=0, atol=1e-9), name
+
+
+def test_half_precision_keeps_coordinates() -> None:
+    """Boxes of a large map would move by pixels as bfloat16; under autocast the whole head stays close."""
+    features = torch.rand(1, 8, 64, 64)
+    rois = torch.tensor([[0, 901.0, 903, 1001, 1003]])
+    expected = roi_align(features, rois, 4, 1 / STRIDE, 0, aligned=True)
+    assert torch.allclose(Regions(features.bfloat16(), rois, _layer()).pooled.float(), expected, atol=0.01)
+
+
+def test_bfloat16_keeps_the_direction_of_embeddings(clip: CLIP, random_boxes: Callable[[int], Tensor]) -> None:
+    encoder = RegionEncoder.from_clip(clip.visual)
+    features, boxes = torch.randn(1, 256, 4, 4), [random_boxes(12)]
+    with torch.no_grad():
+        expected = encoder.encode(features, boxes)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = encoder.encode(features, boxes)
+    assert found.dtype == torch.bfloat16
+    assert float(F.cosine_similarity(found.float(), expected).min()) > 0.9999
+
+
+def test_an_exported_head_takes_any_number_of_regions(clip: CLIP, random_boxes: Callable[[int], Tensor]) -> None:
+    """It pools by torchvision's operator and agrees with the tables."""
+    encoder = RegionEncoder.from_clip(clip.visual).eval()
+
+    class Head(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+            regions = self.encoder.roi_extractor((features,), rois)
+            return self.encoder.attention_pool(self.encoder.res5(regions))
+
+    def rois(count: int) -> Tensor:
+        return torch.cat([torch.zeros(count, 1), random_boxes(count)], dim=1)
+
+    features = torch.randn(1, 256, 4, 4)
+    shapes = {"features": None, "rois": {0: torch.export.Dim("regions")}}
+    with torch.no_grad():
+        program = torch.export.export(Head(), (features, rois(5)), dynamic_shapes=shapes)
+        assert any("roi_align" in str(node.target) for node in program.graph.nodes)
+        given_rois = rois(9)
+        expected = encoder.encode(features, [given_rois[:, 1:]])
+        assert torch.allclose(program.module()(features, given_rois), expected, atol=1e-5)

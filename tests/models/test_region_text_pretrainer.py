@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from regionclip.engine.training import recipe
 from regionclip.errors import InputError
+from regionclip.models import region_extractor
 from regionclip.models.losses import ConceptDistillationLoss, ImageTextContrastiveLoss, RegionConceptContrastiveLoss
-from regionclip.models.region_extractor import Regions
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from tests.conftest import profile_params
 
@@ -108,7 +108,8 @@ def test_a_step_never_waits_for_the_device(
 ) -> None:
     """Losses, gradients, the clipping of each, and the weights' move."""
     # Only a CPU, for which there is nothing to wait, pools by tables.
-    monkeypatch.setattr(Regions, "_by_table", False)
+    monkeypatch.setattr(region_extractor.Regions, "_by_table", False)
+    monkeypatch.setattr(region_extractor, "FEW", 1)
     model = _pretrainer(clip, parts, concept_threshold=0.15, micro_batch=micro_batch)
     data, wrapper = model.data_preprocessor(batch, True), _wrapper(model)
     with _Waits() as waits:
