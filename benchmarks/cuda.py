@@ -71,9 +71,17 @@ def clip_folder(model: str, folder: Path) -> ClipFolder:
 
 
 def pretraining(
-    clip: ClipFolder, device: torch.device, sizes: Sizes, pictures: int, micro_batch: int | None = None
+    clip: ClipFolder,
+    device: torch.device,
+    sizes: Sizes,
+    pictures: int,
+    micro_batch: int | None = None,
+    wrap: Callable[[BaseModel], torch.nn.Module] = lambda model: model,
 ) -> Work:
-    """A step of the paper's pretraining: three losses, gradients, clipping, the weights' move."""
+    """A step of the paper's pretraining: three losses, gradients, clipping, the weights' move.
+
+    ``wrap`` puts something around the model, so that several processes train it.
+    """
     params = check_params(compose_profile("pretrain_cc3m_rn50"), "pretrain_cc3m_rn50").pretrain
     model = build_pretrainer(clip, params)
     model.micro_batch = micro_batch
@@ -87,7 +95,7 @@ def pretraining(
         samples.append(sample)
     parts = "" if micro_batch is None else f", {micro_batch} held at a time"
     work = f"pretraining, {pictures} pictures x {sizes.regions} regions{parts}"
-    return Work(work, pictures, _step(model, samples, params.schedule, device, sizes))
+    return Work(work, pictures, _step(model, samples, params.schedule, device, sizes, wrap))
 
 
 def finetuning(clip: ClipFolder, device: torch.device, sizes: Sizes) -> Work:
@@ -221,14 +229,19 @@ def _detector(clip: ClipFolder, sizes: Sizes, finetune: Any) -> BaseModel:
 
 
 def _step(
-    model: BaseModel, samples: list[DetDataSample], schedule: Schedule, device: torch.device, sizes: Sizes
+    model: BaseModel,
+    samples: list[DetDataSample],
+    schedule: Schedule,
+    device: torch.device,
+    sizes: Sizes,
+    wrap: Callable[[BaseModel], torch.nn.Module] = lambda model: model,
 ) -> Callable[[], object]:
     model, data = _ready(model.train(), samples, device, sizes)
-    wrapper = build_optim_wrapper(model, recipe([], schedule, seed=0)["optim_wrapper"])
+    wrapper, wrapped = build_optim_wrapper(model, recipe([], schedule, seed=0)["optim_wrapper"]), wrap(model)
 
     def act() -> object:
         with wrapper.optim_context(model):
-            losses = model(**_fresh(data), mode="loss")
+            losses = wrapped(**_fresh(data), mode="loss")
         wrapper.update_params(model.parse_losses(losses)[0])
         return losses
 

@@ -1,6 +1,6 @@
-"""GPU hours and cost of the paper's profiles, from measured rates: ``python -m benchmarks.hours [--price 2.5]``.
+"""GPU hours and cost of the paper's profiles, from measured rates: run ``python -m benchmarks.hours --price 2.5``.
 
-The rates are of others' V100 in single precision. Where ``make bench-cuda`` was run, its GPU has columns too.
+The rates are of others' V100 in single precision. Where ``make bench-cuda`` was run, its GPU has a column too.
 """
 
 from __future__ import annotations

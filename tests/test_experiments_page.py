@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.hours import hours
 from regionclip.cli import build_parser
 from tests.conftest import PAPER_PROFILES, profile_params
 
@@ -51,3 +52,16 @@ def test_params_exist() -> None:
         for part in key.split("."):
             assert part in value if isinstance(value, dict) else hasattr(value, part), key
             value = value[part] if isinstance(value, dict) else getattr(value, part)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in PAPER_PROFILES if re.match("(transfer|supervised|rpn|pretrain)_", name)]
+)
+def test_gpu_hours_are_those_of_the_measured_rates(name: str) -> None:
+    """To two digits, of the stage that the experiment is about."""
+    (row,) = re.findall(rf"^\| `{name}` \| .*\| ([0-9,]+)[^|]* \|$", PAGE, re.MULTILINE)
+    stage = name.partition("_")[0]
+    dataset = "lvis" if "lvis" in name else "coco"
+    wanted = {"rpn": "rpn", "pretrain": "pretrain"}.get(stage, f"finetune@{dataset}")
+    (value,) = [found.v100 for found in hours(profile_params(name)) if found.stage == wanted]
+    assert float(row.replace(",", "")) == float(f"{value:.2g}")
