@@ -191,6 +191,8 @@ def test_any_name_of_a_picture_is_written(photos: Path, tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "json/detections.jsonl").read_text().splitlines()]
     assert {Path(line["source"]).name for line in lines} == {"5.png", *names}
     sources = pd.read_csv(tmp_path / "csv/detections.csv")["source"]
+    assert cli.main(["embed", str(photos / "more"), "--boxes", "picture", "--out", str(tmp_path / "a.parquet")]) == 0
+    assert set(pd.read_parquet(tmp_path / "a.parquet")["source"]) == set(sources)
     assert {Path(name).name for name in sources} == {"5.png", "\\udcff.png", *names[1:]}
     assert listed(tmp_path / "yolo/labels") == {f"{name.removesuffix('.png')}.txt" for name in ("5.png", *names)}
 
@@ -205,12 +207,11 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_that_is_ended_goes_on_to_the_same_files(
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_files(
     workspace: Path,  # noqa: F811
     photos: Path,
     tmp_path: Path,
-    end: signal.Signals,
 ) -> None:
     """Byte for byte those of a run without a break, and nothing half-written in between."""
     out = tmp_path / "out"
@@ -222,11 +223,11 @@ def test_a_run_that_is_ended_goes_on_to_the_same_files(
         # Head, the broken file, and at least a whole batch of two.
         while time.monotonic() < deadline and process.poll() is None:
             if (out / JOURNAL).is_file() and (out / JOURNAL).read_bytes().count(b"\n") >= 4:
-                process.send_signal(end)
+                process.kill()
                 break
             time.sleep(0.02)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == (-end if end == signal.SIGKILL else 4), errors
+    assert process.returncode == -signal.SIGKILL, errors
     assert not (out / "detections.json").exists()
     for picture in out.rglob("[!.]*.png"):
         Image.open(picture).load()
@@ -237,6 +238,41 @@ def test_a_run_that_is_ended_goes_on_to_the_same_files(
         # The head, seven pictures and what is no picture, the end.
         assert len((folder / JOURNAL).read_text().splitlines()) == 10
     assert content(out) == content(tmp_path / "whole") and len(content(out)) == 9
+
+
+def test_a_run_that_is_interrupted_goes_on(
+    photos: Path, tmp_path: Path, detector: RegionCLIP, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """As by Ctrl-C or SIGTERM, in the second batch of three: two pictures of one size, then another."""
+    search, calls = detector._networks.search, []
+
+    def interrupted(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return search(*given)
+
+    monkeypatch.setattr(detector._networks, "search", interrupted)
+    assert detect(photos, tmp_path / "out") == 4
+    assert "interrupted; run it again to go on" in capsys.readouterr().err
+    assert listed(tmp_path / "out") == {JOURNAL}
+    assert detect(photos, tmp_path / "out") == 0
+    assert "3 of 8 pictures are done already" in capsys.readouterr().out
+    assert detect(photos, tmp_path / "whole") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.7, 0.95])
+def test_a_torn_journal_goes_on_to_the_same_files(photos: Path, tmp_path: Path, share: float) -> None:
+    """Cut anywhere behind its head, as by a kill or the end of power."""
+    assert detect(photos, tmp_path / "whole", "--format", "yolo") == 0
+    whole = (tmp_path / "whole" / JOURNAL).read_bytes()
+    (tmp_path / "out").mkdir()
+    head = whole.index(b"\n") + 1
+    (tmp_path / "out" / JOURNAL).write_bytes(whole[: head + int(share * (len(whole) - head))])
+    assert detect(photos, tmp_path / "out", "--format", "yolo") == 0
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+    assert (tmp_path / "out" / JOURNAL).read_bytes() == whole
 
 
 def test_two_runs_do_not_share_a_folder(photos: Path, tmp_path: Path, capsys) -> None:

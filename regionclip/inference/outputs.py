@@ -20,7 +20,7 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, atomic_path, write_text
 from regionclip.inference.api import RegionCLIP
-from regionclip.inference.results import Result, file_name
+from regionclip.inference.results import Result, file_name, unicode_of
 from regionclip.inference.sources import Opened, boxes_of_picture, is_video, open_source, picture_files
 
 JOURNAL, PICTURES, REJECTED = ".regionclip.jsonl", "pictures", "rejected.jsonl"
@@ -421,7 +421,7 @@ def write_features(
                 yield 0
                 continue
             rows = zip(chosen, features, strict=True)
-            waiting += [{"source": source, "box": box, "feature": feature} for box, feature in rows]
+            waiting += [{"source": unicode_of(source), "box": box, "feature": feature} for box, feature in rows]
             if len(waiting) >= _ROWS:
                 writer.write_table(pa.Table.from_pylist(waiting, schema))
                 waiting.clear()

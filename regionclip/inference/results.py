@@ -114,7 +114,7 @@ class Result:
         """Return a table: source, name, score, x1, y1, x2, y2, and confidence where there is one."""
         import pandas as pd
 
-        columns = {"source": self.source, "name": self.names, "score": self.scores}
+        columns = {"source": unicode_of(self.source), "name": self.names, "score": self.scores}
         columns |= {} if self.confidence is None else {"confidence": self.confidence}
         return pd.DataFrame(columns | dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True)))
 
@@ -173,6 +173,11 @@ def file_name(source: str) -> str:
     """Return what a file about a picture is called: as the picture, and of a video's frame with its number."""
     file, mark, frame = source.rpartition("#")
     return f"{Path(file).with_suffix('')}_{int(frame):06d}.jpg" if mark and frame.isdecimal() else source
+
+
+def unicode_of(source: str) -> str:
+    """Return a source for tables, which take no file name that is no Unicode: such bytes are escaped."""
+    return source.encode(errors="backslashreplace").decode()
 
 
 def _colour(name: str) -> tuple[int, int, int]:
