@@ -56,8 +56,9 @@ test-all: install  ## Run the slow tests too, all but those of test-ops
 
 # Debian keeps the programs of PostgreSQL's server out of the PATH.
 test-ops: export PATH := $(PATH):$(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin)))
-test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow, S3) and workers
+test-ops: install  ## Run the tests on real servers (PostgreSQL, Prefect, MLflow, S3), workers and a browser
 	@command -v initdb > /dev/null || { echo "test-ops: initdb is not in the PATH; install PostgreSQL's server" >&2; exit 2; }
+	@command -v chromium > /dev/null || { echo "test-ops: chromium is not in the PATH; install it (Debian: chromium)" >&2; exit 2; }
 	OMP_NUM_THREADS=1 python -m pytest -m ops tests/ops tests/infra
 
 lint: install  ## Check style, and who imports whom

@@ -49,6 +49,7 @@ _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'; "
     "base-uri 'self'"
 )
+_STYLE = "[role=gridcell], [role=columnheader] { font-size: 12px !important } button { font-weight: 400 !important }"
 _COLUMNS = ["#", "name", "score", "box"]
 _INTRO = """### RegionCLIP
 Drop a picture, say what to look for, and see where it is. `a, b` are two names; a line `sofa: couch, settee` is one
@@ -284,7 +285,7 @@ def build(page: Page, pictures: Sequence[Path] = (), names: Sequence[str] = ()) 
 def _found_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -> None:
     with gr.Tab("Find"):
         result = gr.State(None, time_to_live=_HOUR)
-        button = gr.Button("Find", variant="primary", elem_id="find")
+        button = _button("Find", "find")
         with gr.Row():
             drawing = _picture("Found", "found", scale=3)
             table = _objects("objects", scale=2)
@@ -302,7 +303,7 @@ def _beside_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]
             gr.Markdown(f"There is no detector from CLIP here: {html.escape(_words(page.other))}")
             return
         results = gr.State(None, time_to_live=_HOUR)
-        button = gr.Button("Compare", variant="primary", elem_id="compare")
+        button = _button("Compare", "compare")
         with gr.Row():
             drawings = [_picture("Fine-tuned from CLIP", "clip"), _picture("Fine-tuned from RegionCLIP", "regionclip")]
     _on([button.click], page.compare, [picture, *kept, *asked], [results, *drawings], model=True)
@@ -318,19 +319,17 @@ def _own_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -
             board = _picture("Click two corners", "board", scale=3)
             with gr.Column(scale=2):
                 with gr.Row():
-                    naming = gr.Button("Name my boxes", variant="primary", elem_id="name-boxes")
-                    clear = gr.Button("Remove my boxes", elem_id="remove-boxes")
+                    naming = _button("Name my boxes", "name-boxes")
+                    clear = _button("Remove them", "remove-boxes", "secondary")
                 table = _objects("named")
                 name = gr.Textbox(label="Examples of", placeholder="a name", elem_id="example-name")
                 with gr.Row():
-                    keep = gr.Button("Keep as examples", elem_id="remember")
-                    drop = gr.Button("Forget examples", elem_id="forget")
-                kept_pictures = gr.Gallery(
-                    label="Examples", columns=4, height=160, format="png", elem_id="examples", buttons=[]
-                )
+                    keep = _button("Keep as examples", "remember")
+                    drop = _button("Forget them", "forget", "secondary")
+                kept_pictures = _pictures("Examples", "examples", columns=4, height=140)
         files = gr.File(label="Search these pictures", file_count="multiple", file_types=["image"], elem_id="files")
-        search = gr.Button("Search the pictures", variant="primary", elem_id="search-pictures")
-        gallery = gr.Gallery(label="Found", columns=3, format="png", elem_id="gallery", buttons=["fullscreen"])
+        search = _button("Search the pictures", "search-pictures")
+        gallery = _pictures("Found", "gallery", columns=3, height="auto")
     anew = [corner, boxes, board, table]
     _on([picture.change, clear.click], page.board, [picture], anew)
     _on([board.select], page.corner, [picture, corner, boxes], [corner, boxes, board])
@@ -346,7 +345,7 @@ def _video_tab(page: Page, asked: list[Any], kept: list[Any]) -> None:
             film = gr.Video(sources=["upload"], label="Video", elem_id="video", buttons=[])
             found = gr.Video(label="Found", interactive=False, elem_id="film", buttons=["download"])
         every = gr.Slider(1, 60, 5, step=1, label="Every n-th frame", elem_id="every")
-        button = gr.Button("Search the video", variant="primary", elem_id="search-video")
+        button = _button("Search the video", "search-video")
         table = _objects("frames", ["frame", *_COLUMNS[1:]])
     _on([button.click], page.video, [film, every, *kept, *asked], [found, table], model=True)
 
@@ -357,11 +356,27 @@ def _picture(label: str, name: str, **layout: Any) -> gr.Image:
     )
 
 
+def _pictures(label: str, name: str, **layout: Any) -> gr.Gallery:
+    return gr.Gallery(
+        label=label,
+        interactive=False,
+        format="png",
+        object_fit="contain",
+        elem_id=name,
+        buttons=["fullscreen"],
+        **layout,
+    )
+
+
+def _button(text: str, name: str, variant: str = "primary") -> gr.Button:
+    return gr.Button(text, variant=variant, size="md", elem_id=name)
+
+
 def _objects(name: str, columns: Sequence[str] = _COLUMNS, **layout: Any) -> gr.Dataframe:
     kinds = ["number", "str", "number", "str"]
     return gr.Dataframe(
         headers=list(columns), datatype=kinds, type="array", interactive=False, label="Objects", max_height=420,
-        elem_id=name, buttons=["copy"], **layout,
+        elem_id=name, buttons=["copy"], column_widths=["12%", "27%", "18%", "43%"], **layout,
     )  # fmt: skip
 
 
@@ -511,10 +526,13 @@ class _Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1").rpartition(":")[0]
+        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
+        asked = headers.get(b"host", "")
+        # A page of another site in the same browser counts as a stranger, too.
+        stranger = asked.partition(":")[0] not in self._hosts or headers.get(b"origin", asked).split("//")[-1] != asked
         # Gradio would fetch the address and hand it on.
         fetches = "file=http" in scope["path"].lower() or "/proxy=" in scope["path"].lower()
-        if fetches or (self._hosts and host not in self._hosts):
+        if fetches or (self._hosts and stranger):
             return await PlainTextResponse("refused", 403)(scope, receive, send)
 
         async def sent(message: Any) -> None:
@@ -550,6 +568,7 @@ def serving(page: Page, host: str, port: int, **layout: Any) -> Iterator[str]:
                 server_port=port,
                 auth=login,
                 theme=gr.themes.Default(primary_hue="indigo"),
+                css=_STYLE,
                 footer_links=[],
                 allowed_paths=[],
                 max_file_size=_UPLOAD,

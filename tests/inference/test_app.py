@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import urllib.error
 import urllib.request
@@ -14,17 +15,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from PIL import Image
 
 from regionclip import cli
 from regionclip.errors import InputError
-from regionclip.inference import RegionCLIP
-
-pytest.importorskip("gradio")
-from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
-
-from regionclip.inference import app
+from regionclip.inference import RegionCLIP, app
 from regionclip.inference.app import LEAST, LOGIN, MOST, Page, open_page, parse_names, serving
 
 NAMES = "star, fish, crown, red circle"
@@ -228,7 +225,9 @@ def test_serves_no_other_file_and_fetches_no_address(visitor: Client, address: s
 def test_answers_only_to_this_machine_and_lets_the_browser_ask_nobody_else(address: str) -> None:
     status, headers = answer(address)
     assert status == 200 and headers["content-security-policy"].startswith("default-src 'self'")
-    assert answer(address, Host="evil.example:80")[0] == 403
+    for headers in ({"Host": "evil.example:80"}, {"Origin": "http://evil.example"}, {"Origin": "null"}):
+        assert answer(address, **headers)[0] == 403
+    assert answer(address, Origin=address.rstrip("/"))[0] == 200
     for text in ("googleapis", "cdnjs", "gradio.app/"):
         page = urllib.request.urlopen(address, timeout=10).read().decode()
         assert f'src="https://{text}' not in page and f'href="https://fonts.{text}' not in page
@@ -243,6 +242,8 @@ def test_open_to_others_only_with_a_login(
     assert cli.main(["app", "--model", str(tmp_path)]) == 2 and "it is no login" in capsys.readouterr().err
     monkeypatch.setenv(LOGIN, "anna:a:secret")
     with serving(page, "0.0.0.0", port := free_port()):
+        folder = Path(os.environ["GRADIO_TEMP_DIR"])
+        assert folder.is_dir()
         asked = f"http://{HOST}:{port}/"
         assert answer(f"{asked}config")[0] == 401
         with pytest.raises(ValueError):
@@ -251,6 +252,7 @@ def test_open_to_others_only_with_a_login(
         monkeypatch.delenv(LOGIN)
         with pytest.raises(InputError, match=f"port {port} of {HOST} cannot be had"), serving(page, HOST, port):
             pass
+    assert not folder.exists(), "what visitors brought goes with the page"
 
 
 def test_names_as_they_are_typed() -> None:

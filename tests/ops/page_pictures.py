@@ -14,11 +14,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from playwright.sync_api import Browser, Page, sync_playwright
+from typing import TYPE_CHECKING
 
 from regionclip.data.layout import detection_set, load_classes
 from tests.ops.conftest import HOST, ROOT, free_port, running, status, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 SET = "coco"
 PATIENCE = 60_000  # ms; a search on a busy machine
@@ -44,6 +46,8 @@ def served(workspace: Path, log: Path) -> Iterator[str]:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The machine's Chromium, with an empty profile."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         program = shutil.which("chromium") or "chromium"
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS.split())
@@ -105,7 +109,7 @@ def take_pictures(demo: Path, out: Path, threshold: float) -> None:
         page.wait_for_selector("#found img")
         page.mouse.move(0, 0)
         page.wait_for_timeout(1000)
-        page.screenshot(path=out / "app.png")
+        page.screenshot(path=out / "app.png", full_page=True)
 
         page = open_at(browser, address)
         first, *others = counted[wanted][:4]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page
 
 from regionclip import RegionCLIP, Result
 from tests.inference.conftest import workspace  # noqa: F401
 from tests.ops.page_pictures import PATIENCE, chromium, click_at, open_at, searched, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 NAMES = ["star", "crown", "red circle"]
 MOST = 10
