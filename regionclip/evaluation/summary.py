@@ -145,11 +145,12 @@ def forgotten(summary: Numbers) -> Table:
 def mistakes(summary: Numbers, dataset: str) -> Table:
     """Return of as many detections as there are objects, the surest, how many are right, and which mistakes there are.
 
-    What does not occur is left out.
+    Mistakes that do not occur are left out.
     """
     found = [summary["errors"][dataset].get(model, {}).get("surest", {}) for model in MODELS]
     words = {"right": "right", **KINDS}
-    rows = [(words[key], *(str(of.get(key, "–")) for of in found)) for key in words if any(of.get(key) for of in found)]
+    there = [key for key in words if key == "right" or any(of.get(key) for of in found)]
+    rows = [(words[key], *(str(of.get(key, "–")) for of in found)) for key in there]
     scores = ("–" if of.get("score") is None else f"{of['score']:.2f}" for of in found)
     rows.append(("score from which they are the surest", *scores))
     return Table("lrr", ("of as many detections as objects", "CLIP", "RegionCLIP"), rows)
