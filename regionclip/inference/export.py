@@ -23,7 +23,7 @@ from regionclip.files import atomic_dir
 from regionclip.inference.files import DetectorFiles
 from regionclip.regions.matching import cosine_logits
 
-_OPSET = 18  # the first whose operators all have this project's meaning: RoIAlign moved by half a pixel, from 16 on
+_OPSET = 18  # torch's least; RoIAlign on half pixels needs 16
 _IMAGES = {0: "batch", 2: "height", 3: "width"}
 _FOUND = ("boxes", "scores", "labels", "count")
 _RAW = ("proposal_boxes", "proposal_scores")

@@ -58,13 +58,11 @@ class Models:
 
     def see(self, pixels: np.ndarray, text: Tensor) -> tuple[Tensor, np.ndarray, InstanceData]:
         """Search a picture, RGB (H, W, 3), as the pipeline does: what models see, its scale, what they find."""
-        steps = [
-            pipelines.test_resize(self.files.params.detection),
-            {"type": "PackDetInputs", "meta_keys": pipelines.META_KEYS},
-        ]
+        size = pipelines.test_resize(self.files.params.detection)
+        steps = [size, {"type": "PackDetInputs", "meta_keys": pipelines.META_KEYS}]
         with DefaultScope.overwrite_default_scope("mmdet"):
             load, resize, pack = Compose([{"type": "LoadImageFromNDArray"}, *steps]).transforms
-            broadcast = Compose([{"type": "ProposalBroadcaster", "transforms": [resize]}]).transforms[0]
+            broadcast = Compose([{"type": "ProposalBroadcaster", "transforms": [size]}]).transforms[0]
         record = load({"img": np.ascontiguousarray(pixels[..., ::-1])})
         self.detector.roi_head.bbox_head.fc_cls.set_vocabulary(text)
         with torch.inference_mode():
