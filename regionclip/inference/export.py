@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -60,10 +59,6 @@ class _Regions(nn.Module):
         head = self.detector.roi_head
         # The embedding itself stands in the place of its logits.
         head.bbox_head.fc_cls = nn.Identity()
-        extractor = head.bbox_roi_extractor
-        if type(extractor) is SingleRoIExtractor:
-            # It asks for `len` of the boxes, which fixes their number.
-            extractor.forward = lambda maps, boxes: extractor.roi_layers[0](maps[0], boxes)
 
     def read(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings and the deltas (N, 4)."""
