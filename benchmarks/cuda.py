@@ -134,6 +134,8 @@ def testing(clip: ClipFolder, device: torch.device, sizes: Sizes, proposals: int
 
 def measure(work: Work, device: torch.device, rounds: int) -> dict[str, Any]:
     """Count a work's operations, then time it; the first two times are not counted."""
+    # What a work before it left in cycles is no memory of this one.
+    gc.collect()
     with FlopCounterMode(display=False) as counter:
         (work.counted or work.act)()
     operations = counter.get_total_flops()

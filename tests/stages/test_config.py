@@ -16,6 +16,7 @@ import yaml
 
 from regionclip import artifacts, cli
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.containers import read_container
 from regionclip.data.annotations.truth import boxes_by_image, load_truth
 from regionclip.data.captions import open_captioned_images
 from regionclip.data.layout import captioned_scenes, detection_set, load_classes
@@ -138,8 +139,22 @@ def test_mmdetections_tool_trains_as_the_stage(
     ours = _losses(Path(f"artifacts/history/{stage}.jsonl"))
     assert len(theirs) == len(ours) == STEPS and ours[0].keys() == theirs[0].keys() and len(ours[0]) > 2
     assert ours[-1] != ours[0]
+    if stage == "pretrain":
+        _check_text_tower(Path(f"work/iter_{STEPS}.pth"))
     for mine, his in zip(ours, theirs, strict=True):
         assert his == pytest.approx(mine, rel=1e-4, abs=1e-6)
+
+
+def _check_text_tower(checkpoint: Path) -> None:
+    """Nothing of it is in the model, all of it in the checkpoint, so that this is a whole CLIP."""
+    start = torch.load("exported/config.pth", weights_only=True)["state_dict"]
+    assert not any(key.startswith("text_tower.") for key in start)
+    state = read_container(checkpoint).tensors
+    teacher = ClipFolder.open(artifacts.TEACHER).state_dict()
+    wanted = {key: value for key, value in teacher.items() if not key.startswith(("visual.", "logit_scale"))}
+    found = {key: value for key, value in state.items() if key.startswith("text_tower.")}
+    assert wanted and found.keys() == {f"text_tower.{key}" for key in wanted}
+    assert all(torch.equal(found[f"text_tower.{key}"], value) for key, value in wanted.items())
 
 
 @pytest.mark.parametrize("stage", ["finetune", "zero_shot"])
