@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--about", default="", help="the detector, in words for the table")
     chosen = parser.parse_args()
+    load = os.getloadavg()[0]
     files = [file.read_bytes() for file in sorted(chosen.pictures.iterdir())[:32]]
     rows = [row for _ in range(ROUNDS) for row in direct(chosen.model, files, chosen.seconds)]
     bodies = [{"image": base64.b64encode(file).decode(), "names": NAMES, "threshold": 0.05} for file in files]
@@ -51,10 +52,11 @@ def main() -> None:
             for clients in CLIENTS:
                 for most, address in served.items():
                     rows.append({"how": f"batches to {most}"} | asked(address, bodies, clients, chosen.seconds))
-    found = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "about": chosen.about, "rows": rows}
+    about = f"{chosen.about or 'the detector of the folder'}; load {load:.1f} before the start, of other programs"
+    found = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "about": about, "rows": rows}
     write_json(RESULTS / "serving.json", found)
     with atomic_path(RESULTS / "serving.md") as beside:
-        beside.write_text(table(rows, chosen.about), encoding="utf-8")
+        beside.write_text(table(rows, about), encoding="utf-8")
     print((RESULTS / "serving.md").read_text())
 
 
@@ -123,7 +125,7 @@ def table(rows: list[dict[str, Any]], about: str) -> str:
     lines = [
         "# The service",
         "",
-        f"`python -m benchmarks.serving` on {os.cpu_count()} cores: {about or 'the detector of the folder'}.",
+        f"`python -m benchmarks.serving` on {os.cpu_count()} cores: {about}.",
         f"Medians of {ROUNDS} rounds, which take turns. Clients are threads of one process on the same cores; each",
         "asks again when it is answered.",
         "",

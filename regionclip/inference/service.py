@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import ipaddress
 import os
-import re
-import secrets
 import socket
 import time
-import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from importlib.metadata import version
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import h11
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, Path, Request
@@ -30,7 +24,6 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
-    Counter,
     Gauge,
     Histogram,
     ProcessCollector,
@@ -41,14 +34,12 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from regionclip.errors import InputError, logger, printable
+from regionclip.errors import InputError
 from regionclip.inference.api import SETTINGS, THRESHOLD, RegionCLIP
 from regionclip.inference.batching import Batcher
 from regionclip.inference.results import Result
+from regionclip.inference.service_door import IDLE_SECONDS, KEY, OPEN, BoundedHttp, Door, Problem, problem_answer
 from regionclip.inference.service_inputs import (
     FORMS,
     JSON,
@@ -71,16 +62,12 @@ from regionclip.inference.service_limits import Limits
 if TYPE_CHECKING:
     from regionclip.inference.vocabulary import Vocabulary
 
-KEY, HOSTS = "REGIONCLIP_API_KEY", "REGIONCLIP_SERVE_HOSTS"
-_OPEN = frozenset({"/health", "/ready", "/openapi.json"})  # without a key: probes ask, and they tell nothing
+HOSTS = "REGIONCLIP_SERVE_HOSTS"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
-_LOCAL_PAGE = re.compile(rb"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 _MOST_KEPT = 64  # vocabularies
 _READERS = min(4, os.cpu_count() or 1)  # threads that decode
 _FETCHERS = 8  # threads that wait for other hosts
-_RECEIVE_SECONDS, _SEND_SECONDS, _IDLE_SECONDS = 60.0, 60.0, 5  # of a connection, whatever the limits of requests
 _SHUTDOWN_SECONDS = 30
-_log = logger(__name__)
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,99}$")]
 
 
@@ -132,15 +119,6 @@ class VocabularyAnswer(BaseModel):
     name: str
     names: list[str]
     background: list[str]
-
-
-class Problem(BaseModel):
-    """Why there is no answer; ``id`` finds a failure of the machine in the server's log."""
-
-    problem: str
-    key: str | None = None
-    mend: str | None = None
-    id: str | None = None
 
 
 class Service:
@@ -322,110 +300,11 @@ def _answer(found: dict[str, Any], size: tuple[int, int], begin: float, **render
     return Response(content, media_type=JSON)
 
 
-class Door:
-    """What every request passes: key, room in the queue, limits of bytes and time, metrics; every error's answer."""
-
-    def __init__(self, app: ASGIApp, service: Service, key: str | None) -> None:
-        self._app, self._service, self._key = app, service, key
-        self._inside = 0
-        registry = service.registry
-        self._requests = Counter("regionclip_requests", "Requests", ("method", "route", "status"), registry=registry)
-        self._seconds = Histogram("regionclip_request_seconds", "Seconds of a request", ("route",), registry=registry)
-        inside = Gauge("regionclip_requests_inside", "Requests that are worked on or wait", registry=registry)
-        inside.set_function(lambda: self._inside)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begin, limits = time.perf_counter(), self._service.limits
-        seen = SimpleNamespace(status=0, taken=0, whole=False)
-
-        async def limited() -> Message:
-            message = await receive()
-            seen.taken += len(message.get("body", b""))
-            if seen.taken > limits.max_bytes:
-                raise _too_long(limits)
-            seen.whole |= message["type"] == "http.request" and not message.get("more_body")
-            return message
-
-        async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                seen.status = message["status"]
-            await send(message)
-
-        try:
-            async with asyncio.timeout(limits.timeout):
-                await self._inward(scope, limited, noted)
-        except Exception as error:
-            if seen.status:
-                raise  # an answer that was begun can only be cut off
-            await self._refusal(error, seen.whole)(scope, receive, noted)
-        finally:
-            route = getattr(scope.get("route"), "path", "other")
-            self._requests.labels(_method(scope), route, seen.status).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - begin)
-
-    async def _inward(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers, limits = dict(scope["headers"]), self._service.limits
-        if self._key is not None and scope["path"] not in _OPEN:
-            given, wanted = headers.get(b"authorization", b""), f"Bearer {self._key}".encode()
-            if not hmac.compare_digest(given, wanted):
-                raise Refused(401, f"send the key: Authorization: Bearer {KEY}", WWW_Authenticate="Bearer")
-        origin = headers.get(b"origin")
-        if self._key is None and origin is not None and not _LOCAL_PAGE.fullmatch(origin):
-            raise Refused(403, "pages from elsewhere are not answered")
-        if _method(scope) not in ("POST", "PUT"):
-            await self._app(scope, receive, send)
-            return
-        length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > limits.max_bytes:
-            raise _too_long(limits)
-        if self._inside >= limits.max_queue:
-            raise Refused(503, f"{limits.max_queue} requests are here already", Retry_After="1")
-        self._inside += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._inside -= 1
-
-    def _refusal(self, error: Exception, whole: bool) -> Response:
-        if isinstance(error, InputError):
-            record = "" if error.record is None or error.file is not None else f"{error.record!s:.80}: "
-            return _problem(422, f"{record}{error.problem}", error.key, error.mend)
-        if isinstance(error, Refused):
-            return _problem(error.status, error.problem, headers=error.headers)
-        if isinstance(error, TimeoutError):
-            seconds = f"{self._service.limits.timeout:g} seconds"
-            late = "no answer" if whole else "the request was not sent"
-            return _problem(504 if whole else 408, f"{late} in {seconds}")
-        if isinstance(error, ClientDisconnect):
-            return _problem(400, "the client went away")
-        name = secrets.token_hex(8)
-        _log.error("request %s failed: %s", name, "".join(traceback.format_exception(error)))
-        return JSONResponse({"problem": "the service failed", "id": name}, 500)
-
-
-def _method(scope: Scope) -> str:
-    return scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
-
-
-def _too_long(limits: Limits) -> Refused:
-    return Refused(413, f"more than {limits.max_bytes:,} bytes")
-
-
-def _problem(
-    status: int, problem: str, key: str | None = None, mend: str | None = None, headers: dict[str, str] | None = None
-) -> Response:
-    said = {"problem": problem, "key": key, "mend": mend}
-    return JSONResponse({name: text and printable(text) for name, text in said.items()}, status, headers=headers)
-
-
 async def _http_problem(_: Request, error: Any) -> Response:
     if isinstance(error, HTTPException):
-        return _problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        return problem_answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     wrong = wrong_form(error.errors())
-    return _problem(422, wrong.problem, wrong.key, wrong.mend)
+    return problem_answer(422, wrong.problem, wrong.key, wrong.mend)
 
 
 def build_app(service: Service, key: str | None, lifespan: Any = None) -> FastAPI:
@@ -463,7 +342,7 @@ def build_app(service: Service, key: str | None, lifespan: Any = None) -> FastAP
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _http_problem)
     app.openapi = cache(partial(_openapi, app, key is not None))
-    app.add_middleware(Door, service=service, key=key)
+    app.add_middleware(Door, limits=service.limits, registry=service.registry, key=key)
     if key is None:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=_LOOPBACK)
     return app
@@ -472,7 +351,7 @@ def build_app(service: Service, key: str | None, lifespan: Any = None) -> FastAP
 def _statuses(path: str, form: type[BaseModel] | None) -> list[int]:
     asked = [] if form is None else [400, 408, 413, 415, 422, 500, 503, 504]
     kept = [] if "{" not in path else [404, 409, 422]
-    return sorted({*asked, *kept, *([] if path in _OPEN else [401]), *([503] if path == "/ready" else [])})
+    return sorted({*asked, *kept, *([] if path in OPEN else [401]), *([503] if path == "/ready" else [])})
 
 
 def _body(form: type[BaseModel]) -> dict[str, Any]:
@@ -496,44 +375,6 @@ def _openapi(app: FastAPI, closed: bool) -> dict[str, Any]:
         schema["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         schema["security"] = [{"key": []}]
     return schema
-
-
-class BoundedHttp(H11Protocol):
-    """uvicorn's HTTP, which by itself waits for ever on a client that sends or takes its bytes slowly."""
-
-    _slow: asyncio.TimerHandle | None = None
-    _stuck: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for timer in filter(None, (self._slow, self._stuck)):
-            timer.cancel()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stuck = self.loop.call_later(_SEND_SECONDS, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stuck is not None:
-            self._stuck.cancel()
-
-    def _watch(self) -> None:
-        """Cut the connection off where a request, its head and body, does not come whole in time."""
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            if self._slow is not None:
-                self._slow.cancel()
-            self._slow = None
-        elif self._slow is None:
-            self._slow = self.loop.call_later(_RECEIVE_SECONDS, self.transport.abort)
 
 
 def serve(opening: Callable[[], RegionCLIP], host: str, port: int, limits: Limits) -> None:
@@ -588,7 +429,7 @@ def configured(app: FastAPI, limits: Limits) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=4 * limits.max_queue + 64,
-        timeout_keep_alive=_IDLE_SECONDS,
+        timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
 
