@@ -326,10 +326,10 @@ def _own_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -
                 with gr.Row():
                     keep = _button("Keep as examples", "remember")
                     drop = _button("Forget them", "forget", "secondary")
-                kept_pictures = _pictures("Examples", "examples", columns=4, height=140)
+                kept_pictures = _pictures("Examples", "examples", columns=4)
         files = gr.File(label="Search these pictures", file_count="multiple", file_types=["image"], elem_id="files")
         search = _button("Search the pictures", "search-pictures")
-        gallery = _pictures("Found", "gallery", columns=3, height="auto")
+        gallery = _pictures("Found", "gallery", columns=3)
     anew = [corner, boxes, board, table]
     _on([picture.change, clear.click], page.board, [picture], anew)
     _on([board.select], page.corner, [picture, corner, boxes], [corner, boxes, board])

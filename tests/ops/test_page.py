@@ -136,9 +136,15 @@ def test_upload_type_drag(page: Page, model: RegionCLIP, pictures: list[Path]) -
     page.get_by_text("the name stands twice").wait_for()
 
 
-def test_example_picture_by_a_click(page: Page, model: RegionCLIP, pictures: list[Path]) -> None:
+def test_example_picture_by_a_click_and_names_by_the_keyboard(
+    page: Page, model: RegionCLIP, pictures: list[Path]
+) -> None:
     page.locator(".gallery-item, .gallery button").nth(2).click()
     wait_for_rows(page, "objects", rows(model(pictures[2], NAMES, max_detections=MOST)))
+    page.fill("#names textarea", "fish\nsky: star, crown")
+    page.press("#names textarea", "Shift+Enter")
+    meant = {"fish": "fish", "sky": ["star", "crown"]}
+    wait_for_rows(page, "objects", rows(model(pictures[2], meant, max_detections=MOST)))
 
 
 def test_draw_a_box_name_it_and_look_for_it_elsewhere(page: Page, model: RegionCLIP, pictures: list[Path]) -> None:
