@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from regionclip.inference.files import DetectorFiles
 from regionclip.params import Params
 
 _NAMES = 40  # of each group that are listed
-_LEAKS = ("leak", "known_leak", "likely_leak", "twin", "class_split")  # columns of the checks that look for leakage
+_LEAKS = ("{} training boxes", "{} pictures across splits", "pictures across sets")  # checks that look for leakage
 
 
 def model_card(files: DetectorFiles, root: Path, model: str, tags: Mapping[str, str]) -> str:
@@ -156,11 +157,11 @@ def _checks(dataset: str, locked: Mapping[str, Any]) -> list[str]:
     if report is None:
         return ["Whether the data passed their gate is not known here."]
     verdict = "passed" if report["success"] else "FAILED"
-    lines = []
+    looked, found = {name.format(dataset) for name in _LEAKS}, Counter[str]()
     for result in report["results"]:
-        if result["column"] in _LEAKS and result["artefact"].split()[0] in (dataset, "pictures"):
-            found = "none" if result["success"] else f"{result['unexpected']} records"
-            lines.append(f"- {_plain(result['artefact'])}: {_plain(result['problem'])}: {found}")
+        if result["artefact"] in looked:
+            found[f"{_plain(result['artefact'])}: {_plain(result['problem'])}"] += result["unexpected"]
+    lines = (f"- {what}: {f'{count} records' if count else 'none'}" for what, count in found.items())
     counts = f"{report['expectations']} expectations, {report['failed']} failed, {report['warnings']} warnings"
     return [f"The gate on the data {verdict}: {counts}. Leakage, looked for before training:", "\n".join(lines)]
 
