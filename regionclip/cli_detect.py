@@ -168,9 +168,8 @@ def _search(
     names, background = _names(chosen.names), split_names(chosen.background) if chosen.background else []
     pictures, out = Pictures.of(sources), Path(chosen.out)
     pictures.require_names(form)
-    if drawn and any(
-        Path(source).is_dir() and out.absolute().is_relative_to(Path(source).absolute()) for source in sources
-    ):
+    searched = [Path(source).absolute() for source in sources if Path(source).is_dir()]
+    if drawn and any(map(out.absolute().is_relative_to, searched)):
         mend = "name a folder elsewhere with --out, or drawings would be taken for pictures"
         raise InputError("it lies in a folder that is searched", file=out, key="--pictures", mend=mend)
     settings = {key: value for key in SETTINGS if (value := getattr(chosen, key)) is not None}
@@ -178,7 +177,7 @@ def _search(
     model = RegionCLIP.open(chosen.model, chosen.dataset)
     vocabulary = model.vocabulary(names, background)
     arguments = {
-        "source": sources,
+        "source": [str(Path(source).absolute()) for source in sources],
         "model": _model_sum(model),
         "names": [*vocabulary.names, sha256_file(names)] if isinstance(names, Path) else names,
         "background": background,
@@ -408,7 +407,7 @@ def _embed(chosen: argparse.Namespace) -> None:
     from regionclip.data.rejects import SUFFIX, Rejects
     from regionclip.inference import RegionCLIP
     from regionclip.inference.outputs import Pictures, write_features
-    from regionclip.inference.sources import boxes_of_file, open_source
+    from regionclip.inference.sources import boxes_of_file, count, open_source
 
     if chosen.most < 1:
         raise InputError(f"{chosen.most} is no whole number from 1 on", key="--most", mend="give 1 or more")
@@ -417,7 +416,6 @@ def _embed(chosen: argparse.Namespace) -> None:
     model = RegionCLIP.open(chosen.model, chosen.dataset)
     with Rejects(out.with_name(f"{out.stem}{SUFFIX}"), limit=1.0) as rejects:
         rows = write_features(model, open_source(pictures.source), boxes, chosen.most, out, rejects)
-        total = None if pictures.files is None else len(pictures.files)
-        count = sum(_watched(rows, total, "pictures"))
+        features = sum(_watched(rows, count(pictures.source), "pictures"))
     aside = f"; {len(rejects)} pictures are set aside in {rejects.path}" if rejects else ""
-    console().print(f"{out}: {count} features{aside}", soft_wrap=True)
+    console().print(f"{out}: {features} features{aside}", soft_wrap=True)

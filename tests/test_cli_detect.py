@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from regionclip import RegionCLIP, cli
+from regionclip import RegionCLIP, Result, cli
 from regionclip.cli_detect import split_names
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.errors import InputError
 from regionclip.files import write_json
-from regionclip.inference.outputs import JOURNAL, held_out
+from regionclip.inference.outputs import JOURNAL, Journal, Pictures, held_out, write_results
 from tests.inference.conftest import NAMES, on_cpu, workspace  # noqa: F401 (fixtures)
 
 LOW = "0.001"
@@ -273,6 +274,25 @@ def test_a_torn_journal_goes_on_to_the_same_files(photos: Path, tmp_path: Path, 
     assert detect(photos, tmp_path / "out", "--format", "yolo") == 0
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     assert (tmp_path / "out" / JOURNAL).read_bytes() == whole
+
+
+def test_masks_outlive_a_break(photos: Path, tmp_path: Path) -> None:
+    """A detector with masks: they are in the journal, and in COCO's file."""
+    rng, source = np.random.default_rng(0), str(photos / "1.png")
+    boxes, scores = np.array([[1, 2, 30, 40], [5, 5, 9, 9]], np.float32), np.array([0.9, 0.1], np.float32)
+    masks = rng.integers(0, 2, (2, 120, 160)).astype(bool)
+    found = Result(source, np.zeros((120, 160, 3), np.uint8), NAMES, boxes, scores, np.array([2, 0]), masks)
+    arguments = {"batch_size": 1}
+    with Journal(tmp_path / "out", arguments, []) as journal:
+        journal.add(found)
+        journal.add(replace(found[:0], source=str(photos / "2.png")))
+    with Journal(tmp_path / "out", arguments, []) as journal:
+        assert journal.done(source) and journal.done(str(photos / "2.png")) and not journal.done(str(photos / "3.png"))
+        again, none = journal.results(NAMES)
+        write_results("coco", tmp_path / "out", Pictures.of([str(photos)]), journal, NAMES)
+    assert np.array_equal(again.masks, masks) and again.names == found.names and none.masks.shape == (0, 120, 160)
+    coco = COCO(str(tmp_path / "out/detections.json"))
+    assert np.array_equal(coco.annToMask(coco.anns[1]), masks[0])
 
 
 def test_two_runs_do_not_share_a_folder(photos: Path, tmp_path: Path, capsys) -> None:

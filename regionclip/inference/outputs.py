@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -108,8 +109,11 @@ class Journal:
         self._handle = file.open("a+b")
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError("another run writes into this folder", file=folder, mend=f"wait, or {_MEND}") from None
+        except OSError as error:
+            # Some disks know no locks.
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                problem = "another run writes into this folder"
+                raise InputError(problem, file=folder, mend=f"wait, or {_MEND}") from None
         self._handle.seek(0)
         known = _parsed(self._handle.readline()) or {}
         if strange := sorted(name for name in {*files} - {*known.get("files", ())} if (folder / name).exists()):
