@@ -19,12 +19,13 @@ from PIL import Image
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.data.captions import open_captioned_images
+from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.layout import captioned_scenes
 from regionclip.files import sha256_tree
 from regionclip.models.assembly import build_rpn
 from regionclip.params import load_params
 from regionclip.regions.store import RegionStore
-from regionclip.stages import pseudo_labels, runner
+from regionclip.stages import pretrain, pseudo_labels, runner
 from regionclip.text.text_bank import TextBank
 from regionclip.workspace.profiles import profile_text
 
@@ -107,6 +108,8 @@ def test_captions_lie_beside_the_regions_as_the_teacher_encodes_them(project: Pa
             wanted = model.encode_text(tokenizer(list(record.captions))).numpy()
         found = [store[int(record.key)].features_of(caption) for caption in record.captions]
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    drawn = ImageTextRegionDataset(**pretrain.training_set(load_params()))[0]["data_samples"]
+    assert drawn.caption_features.tolist() in store[drawn.img_id].caption_features.tolist()
 
 
 def _run() -> dict[str, Any]:
