@@ -214,7 +214,7 @@ class Page:
             results = self._stream(frames, threshold, most, Asked(*asked))
             for number, one in enumerate(progress.tqdm(results, desc="frames", unit="frames")):
                 if number == _MOST_FRAMES:
-                    gr.Warning(f"The first {number} frames were searched; take every {2 * every}th for more.")
+                    gr.Warning(f"Only {number} frames were searched. Take fewer of them for more of the video.")
                     break
                 write(_drawing(one, even=True))
                 rows += [[number * every, *row[1:]] for row in _table(one)]
@@ -238,10 +238,9 @@ def parse_names(text: str) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for line in text.splitlines():
-        name, colon, phrases = line.partition(":")
-        for one, means in (
-            [(name.strip(), _split(phrases) or [name.strip()])] if colon else [(one, [one]) for one in _split(line)]
-        ):
+        name, colon, phrases = (part.strip() for part in line.partition(":"))
+        meant = [(name, _split(phrases) or [name])] if colon else [(one, [one]) for one in _split(line)]
+        for one, means in meant:
             if one in found:
                 raise InputError(f"the name stands twice: {one!r:.80}", mend="give each thing to look for once")
             found[one] = means

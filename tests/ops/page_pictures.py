@@ -79,6 +79,7 @@ def searched(page: Page, button: str, shown: str) -> None:
 
 def click_at(page: Page, x: float, y: float) -> None:
     """Click on the board at a part of its width and height, and wait until that is drawn."""
+    page.evaluate("document.querySelector('#board img').scrollIntoView({block: 'center', behavior: 'instant'})")
     before = page.evaluate("document.querySelector('#board img').src")
     place = page.evaluate(
         """() => { const image = document.querySelector('#board img'), box = image.getBoundingClientRect();
