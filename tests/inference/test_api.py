@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -305,3 +306,15 @@ def test_threads_may_share_it(workspace: Path, detector: RegionCLIP) -> None:
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda names: detector(file, names, threshold=LOW), lists))
     assert all(same(one, other) for one, other in zip(together, alone, strict=True))
+
+
+@pytest.mark.parametrize("name", ["first_detections", "clip_beside_regionclip"])
+def test_notebooks_run(workspace: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell, one after the other, in a finished workspace."""
+    monkeypatch.chdir(workspace)
+    file = Path(__file__).parents[2] / f"docs/notebooks/{name}.ipynb"
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    known: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), known)
