@@ -38,6 +38,8 @@ ELSEWHERE = {
     "regionclip data init --train a.json --val b.json --images pictures --novel novel.txt --clip weights/my_clip": (
         "needs a user's own files; tests/pipeline/test_real_files.py"
     ),
+    "regionclip app": "blocks; tests/inference/test_app.py",
+    "regionclip serve": "blocks; tests/inference/test_service.py",
     "make serve": "blocks; tests/flows/test_local.py",
     "make deploy": "needs `make serve`; tests/flows/test_deploy.py",
     "prefect deployment run pipeline/weekly-rebuild -p pull=false -p push=false --watch": (
