@@ -291,6 +291,7 @@ COMMANDS = [
     ["config", "rpn"],
     ["raw"],
     ["register", "--dataset", "coco"],
+    ["serve"],
 ]
 
 
