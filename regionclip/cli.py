@@ -50,7 +50,8 @@ _SETTINGS = (
     "REGIONCLIP_CHECKPOINT_INTERVAL (iterations between resume points), REGIONCLIP_PROCESSES (processes, one a GPU, "
     f"that share each of {', '.join(sorted(SHARED))}), REGIONCLIP_TORCHRUN (further arguments of torchrun, such as "
     "those that name other machines), REGIONCLIP_PARENT_RUN_ID and REGIONCLIP_FLOW_RUN_ID (MLflow run and Prefect "
-    "flow run that a stage's run belongs to), REGIONCLIP_APP_LOGIN (user:password of the page), MLFLOW_TRACKING_URI. "
+    "flow run that a stage's run belongs to), MLFLOW_TRACKING_URI, REGIONCLIP_API_KEY and REGIONCLIP_SERVE_HOSTS (of "
+    "`serve`), REGIONCLIP_APP_LOGIN (user:password, of `app`). "
 )
 
 # What PyTorch, its launcher and databases say, with one kind of exception for all, where another time or machine helps.

@@ -297,6 +297,10 @@ COMMANDS = [
     ["val", "x", "--images", "y"],
     ["embed", "x", "--out", "y"],
     ["status"],
+    ["calibrate"],
+    ["export", "-o", "x"],
+    ["bundle", "-o", "x"],
+    ["serve"],
 ]
 
 
