@@ -293,7 +293,7 @@ def _found_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any])
     inputs, outputs = [picture, *kept, *asked], [result, drawing, table]
     _on([button.click, asked[0].submit], page.find, inputs, outputs, model=True)
     _on([picture.change, asked[2].input], page.first, inputs, outputs, model=True)
-    _on([one.change for one in kept], page.show, [result, *kept], [drawing, table])
+    _on([event for one in kept for event in (one.input, one.release)], page.show, [result, *kept], [drawing, table])
     _on([table.select], page.alone, [result, *kept], [drawing])
 
 
@@ -307,7 +307,7 @@ def _beside_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]
         with gr.Row():
             drawings = [_picture("Fine-tuned from CLIP", "clip"), _picture("Fine-tuned from RegionCLIP", "regionclip")]
     _on([button.click], page.compare, [picture, *kept, *asked], [results, *drawings], model=True)
-    _on([one.change for one in kept], page.show_both, [results, *kept], drawings)
+    _on([event for one in kept for event in (one.input, one.release)], page.show_both, [results, *kept], drawings)
 
 
 def _own_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -> None:

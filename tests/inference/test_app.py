@@ -52,6 +52,8 @@ def address(page: Page, workspace: Path) -> Iterator[str]:
         connect(self, place)
 
     with pytest.MonkeyPatch.context() as patch:
+        # The client, not the page, asks Hugging Face what agent it runs in.
+        patch.setattr("gradio_client.client.build_hf_headers", lambda **_: {})
         patch.setattr(socket.socket, "connect", watched)
         patch.setattr(
             socket, "getaddrinfo", lambda host, *rest, **more: places.add(host) or look_up(host, *rest, **more)
@@ -120,7 +122,7 @@ def test_both_detectors_are_those_of_the_workspace(page: Page, visitor: Client, 
     for drawing, initialisation, other in ((clip, "clip", "regionclip"), (regionclip, "regionclip", "clip")):
         # As a JPEG it is not the same to the bit.
         near, far = (np.abs(np.asarray(Image.open(drawing)) - wanted[of]).mean() for of in (initialisation, other))
-        assert near < 5 and near < far / 2
+        assert near < 4 and near < far - 0.3
 
 
 def test_without_the_other_detector_the_page_says_so(page: Page, workspace: Path, tmp_path: Path) -> None:

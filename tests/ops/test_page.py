@@ -132,6 +132,7 @@ def test_upload_type_drag(page: Page, model: RegionCLIP, pictures: list[Path]) -
         wait_for_rows(page, "objects", rows(dragged))
         lengths.append(len(dragged))
     assert lengths == [7, MOST, 0, 7]
+    page.wait_for_timeout(3000)  # the table came, but the slider's last drawing may still be under way
     source = page.evaluate("document.querySelector('#found img').src")
     page.locator("#objects [role=gridcell]").first.click()
     page.wait_for_function("source => document.querySelector('#found img').src != source", arg=source)
