@@ -301,6 +301,7 @@ COMMANDS = [
     ["export", "-o", "x"],
     ["bundle", "-o", "x"],
     ["serve"],
+    ["app"],
 ]
 
 
