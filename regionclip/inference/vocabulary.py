@@ -175,7 +175,8 @@ def _several(value: Any, name: str) -> tuple[Meaning, ...]:
         if isinstance(part, str) and not part.strip():
             raise InputError("an empty phrase", record=name, key="names", mend="leave it out")
     if not found or not all(isinstance(part, (str, Example, Tensor, np.ndarray)) for part in found):
-        problem = f"a {type(value).__name__} stands for the name" if found or not one else "nothing stands for the name"
+        empty = isinstance(value, (list, tuple)) and not value
+        problem = f"{'nothing' if empty else f'a {type(value).__name__}'} stands for the name"
         mend = "give phrases, examples (`Example(picture, box)`) or embeddings"
         raise InputError(problem, record=str(name), key="names", mend=mend)
     return found
