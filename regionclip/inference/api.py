@@ -287,13 +287,16 @@ def _calibration(files: DetectorFiles) -> Calibration | None:
 
 def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:
     """Return the least score of each name, (K,)."""
-    given = threshold if isinstance(threshold, Mapping) else dict.fromkeys(names, threshold)
-    if strange := [name for name in given if name not in names]:
+    several = isinstance(threshold, Mapping)
+    given, known = threshold if several else {"all": threshold}, {*names}
+    if several and (strange := [name for name in given if name not in known]):
         raise InputError("it is not looked for", record=strange[0], key="threshold", mend="name one of the names")
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             problem, mend = f"{value!r:.40} is no number from 0 to 1", "give one for all names, or one a name"
             raise InputError(problem, record=name, key="threshold", mend=mend)
+    if not several:
+        return np.full(len(names), threshold, np.float32)
     return np.array([given.get(name, THRESHOLD) for name in names], np.float32)
 
 
