@@ -1,0 +1,87 @@
+"""Example pictures beside words, on a finished demo: ``python -m benchmarks.prompts [FOLDER]``.
+
+Novel classes are looked for by their names, by three boxes of the split dev each, and by both; base classes by their
+names. All are measured on the split val.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regionclip import Example, RegionCLIP, artifacts
+from regionclip.data.annotations.annotation_files import picture_name
+from regionclip.data.annotations.truth import BoxColumns, Truth, boxes_by_image, load_truth
+from regionclip.data.layout import ClassList, DetectionSet, detection_set, load_classes
+from regionclip.evaluation.protocols import measure
+from regionclip.files import write_json, write_text
+
+RESULTS = Path(__file__).parent / "results"
+EXAMPLES = 3
+LEAST_SIDE = 24  # pixels: an example that a person would choose
+
+
+def split(root: Path, dataset: str, name: str) -> tuple[Truth, Path]:
+    """Return what is true on a split, and the folder of its pictures."""
+    place = DetectionSet(*(root / part for part in detection_set(dataset, name, root / artifacts.SETS)))
+    return load_truth(place.annotations), place.images
+
+
+def examples(truth: Truth, images: Path, classes: ClassList) -> dict[str, list[Example]]:
+    """Return the first boxes of each novel class that are large enough, of different pictures."""
+    found: dict[str, list[Example]] = {name: [] for name in classes.novel_names}
+    names, objects = dict(zip(classes.ids, classes.names, strict=True)), boxes_by_image(truth)
+    for picture in truth.images:
+        seen = set()
+        for box, label in zip(*objects[picture["id"]], strict=True):
+            name, large = names[int(label)], min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE
+            if large and name not in seen and name in found and len(found[name]) < EXAMPLES:
+                seen.add(name)
+                found[name].append(Example(images / picture_name(picture), tuple(box.tolist())))
+    return found
+
+
+def measured(model: RegionCLIP, truth: Truth, images: Path, meanings: Mapping[str, Any], classes: ClassList) -> Any:
+    """Return the numbers of the protocol, with the vocabulary that is given."""
+    columns, ids = BoxColumns(), dict(zip(classes.names, classes.ids, strict=True))
+    paths = [images / picture_name(picture) for picture in truth.images]
+    least = model.files.params.finetune.sets[model.files.dataset].score_threshold
+    found = model.detect(paths, model.vocabulary(meanings), threshold=least)
+    for picture, result in zip(truth.images, found, strict=True):
+        for row in result.to_coco(picture["id"], ids):
+            columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
+    return measure("generalised", truth, columns.arrays(), classes)
+
+
+def main() -> None:
+    """Measure and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where the demo has run")
+    root = parser.parse_args().folder
+    dataset = "coco"
+    model, classes = RegionCLIP.open(root, dataset), load_classes(dataset, root / artifacts.SETS)
+    shown = examples(*split(root, dataset, "dev"), classes)
+    truth, images = split(root, dataset, "val")
+    words: dict[str, Any] = {name: name for name in classes.names}
+    ways = {
+        "names": words,
+        f"{EXAMPLES} example boxes": words | shown,
+        "both, the nearest counts": words | {name: [name, *of] for name, of in shown.items()},
+    }
+    keys = ("ap50_novel", "ap50_base", "ap50_all")
+    rows = {}
+    for way, meanings in ways.items():
+        numbers = measured(model, truth, images, meanings, classes)
+        rows[way] = {key: numbers[key] for key in keys}
+        print(way, rows[way])
+    write_json(RESULTS / "prompts.json", rows)
+    lines = ["# Example pictures beside words", "", *__doc__.splitlines()[2:], ""]
+    lines += ["| novel classes by | AP50 novel | AP50 base | AP50 all |", "|---|---:|---:|---:|"]
+    lines += [f"| {way} | " + " | ".join(f"{100 * row[key]:.1f}" for key in keys) + " |" for way, row in rows.items()]
+    write_text(RESULTS / "prompts.md", "\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+    main()
