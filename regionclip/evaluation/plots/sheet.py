@@ -20,7 +20,7 @@ from regionclip.evaluation.plots.style import BASE, NOVEL, QUIET, picture, plain
 _SCALE, _DPI = 3, 100
 _LARGEST = 640  # dots of a scene's longer side
 _GAP, _LEFT, _TOP = 14, 14, 104
-_EXAMPLE, _TITLE, _CAPTION = 300, 44, 26  # dots: side of a mistake's scene, of what stands above a row and a scene
+_EXAMPLE, _TITLE, _CAPTION = 230, 44, 26  # dots: side of a mistake's scene, of what stands above a row and a scene
 _KEY = (
     ("base class", BASE, "-"),
     ("novel class: no box in training", NOVEL, "-"),
@@ -118,7 +118,7 @@ def mistake_sheet(
     columns = max([len(examples) for examples in rows.values()] + [2])
     row_height = _TITLE + _CAPTION + _EXAMPLE
     total_w, total_h = 2 * _LEFT + columns * (_EXAMPLE + _GAP) - _GAP, 64 + len(rows) * row_height + _GAP
-    with picture(out_path, total_w / _DPI, total_h / _DPI, dpi=_DPI) as figure:
+    with picture(out_path, total_w / _DPI, total_h / _DPI, dpi=_DPI, colours=128) as figure:
         figure.set_layout_engine("none")
         left = _LEFT / total_w
         figure.text(left, 1 - 14 / total_h, title, fontsize=16, fontweight="bold", va="top")

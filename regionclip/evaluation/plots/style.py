@@ -9,6 +9,7 @@ from pathlib import Path
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from regionclip.files import atomic_path
 
@@ -52,7 +53,9 @@ _STYLE = {
 
 
 @contextmanager
-def picture(path: str | Path, width: float, height: float, dpi: int = 130) -> Iterator[Figure]:
+def picture(
+    path: str | Path, width: float, height: float, dpi: int = 130, colours: int | None = None
+) -> Iterator[Figure]:
     """Give an empty figure to draw on; write it as PNG, atomically, if the block succeeds.
 
     Args:
@@ -60,6 +63,7 @@ def picture(path: str | Path, width: float, height: float, dpi: int = 130) -> It
         width: Inches.
         height: Inches.
         dpi: Dots an inch.
+        colours: So many at most, for pictures of many scenes, whose files would be megabytes.
     """
     with rc_context():
         # Defaults first: a user's matplotlibrc must not change the bytes.
@@ -69,6 +73,10 @@ def picture(path: str | Path, width: float, height: float, dpi: int = 130) -> It
         yield figure
         with atomic_path(path) as beside:
             figure.savefig(beside, format="png", dpi=dpi, metadata={"Software": None})
+            if colours is not None:
+                with Image.open(beside) as drawn:
+                    few = drawn.convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+                few.save(beside, format="PNG", optimize=True)
 
 
 def headline(figure: Figure, title: str, subtitle: str = "") -> None:
