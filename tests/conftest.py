@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import shutil
 import signal
 import sys
@@ -92,12 +93,20 @@ def interrupts_reach_programs() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def registry_scope_of_its_own() -> Iterator[None]:
-    """A Runner leaves its default scope behind for the whole process; no test may depend on another's."""
+    """A Runner leaves its default scope and its log's file behind; no test may depend on another's.
+
+    uvicorn closes the files of all logs, and MMEngine writes to a closed one.
+    """
     yield
     if "mmengine" in sys.modules:
+        from mmengine.logging import MMLogger
         from mmengine.registry import DefaultScope
 
         DefaultScope._instance_dict.clear()
+        for log in MMLogger._instance_dict.values():
+            for handler in [one for one in log.handlers if isinstance(one, logging.FileHandler)]:
+                log.removeHandler(handler)
+                handler.close()
 
 
 @pytest.fixture(scope="session")

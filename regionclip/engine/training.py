@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -66,8 +67,8 @@ def train(
     with StopRequest() as stop, full_disk_named(scratch):
         settings = recipe(dataset, schedule, seed)
         settings["custom_hooks"] += [sound, *hooks, ProgressHook(title)]
-        settings["train_dataloader"]["batch_size"] = share_of_batch(schedule.batch_size)
-        settings["train_dataloader"]["worker_init_fn"] = {"type": leave_process_group}
+        share, leave = share_of_batch(schedule.batch_size), {"type": leave_process_group}
+        settings["train_dataloader"] |= {"batch_size": share, "worker_init_fn": leave}
         resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
         point = newest_resume_point(scratch)
         runner = Runner(
@@ -90,7 +91,16 @@ def train(
             if stop.made:
                 raise KeyboardInterrupt from None
             raise
+        finally:
+            _close_log(runner)
     return model.cpu().eval()
+
+
+def _close_log(runner: Runner) -> None:
+    """Close MMEngine's file of the log: models that are built later in this process would be told of in it."""
+    for handler in [one for one in runner.logger.handlers if isinstance(one, logging.FileHandler)]:
+        runner.logger.removeHandler(handler)
+        handler.close()
 
 
 def recipe(dataset: torch.utils.data.Dataset | dict[str, Any], schedule: Schedule, seed: int) -> dict[str, Any]:

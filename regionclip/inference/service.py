@@ -424,6 +424,7 @@ def configured(app: FastAPI, limits: Limits) -> uvicorn.Config:
         http=BoundedHttp,
         ws="none",
         lifespan="on",
+        log_config=None,  # its own would close the logs of all others in this process
         log_level="warning",
         access_log=False,
         server_header=False,

@@ -604,7 +604,7 @@ def test_command_serves_until_it_is_told_to_end(
     before = signal.getsignal(signal.SIGTERM)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    address, headers = f"http://127.0.0.1:{port}", {"authorization": "Bearer word"}
+    address, headers, ended = f"http://127.0.0.1:{port}", {"authorization": "Bearer word"}, threading.Event()
 
     def ask() -> httpx.Response:
         try:
@@ -612,11 +612,14 @@ def test_command_serves_until_it_is_told_to_end(
                 wait_until_ready(client)
                 return client.post("/detect", json={"image": text(pictures[0]), "names": NAMES, **LOW})
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)
+            # Else it would end the tests.
+            if not ended.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask)
         code = main(["serve", "--port", str(port), "--model", str(workspace)])
+        ended.set()
         signal.signal(signal.SIGTERM, before)
         close(asked.result().json()["detections"], detector(pictures[0], NAMES, **LOW).to_hf())
     assert code == 0
