@@ -553,7 +553,7 @@ def test_blocks_of_the_page_run(
             continue
         for line in block.splitlines():
             # The untrained detector is sure of nothing.
-            words = shlex.split(line.replace("--threshold 0.5", "--threshold 0.001"))
+            words = shlex.split(line.replace("--threshold 0.5", "--threshold 0.001"), comments=True)
             assert words[0] == "regionclip" and cli.main(words[1:]) == 0, line
     assert count == 12
     assert names["cosines"].shape == (20, 2)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OVERLAP = 0.5  # IoU from which a detection is right
 FLOOR = 0.01  # scores below are not looked at
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-_LEAST = 20  # detections that a threshold is said of
+_LEAST = 100  # detections that a threshold is said of: among fewer, hits are luck
 _BINS = 15  # of the expected calibration error, of equal numbers of detections
 _FORMAT = "regionclip-calibration-1"
 
@@ -48,8 +48,8 @@ class Judged(NamedTuple):
 class Curve:
     """Chance that a detection is right: sigmoid(slope * log(score) + intercept); official scores may exceed 1.
 
-    ``thresholds``: by precision, the least score from which on so many of the detections are right; those that no score
-    reaches are missing.
+    ``thresholds``: by precision, the least score from which on so many of the detections were right; what no score
+    reached is missing.
     """
 
     slope: float
@@ -251,9 +251,7 @@ def _curve(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Curve:
         if np.abs(step).max() < 1e-9:
             break
     order = np.argsort(-scores, kind="stable")
-    # Of the chances, not of the hits: among the few surest, hits are luck.
-    chances = _sigmoid(columns @ weights)[order]
-    precision = np.cumsum(chances) / np.arange(1, len(order) + 1)
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     thresholds = {}
     for wanted in PRECISIONS:
         reached = np.flatnonzero(precision >= wanted)

@@ -274,7 +274,8 @@ def test_micro_batches_hold_the_activations_of_their_own_pictures_only(
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             model(**data, mode="loss")
         kept[pictures, micro_batch] = held[0]
-    assert kept[6, None] > 3 * kept[1, None] and kept[6, 1] < kept[1, None]
+    # Folded weights are kept once, however many pictures there are.
+    assert kept[6, None] > 2 * kept[1, None] and kept[6, 1] < kept[1, None]
 
 
 def test_losses_of_bfloat16_follow_those_of_float32(
