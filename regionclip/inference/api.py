@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
@@ -49,10 +51,11 @@ class RegionCLIP:
     """
 
     def __init__(self, files: DetectorFiles, device: str | None = None) -> None:
-        from regionclip.inference.networks import Networks
-
         self.files = files
-        self._networks = Networks(files, runtime.device(device))
+        with _quiet():
+            from regionclip.inference.networks import Networks
+
+            self._networks = Networks(files, runtime.device(device))
         self.calibration = _calibration(files)
 
     @classmethod
@@ -81,7 +84,8 @@ class RegionCLIP:
         if initialisation not in (None, *(known := get_args(Initialisation))):
             problem = f"{initialisation!r:.80} is unknown"
             raise InputError(problem, key="initialisation", mend=f"give {' or '.join(known)}")
-        from regionclip.inference.files import MANIFEST, read_bundle, registered_bundle, workspace_files
+        with _quiet():
+            from regionclip.inference.files import MANIFEST, read_bundle, registered_bundle, workspace_files
 
         source = registered_bundle(source) if str(source).startswith(REGISTRY) else Path(source)
         if not (source / MANIFEST).exists():
@@ -273,6 +277,11 @@ class RegionCLIP:
             before[label] += 1
             best += [row] if before[label] <= top_k else []
         return result[best]
+
+
+def _quiet() -> AbstractContextManager[None]:
+    """Keep what packages say of each other, when they are imported and put together, off the user's screen."""
+    return warnings.catch_warnings(action="ignore")
 
 
 def _calibration(files: DetectorFiles) -> Calibration | None:
