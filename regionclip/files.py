@@ -82,6 +82,23 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         put_dir(beside, path)
 
 
+def require_own(folder: str | Path, mark: str) -> None:
+    """Refuse to put a folder in the place of one that holds something else: what is there would be removed.
+
+    Args:
+        folder: The place; nothing, an empty folder, or an earlier one of the same kind may be there.
+        mark: A file that every folder of the kind has.
+
+    Raises:
+        InputError: Something else is there.
+    """
+    folder = Path(folder)
+    empty = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not empty and not (folder / mark).is_file():
+        mend = "name a new folder with -o"
+        raise InputError(f"it is there and holds something else, without {mark}", file=folder, mend=mend)
+
+
 @contextmanager
 def temporary_dir(path: str | Path, suffix: str = "") -> Iterator[Path]:
     """Give an empty folder beside ``path``, on the same disk; it is removed after the block, or swept after a kill."""

@@ -9,6 +9,7 @@ from regionclip.checkpoints.key_maps import MODIFIED_RESNET_TO_DETECTOR
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.checkpoints.official import OfficialCheckpoint, read_official
 from regionclip.errors import InputError
+from regionclip.files import require_own
 
 _MAIN_PART = {"finetuned": "detector", "rpn": "rpn"}
 
@@ -63,8 +64,7 @@ def to_open_clip(file: str | Path, out: str | Path, part: str | None = None) -> 
         InputError: The file is refused or has no such part, or ``out`` is something else than a CLIP folder.
     """
     out = Path(out)
-    if out.exists() and not (out / CONFIG).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError("exists and is no CLIP folder", file=out, mend="name a new folder with -o")
+    require_own(out, CONFIG)
     if part not in (None, "student", "teacher"):
         raise InputError(f"open_clip has no place for a part '{part}'", key="--part", mend="give student or teacher")
     checkpoint, part = read_official(file), part or "student"

@@ -1,4 +1,4 @@
-"""A model's detections on a split, and how well it names the split's true boxes."""
+"""A trained detector, a model's detections on a split, and how well it names the split's true boxes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.model import BaseModel
 
+from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import load_strictly
+from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.annotations.truth import BoxArrays
 from regionclip.data.datasets.detection import boxes_dataset, test_pipeline
 from regionclip.data.layout import detection_set, load_classes
@@ -16,9 +19,30 @@ from regionclip.engine.prediction import name_true_boxes, predict
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import classify_regions
+from regionclip.models.assembly import build_detector
+from regionclip.models.detector_settings import finetune_settings
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params.stages import Detection as PictureSizes
+from regionclip.params.stages import Finetune
 from regionclip.text.text_bank import TextBank
+
+
+def trained_detector(file: Path, clip: ClipFolder, finetune: Finetune, dataset: str) -> BaseModel:
+    """Read a checkpoint of the stage `finetune` into its model.
+
+    Args:
+        file: The checkpoint.
+        clip: The CLIP that it started from.
+        finetune: Section ``finetune`` of the params.
+        dataset: The data set that it was trained on.
+
+    Raises:
+        InputError: The file is broken, or of another architecture.
+    """
+    target, (state, meta) = finetune.sets[dataset], read(file)
+    model = build_detector(clip, finetune_settings(finetune, target, len(meta["classes"])), masks=target.masks)
+    load_strictly(model, state, file)
+    return model
 
 
 def detect(

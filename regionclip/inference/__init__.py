@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from regionclip.inference.sources import Example
 
 __all__ = ["Example", "RegionCLIP", "Result"]
+
+THRESHOLD = 0.3
+"""Least score of a detection where none is asked for, through every door."""
+
+BATCH_SIZE = 8
+"""Pictures that a search takes at a time."""
+
 _MODULES = {"Example": "sources", "RegionCLIP": "api", "Result": "results"}
 
 

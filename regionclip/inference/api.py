@@ -17,7 +17,8 @@ from PIL import Image
 from regionclip import runtime
 from regionclip.data.pictures import Picture
 from regionclip.errors import InputError, logger
-from regionclip.files import sha256_file, write_text
+from regionclip.files import sha256_file
+from regionclip.inference import BATCH_SIZE, THRESHOLD
 from regionclip.inference.calibration import Calibration
 from regionclip.inference.results import Result
 from regionclip.inference.sources import boxes_of, boxes_of_file, boxes_of_picture, open_source, pixels_of
@@ -32,7 +33,6 @@ Initialisation = Literal["clip", "regionclip"]
 Boxes = NDArray[np.floating] | Sequence[Sequence[float]]
 _LOGGER = logger(__name__)
 REGISTRY = "models:/"
-THRESHOLD = 0.3
 SETTINGS = ("threshold", "top_k", "max_detections", "iou", "agnostic")
 """Arguments of `RegionCLIP.detect` that are one number, and so the same through every door."""
 
@@ -69,7 +69,7 @@ class RegionCLIP:
         """Read a detector from a folder where the pipeline has run, from a bundle, or from MLflow's registry.
 
         Args:
-            source: The folder, what `export` wrote, or ``models:/NAME@ALIAS``.
+            source: The folder, what `bundle` wrote, or ``models:/NAME@ALIAS``.
             dataset: The data set that it was trained on; None: the first of the params, or that of the bundle.
             initialisation: What it was trained from: ``regionclip``, the default, or ``clip``.
             device: ``cpu``, ``cuda`` or ``cuda:N``; None: as ``REGIONCLIP_DEVICE`` says, or a GPU if there is one.
@@ -88,6 +88,9 @@ class RegionCLIP:
             from regionclip.inference.files import MANIFEST, read_bundle, registered_bundle, workspace_files
 
         source = registered_bundle(source) if str(source).startswith(REGISTRY) else Path(source)
+        if not source.is_dir():
+            mend = "name a workspace or a bundle; `regionclip bundle` makes one of official checkpoints"
+            raise InputError("there is no such folder", file=source, key="source", mend=mend)
         if not (source / MANIFEST).exists():
             return cls(workspace_files(source, dataset, initialisation or "regionclip"), device)
         files = read_bundle(source)
@@ -97,28 +100,32 @@ class RegionCLIP:
                 raise InputError(problem, file=source / MANIFEST, key=key, mend="leave the argument out")
         return cls(files, device)
 
-    def export(self, folder: str | Path) -> None:
-        """Write a bundle: CLIP folder, checkpoints, params, and a manifest with the SHA-256 of each file."""
+    def bundle(self, folder: str | Path) -> None:
+        """Write all that the detector is made of to a folder that `open` reads on any machine.
+
+        It holds the CLIP folder, checkpoints, params, and a manifest with the SHA-256 of each file.
+
+        Raises:
+            InputError: A file is damaged, or the folder holds something else than a bundle.
+        """
         from regionclip.inference.files import write_bundle
 
         _expect(folder, (str, Path), "folder", "a path")
         write_bundle(self.files, folder)
 
-    def export_onnx(self, folder: str | Path, names: Names | None = None) -> None:
+    def export(self, folder: str | Path, names: Names | None = None) -> None:
         """Write ``detector.onnx`` and ``region_features.onnx`` with a README; with names, their embeddings too.
 
         Raises:
-            InputError: The packages of the extra ``export`` are not installed, or a name has several meanings.
+            InputError: The packages of the extra ``export`` are not installed, a name has several meanings, or the
+                folder holds something else than an export.
         """
         _expect(folder, (str, Path), "folder", "a path")
         vocabulary = None if names is None else self.vocabulary(names)
         if vocabulary is not None and vocabulary.owners is not None:
             mend = "give one text a name"
             raise InputError("ONNX takes one embedding a name", key="names", mend=mend)
-        self._networks.export_onnx(self.files, folder)
-        if vocabulary is not None:
-            np.save(Path(folder) / "text_embeddings.npy", vocabulary.embeddings.numpy(force=True))
-            write_text(Path(folder) / "names.txt", "".join(f"{name}\n" for name in vocabulary.names))
+        self._networks.export(self.files, folder, vocabulary)
 
     def vocabulary(self, names: Names, background: Sequence[str] = ()) -> Vocabulary:
         """Embed names; what is returned can be given wherever names can.
@@ -165,7 +172,7 @@ class RegionCLIP:
         iou: float | None = None,
         agnostic: bool = False,
         background: Sequence[str] = (),
-        batch_size: int = 8,
+        batch_size: int = BATCH_SIZE,
         rejected: list[InputError] | None = None,
     ) -> Iterator[Result]:
         """Find objects on many pictures, one result after the other while they are read.
@@ -216,8 +223,13 @@ class RegionCLIP:
         return self._regions(picture, boxes, self.vocabulary(names, background))[1]
 
     def similarity(self, features: NDArray[np.float32], names: Names) -> NDArray[np.float32]:
-        """Return cosines (n, K) of `features` with names; of what a name means the nearest counts."""
-        return self._networks.similarity(features, self.vocabulary(names))
+        """Return cosines (n, K) of `features` (n, D) with names; of what a name means the nearest counts."""
+        vocabulary, given = self.vocabulary(names), np.asarray(features)
+        width = vocabulary.embeddings.shape[1]
+        if given.ndim != 2 or given.shape[1] != width or given.dtype.kind != "f":
+            problem = f"{given.dtype} of shape {given.shape}, wanted floats (n, {width})"
+            raise InputError(problem, key="features", mend="give what this model's `features` gave")
+        return self._networks.similarity(given, vocabulary)
 
     def _regions(
         self, picture: Picture, boxes: Boxes, vocabulary: Vocabulary | None
@@ -242,8 +254,7 @@ class RegionCLIP:
                 if boxes is None:
                     waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
                 else:
-                    own = boxes_of_picture(boxes, name) if isinstance(boxes, Mapping) else boxes[place]
-                    found = self._networks.name(pixels, boxes_of(own, name), rules)
+                    found = self._networks.name(pixels, boxes_of_picture(boxes, name, place), rules)
                     yield self._result(name, pixels, found, rules, top_k)
             except InputError as error:
                 if rejected is None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
@@ -18,12 +20,13 @@ from torch import Tensor, nn
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.data.pictures import LEAST_SIDE
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir
+from regionclip.files import atomic_dir, require_own
 from regionclip.inference.files import DetectorFiles
 from regionclip.regions.matching import cosine_logits
 
 _OPSET = 18  # torch's least; RoIAlign on half pixels needs 16
 _IMAGES = {0: "batch", 2: "height", 3: "width"}
+_DETECTOR = "detector.onnx"
 _FOUND = ("boxes", "scores", "labels", "count")
 _RAW = ("proposal_boxes", "proposal_scores")
 _EVERY = torch.finfo(torch.float32).min
@@ -170,7 +173,13 @@ def _is_soft(detector: BaseModel) -> bool:
     return detector.roi_head.test_cfg.nms.type == "soft_nms"
 
 
-def export_onnx(files: DetectorFiles, rpn: BaseModel, detector: BaseModel, folder: str | Path) -> None:
+def export_onnx(
+    files: DetectorFiles,
+    rpn: BaseModel,
+    detector: BaseModel,
+    folder: str | Path,
+    names: Mapping[str, Tensor] | None = None,
+) -> None:
     """Write ``detector.onnx``, ``region_features.onnx`` and a README that tells how to use them, all or none.
 
     Both take pictures of any one size, float32 (B, 3, H, W), RGB from 0 to 255, resized as the README says; boxes are
@@ -184,11 +193,13 @@ def export_onnx(files: DetectorFiles, rpn: BaseModel, detector: BaseModel, folde
         files: What the models were built from.
         rpn: The trained RPN; see `trained_rpn`.
         detector: The trained detector; its vocabulary does not count.
-        folder: Where to write; what was there is replaced.
+        folder: Where to write; an earlier export is replaced.
+        names: Embeddings (D,) by name, written as ``text_embeddings.npy`` (K, D) and ``names.txt``, in that order.
 
     Raises:
-        InputError: The packages of the extra ``export`` are not installed.
+        InputError: The packages of the extra ``export`` are not installed, or ``folder`` holds something else.
     """
+    require_own(folder, _DETECTOR)
     facts, head = _facts(files, detector), detector.roi_head.bbox_head
     picture = torch.zeros(2, 3, 96, 128)
     text = torch.ones(5, head.attention_pool.c_proj.out_features)
@@ -197,10 +208,13 @@ def export_onnx(files: DetectorFiles, rpn: BaseModel, detector: BaseModel, folde
     whole = _Detector(rpn, detector, files.params.detection.test_proposals)
     with atomic_dir(folder) as beside:
         outputs = _RAW if _is_soft(detector) else _FOUND
-        _write(whole, (picture, text), shapes, outputs, facts, beside / "detector.onnx")
+        _write(whole, (picture, text), shapes, outputs, facts, beside / _DETECTOR)
         shapes = {"images": _IMAGES, "boxes": {0: "regions"}}
         _write(_Regions(detector), (picture, regions), shapes, ("features",), facts, beside / "region_features.onnx")
         (beside / "README.md").write_text(_readme(facts), encoding="utf-8")
+        if names:
+            np.save(beside / "text_embeddings.npy", torch.stack([*names.values()]).numpy(force=True))
+            (beside / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def _write(

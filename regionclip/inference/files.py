@@ -13,7 +13,7 @@ from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder, save
 from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.checkpoints.official import clip_weights, read_official, rpn_weights
 from regionclip.errors import InputError
-from regionclip.files import atomic_dir, read_json, sha256_file, sha256_tree, write_json
+from regionclip.files import atomic_dir, read_json, require_own, sha256_file, sha256_tree, write_json
 from regionclip.inference.api import Initialisation
 from regionclip.params import Params, check_params, load_params
 from regionclip.text.text_bank import BUILT_IN
@@ -72,16 +72,17 @@ def registered_bundle(uri: str | Path) -> Path:
     Raises:
         InputError: MLflow has no such model, or does not answer, or is not installed.
     """
-    # MLflow is no part of the light install.
-    from mlflow.artifacts import download_artifacts
-    from mlflow.exceptions import MlflowException
+    try:
+        from mlflow.artifacts import download_artifacts
 
-    from regionclip.tracking.store import one_line, process_wide, tracking_uri
-
+        from regionclip.tracking.store import delivery_errors, one_line, process_wide, tracking_uri
+    except ModuleNotFoundError:
+        mend = "pip install 'regionclip[pipeline]'"
+        raise InputError("MLflow is not installed", file=uri, mend=mend) from None
     try:
         with process_wide(tracking_uri()):
             return Path(download_artifacts(str(uri))) / "artifacts" / "bundle"
-    except MlflowException as error:
+    except delivery_errors() as error:
         mend = "look at the names and aliases in the MLflow UI, or set MLFLOW_TRACKING_URI"
         raise InputError(f"MLflow gives no such model ({one_line(error)})", file=uri, mend=mend) from None
 
@@ -90,8 +91,9 @@ def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
     """Copy the files to a folder of their own, with the SHA-256 of each; written whole or not at all.
 
     Raises:
-        InputError: A file is damaged, or a weight is not finite.
+        InputError: A file is damaged, a weight is not finite, or ``folder`` holds something else than a bundle.
     """
+    require_own(folder, MANIFEST)
     ClipFolder.open(files.clip).state_dict()
     for checkpoint in (files.detector, files.rpn):
         read(checkpoint)

@@ -22,16 +22,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets.detection import META_KEYS, test_resize
+from regionclip.engine.detection import trained_detector
 from regionclip.engine.prediction import inference
 from regionclip.inference.files import DetectorFiles
 from regionclip.inference.sources import Example, boxes_of, pixels_of
 from regionclip.inference.vocabulary import Vocabularies, Vocabulary
 from regionclip.labelling.proposals import trained_rpn, valid_regions
-from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import finetune_settings
 from regionclip.models.region_embedding_head import best_detections
 
 _AROUND = 100  # proposals that say what else is on an example's picture
@@ -66,7 +63,7 @@ class Networks:
         self._device, self._lock, self._most = device, threading.RLock(), files.params.detection.test_proposals
         clip, rpn = ClipFolder.open(files.clip), files.params.rpn
         self._rpn = self._placed(trained_rpn(files.rpn, clip, rpn, nms_iou=rpn.nms_iou, proposals=rpn.proposals))
-        self._model = self._placed(_build_detector(files, clip))
+        self._model = self._placed(trained_detector(files.detector, clip, files.params.finetune, files.dataset))
         self._head = self._model.roi_head.bbox_head
         # Of the training's classes: where words lie, for example pictures to be moved there.
         self._words = normalize(self._head.fc_cls.embeddings.cpu().float(), dim=1)
@@ -137,12 +134,15 @@ class Networks:
             logits = classifier(torch.as_tensor(embeddings, device=self._device).float())
         return logits[:, :-1].mul(classifier.temperature).numpy(force=True)
 
-    def export_onnx(self, files: DetectorFiles, folder: str | Path) -> None:
-        """Write the networks as ONNX files; see `regionclip.inference.export.export_onnx`."""
+    def export(self, files: DetectorFiles, folder: str | Path, vocabulary: Vocabulary | None) -> None:
+        """Write the networks as ONNX files; see `export_onnx`."""
         from regionclip.inference.export import export_onnx
 
+        names = None
+        if vocabulary is not None:
+            names = dict(zip(vocabulary.names, vocabulary.embeddings, strict=True))
         with self._lock:
-            export_onnx(files, self._rpn, self._model, folder)
+            export_onnx(files, self._rpn, self._model, folder, names)
 
     def _maps(
         self, records: Sequence[Record], proposals: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
@@ -196,11 +196,3 @@ def _arrays(found: InstanceData) -> Found:
     boxes, scores = (getattr(found, key).float().numpy(force=True) for key in ("bboxes", "scores"))
     masks = found.masks.bool().numpy(force=True) if "masks" in found else None
     return Found(boxes, scores, found.labels.numpy(force=True), masks)
-
-
-def _build_detector(files: DetectorFiles, clip: ClipFolder) -> BaseModel:
-    finetune = files.params.finetune
-    target, (state, meta) = finetune.sets[files.dataset], read(files.detector)
-    model = build_detector(clip, finetune_settings(finetune, target, len(meta["classes"])), masks=target.masks)
-    load_strictly(model, state, files.detector)
-    return model

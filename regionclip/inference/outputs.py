@@ -408,13 +408,13 @@ def write_features(
     schema = pa.schema({"source": pa.string(), "box": pa.list_(pa.float32(), 4), "feature": numbers})
     waiting: list[dict[str, Any]] = []
     with atomic_path(file) as beside, pq.ParquetWriter(beside, schema) as writer:
-        for source, pixels in opened:
+        for place, (source, pixels) in enumerate(opened):
             try:
                 if isinstance(pixels, InputError):
                     raise pixels
                 picture = np.ascontiguousarray(pixels[..., ::-1])
                 if isinstance(boxes, Mapping):
-                    chosen = boxes_of_picture(boxes, source)
+                    chosen = boxes_of_picture(boxes, source, place)
                 elif boxes == "picture":
                     chosen = np.array([[0, 0, pixels.shape[1], pixels.shape[0]]], np.float32)
                 else:

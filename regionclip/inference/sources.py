@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import glob
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,17 +149,26 @@ def boxes_of_file(file: str | Path) -> dict[str, NDArray[np.float32]]:
     return {picture_name(image): boxes[image["id"]][0] for image in truth.images}
 
 
-def boxes_of_picture(boxes: Mapping[str, Any], source: str) -> Any:
-    """Return the boxes of a picture from those of all, named by their files from any folder above them on.
+def boxes_of_picture(boxes: Mapping[str, Any] | Sequence[Any], source: str, place: int) -> NDArray[np.float32]:
+    """Return the boxes of a picture from those of all, as `boxes_of` does.
+
+    Args:
+        boxes: By place, or named by their files from any folder above them on.
+        source, place: Of the picture.
 
     Raises:
-        InputError: None are named so.
+        InputError: None are there, or they are no boxes.
     """
+    if not isinstance(boxes, Mapping):
+        if not hasattr(boxes, "__len__") or place >= len(boxes):
+            problem = f"no boxes are given for picture {place}"
+            raise InputError(problem, record=source, key="boxes", mend="give some, or [], for every picture")
+        return boxes_of(boxes[place], source)
     parts = Path(source).parts
     name = next((name for start in range(len(parts)) if (name := "/".join(parts[start:])) in boxes), source)
     if name not in boxes:
         raise InputError("no boxes are given for it", record=source, key="boxes", mend="name it among the boxes")
-    return boxes[name]
+    return boxes_of(boxes[name], source)
 
 
 def _outcome(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | InputError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
@@ -10,19 +9,15 @@ from mmengine.model import BaseModel
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import read
 from regionclip.contracts.detections import detection_checks
 from regionclip.contracts.gate import gate
 from regionclip.data.annotations.truth import Truth, load_truth
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.engine.detection import detect, true_box_top1
+from regionclip.engine.detection import detect, trained_detector, true_box_top1
 from regionclip.evaluation.detection_errors import error_numbers, judge, worst_examples
 from regionclip.evaluation.detections import save_detections
 from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.files import write_json
-from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import finetune_settings
 from regionclip.models.region_encoder import RegionEncoder, visual_state
 from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
@@ -48,7 +43,7 @@ def run(context: StageContext) -> dict[str, Any]:
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         bank.require(width=clip.model_cfg["embed_dim"])
-        model = _detector(context, clip, artifacts.FINETUNED / dataset / f"{name}.pth")
+        model = trained_detector(artifacts.FINETUNED / dataset / f"{name}.pth", clip, params.finetune, dataset)
         proposals = artifacts.proposals(dataset, split)
         with context.model_run(name) as run:
             found = detect(model, dataset, split, params.detection, proposals, bank, f"{dataset} from {name}")
@@ -85,15 +80,6 @@ def _constrained(
             protocol = context.params.data.sets[dataset].protocol
             metrics[f"constrained_{group}"] = measure(protocol, truth, found, classes, group)
     return metrics
-
-
-def _detector(context: StageContext, clip: ClipFolder, checkpoint: Path) -> BaseModel:
-    finetune = context.params.finetune
-    target, (state, meta) = finetune.sets[context.dataset], read(checkpoint)
-    settings = finetune_settings(finetune, target, len(meta["classes"]))
-    model = build_detector(clip, settings, masks=target.masks)
-    load_strictly(model, state, checkpoint)
-    return model
 
 
 def _encoder(clip: ClipFolder, model: BaseModel) -> RegionEncoder:

@@ -117,6 +117,6 @@ def test_what_is_in_the_way_is_spared(finetuned: Path, tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             to_mmdet(finetuned, out)
         assert caught.value.file == out
-        with pytest.raises(InputError, match="no CLIP folder"):
+        with pytest.raises(InputError, match="holds something else, without open_clip_config.json"):
             to_open_clip(finetuned, out)
     assert sha256_file(finetuned) == before and [path.name for path in tmp_path.iterdir()] == ["finetuned.pth"]

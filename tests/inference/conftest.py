@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regionclip import RegionCLIP
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.files import write_json
@@ -48,6 +49,12 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
             publish(model.state_dict(), root / f"artifacts/finetune/coco/{name}.pth", {"classes": list(BASE)})
     _write_pictures(root / "data/sets/coco")
     return root
+
+
+@pytest.fixture(scope="session")
+def detector(workspace: Path) -> RegionCLIP:
+    """The detector of the workspace; all tests of a process share it."""
+    return RegionCLIP.open(workspace, device="cpu")
 
 
 def _write_pictures(folder: Path) -> None:

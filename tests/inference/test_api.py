@@ -39,14 +39,6 @@ LOW = 0.001
 TEMPERATURE = 0.01
 
 
-@pytest.fixture(scope="module")
-def detector(workspace: Path) -> RegionCLIP:
-    """The detector of the workspace."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGIONCLIP_DEVICE", "cpu")
-        return RegionCLIP.open(workspace)
-
-
 def pipeline_detections(params: Params, proposals: Path) -> dict[int, list[dict]]:
     """What the stages rpn, text_bank and evaluate give, by image id, in the current workspace."""
     clip = ClipFolder.open("artifacts/pretrain")
@@ -197,6 +189,12 @@ def test_boxes_of_the_caller_are_named_as_they_are(workspace: Path, detector: Re
     assert np.array_equal(found.boxes, np.array(boxes, np.float32)[order])
     assert found.names == [NAMES[label] for label in probs.argmax(axis=1)[order]]
     assert len(detector(file, NAMES, [])) == 0 and detector.features(file, []).shape == (0, features.shape[1])
+    for own in ([], [boxes], 5):
+        with pytest.raises(InputError, match="no boxes are given for picture [01]"):
+            list(detector.detect([file, file], NAMES, own))
+    for wrong in (features[:, :3], features[0], [["a"]], np.zeros(features.shape, int)):
+        with pytest.raises(InputError, match="key 'features'"):
+            detector.similarity(wrong, NAMES)
     for wrong in ([[5, 5, 5, 9]], [[0, 0, np.nan, 1]], [[1, 2, 3]], "boxes"):
         with pytest.raises(InputError, match="key 'boxes'"):
             detector.features(file, wrong)
@@ -204,7 +202,7 @@ def test_boxes_of_the_caller_are_named_as_they_are(workspace: Path, detector: Re
 
 def test_bundle_is_the_same_detector(workspace: Path, detector: RegionCLIP, tmp_path: Path) -> None:
     """What is exported and opened elsewhere finds the same objects."""
-    detector.export(tmp_path / "bundle")
+    detector.bundle(tmp_path / "bundle")
     file = workspace / "data/sets/coco/val/2.png"
     assert same(RegionCLIP.open(tmp_path / "bundle")(file, NAMES, threshold=LOW), detector(file, NAMES, threshold=LOW))
     with pytest.raises(InputError, match="holds a detector of coco, not of lvis"):
@@ -274,7 +272,10 @@ def test_other_arguments_of_another_type_are_refused(detector: RegionCLIP, works
         with pytest.raises(InputError) as caught:
             RegionCLIP.open(workspace, **arguments)
         assert caught.value.key == key
-    for call in (RegionCLIP.open, detector.export):
+    for missing in ("none", "weights/detector.pth"):
+        with pytest.raises(InputError, match="no such folder.*regionclip bundle"):
+            RegionCLIP.open(workspace / missing)
+    for call in (RegionCLIP.open, detector.bundle):
         with pytest.raises(InputError, match="a NoneType was given"):
             call(None)
 
@@ -318,3 +319,4 @@ def test_notebooks_run(workspace: Path, name: str, monkeypatch: pytest.MonkeyPat
     for cell in cells:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), known)
+    assert known["boxes"].shape[1] == 4 and known["pictures"][0].is_file()

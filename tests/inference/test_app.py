@@ -126,7 +126,7 @@ def test_both_detectors_are_those_of_the_workspace(page: Page, visitor: Client, 
 
 
 def test_without_the_other_detector_the_page_says_so(page: Page, workspace: Path, tmp_path: Path) -> None:
-    page.model.export(tmp_path / "bundle")
+    page.model.bundle(tmp_path / "bundle")
     bundle, layout = open_page(tmp_path / "bundle")
     assert isinstance(bundle.other, InputError) and not layout
     assert "a bundle holds one detector" in str(app.build(bundle).get_config_file()["components"])

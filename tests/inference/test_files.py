@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from regionclip import RegionCLIP
 from regionclip.errors import InputError
 from regionclip.inference.files import read_bundle, workspace_files, write_bundle
 
@@ -86,3 +87,19 @@ def test_workspace_without_the_detector_says_what_to_run(workspace: Path, tmp_pa
     (tmp_path / "params.yaml").write_text(only)
     with pytest.raises(InputError, match="no detector is trained from clip"):
         workspace_files(tmp_path, "lvis", "clip")
+
+
+def test_folder_of_other_things_is_never_replaced(detector: RegionCLIP, tmp_path: Path) -> None:
+    """A bundle and an export take a new, an empty, or their own folder; what a user has there stays."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/mine.jpg").write_bytes(b"mine")
+    for write in (detector.bundle, detector.export):
+        for place in (tmp_path / "photos", tmp_path, tmp_path / "photos/mine.jpg"):
+            with pytest.raises(InputError, match="holds something else.*To mend: name a new folder"):
+                write(place)
+    assert (tmp_path / "photos/mine.jpg").read_bytes() == b"mine" and len([*tmp_path.iterdir()]) == 1
+    (tmp_path / "empty").mkdir()
+    detector.bundle(tmp_path / "empty")
+    detector.bundle(tmp_path / "empty")
+    with pytest.raises(InputError, match="holds something else, without detector.onnx"):
+        detector.export(tmp_path / "empty")
