@@ -7,30 +7,24 @@ names. All are measured on the split val.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regionclip import Example, RegionCLIP, artifacts
 from regionclip.data.annotations.annotation_files import picture_name
-from regionclip.data.annotations.truth import BoxColumns, Truth, boxes_by_image, load_truth
-from regionclip.data.layout import ClassList, DetectionSet, detection_set, load_classes
-from regionclip.evaluation.protocols import measure
+from regionclip.data.annotations.truth import boxes_by_image
+from regionclip.data.layout import detection_set
 from regionclip.files import write_json, write_text
+from regionclip.inference.measuring import Subject, detect_classes, measure_found, read_subject
 
 RESULTS = Path(__file__).parent / "results"
 EXAMPLES = 3
 LEAST_SIDE = 24  # pixels: an example that a person would choose
 
 
-def split(root: Path, dataset: str, name: str) -> tuple[Truth, Path]:
-    """Return what is true on a split, and the folder of its pictures."""
-    place = DetectionSet(*(root / part for part in detection_set(dataset, name, root / artifacts.SETS)))
-    return load_truth(place.annotations), place.images
-
-
-def examples(truth: Truth, images: Path, classes: ClassList) -> dict[str, list[Example]]:
+def examples(subject: Subject) -> dict[str, list[Example]]:
     """Return the first boxes of each novel class that are large enough, of different pictures."""
+    truth, images, classes, _ = subject
     found: dict[str, list[Example]] = {name: [] for name in classes.novel_names}
     names, objects = dict(zip(classes.ids, classes.names, strict=True)), boxes_by_image(truth)
     for picture in truth.images:
@@ -43,27 +37,17 @@ def examples(truth: Truth, images: Path, classes: ClassList) -> dict[str, list[E
     return found
 
 
-def measured(model: RegionCLIP, truth: Truth, images: Path, meanings: Mapping[str, Any], classes: ClassList) -> Any:
-    """Return the numbers of the protocol, with the vocabulary that is given."""
-    columns, ids = BoxColumns(), dict(zip(classes.names, classes.ids, strict=True))
-    paths = [images / picture_name(picture) for picture in truth.images]
-    least = model.files.params.finetune.sets[model.files.dataset].score_threshold
-    found = model.detect(paths, model.vocabulary(meanings), threshold=least)
-    for picture, result in zip(truth.images, found, strict=True):
-        for row in result.to_coco(picture["id"], ids):
-            columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
-    return measure("generalised", truth, columns.arrays(), classes)
-
-
 def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where the demo has run")
     root = parser.parse_args().folder
     dataset = "coco"
-    model, classes = RegionCLIP.open(root, dataset), load_classes(dataset, root / artifacts.SETS)
-    shown = examples(*split(root, dataset, "dev"), classes)
-    truth, images = split(root, dataset, "val")
+    model, subjects = RegionCLIP.open(root, dataset), {}
+    for split in ("dev", "val"):
+        place = detection_set(dataset, split, root / artifacts.SETS)
+        subjects[split] = read_subject(model, root / place.annotations, root / place.images)
+    shown, val, classes = examples(subjects["dev"]), subjects["val"], subjects["val"].classes
     words: dict[str, Any] = {name: name for name in classes.names}
     ways = {
         "names": words,
@@ -73,7 +57,7 @@ def main() -> None:
     keys = ("ap50_novel", "ap50_base", "ap50_all")
     rows = {}
     for way, meanings in ways.items():
-        numbers = measured(model, truth, images, meanings, classes)
+        numbers = measure_found(val, detect_classes(model, val, meanings))
         rows[way] = {key: numbers[key] for key in keys}
         print(way, rows[way])
     write_json(RESULTS / "prompts.json", rows)

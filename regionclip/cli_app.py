@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
-from regionclip.cli_parts import add_command
-from regionclip.errors import InputError
+from regionclip.cli_parts import add_command, add_model
 
 
 def add_app_command(commands: argparse._SubParsersAction) -> None:
     """Add ``app``."""
     app = add_command(commands, "app", _app)
-    app.add_argument(
-        "--model", metavar="WHERE", default=".", help="workspace, bundle, or models:/NAME@ALIAS (default: %(default)s)"
-    )
+    app.set_defaults(extra="app")
+    add_model(app)
     app.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
     app.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
 
@@ -27,14 +26,7 @@ def _app(chosen: argparse.Namespace) -> None:
       regionclip app --model models:/regionclip-coco@champion --port 8000
       REGIONCLIP_APP_LOGIN=anna:secret regionclip app --model bundle --host 0.0.0.0
     """
-    try:
-        from regionclip.inference.app import serve
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        mend = "pip install 'regionclip[app]'"
-        raise InputError("the package is not installed", key="gradio", mend=mend) from None
-    try:
-        serve(chosen.model, chosen.host, chosen.port)
-    except KeyboardInterrupt:
-        print("The page is closed.")
+    from regionclip.inference.app import serve
+
+    with suppress(KeyboardInterrupt):  # the way to end it
+        serve(chosen.model, chosen.dataset, chosen.host, chosen.port)

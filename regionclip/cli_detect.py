@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -12,15 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from regionclip.cli_parts import add_command, console
+from regionclip.cli_parts import add_command, add_model, console
 from regionclip.errors import InputError
+from regionclip.inference import BATCH_SIZE, THRESHOLD
 
 if TYPE_CHECKING:
+    from regionclip.inference.calibration import Calibration
     from regionclip.inference.outputs import Journal, Pictures
 
 T = TypeVar("T")
 _SHOWN = 20  # names of a table
-_ONE_NAME = re.compile(r'\s*(?:"([^"]*)"\s*|([^,]*))(?:,|$)')
 
 
 def add_detect_commands(commands: argparse._SubParsersAction) -> None:
@@ -41,20 +41,21 @@ def add_detect_commands(commands: argparse._SubParsersAction) -> None:
     val = add_command(commands, "val", _val)
     val.add_argument("file", metavar="FILE.json", help="COCO or LVIS annotations")
     val.add_argument("--images", metavar="DIR", required=True, help="folder that its file names start from")
-    _add_model(val)
+    add_model(val)
     _add_batch_size(val)
     val.add_argument("--out", metavar="JSON", help="file for all numbers, those of each class too")
     calibrate = add_command(commands, "calibrate", _calibrate)
     calibrate.add_argument("--truth", metavar="FILE.json", help="COCO or LVIS file; default: the split dev")
     calibrate.add_argument("--images", metavar="DIR", help="folder that its file names start from")
-    _add_model(calibrate)
+    add_model(calibrate)
     export = add_command(commands, "export", _export)
     export.add_argument("-o", "--out", metavar="DIR", required=True, help="folder to write")
     export.add_argument("--names", help="whose embeddings are written beside: with commas between them, or a file")
-    _add_model(export)
+    add_model(export)
+    export.set_defaults(extra="export")
     embed = add_command(commands, "embed", _embed)
     embed.add_argument("sources", metavar="SOURCE", nargs="+", help=sources)
-    _add_model(embed)
+    add_model(embed)
     embed.add_argument(
         "--boxes",
         default="proposals",
@@ -66,18 +67,9 @@ def add_detect_commands(commands: argparse._SubParsersAction) -> None:
     embed.add_argument("--out", metavar="PARQUET", required=True, help="file to write")
 
 
-def _add_model(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--model",
-        default=".",
-        metavar="MODEL",
-        help="folder where the pipeline has run, bundle, or models:/NAME@ALIAS of MLflow (default: this folder)",
-    )
-    command.add_argument("--dataset", metavar="NAME", help="that it was trained on (default: the first of the params)")
-
-
 def _add_batch_size(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--batch-size", type=int, default=8, metavar="N", help="pictures at a time (default: 8)")
+    text = "pictures at a time (default: %(default)s)"
+    command.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=text)
 
 
 def _add_search(command: argparse.ArgumentParser) -> None:
@@ -89,30 +81,13 @@ def _add_search(command: argparse.ArgumentParser) -> None:
         "text of one a line, COCO's JSON, or a text bank",
     )
     command.add_argument("--background", metavar="NAMES", help="what is only there to take false alarms away")
-    command.add_argument("--threshold", type=float, metavar="SCORE", help="least score (default: 0.3)")
+    command.add_argument("--threshold", type=float, metavar="SCORE", help=f"least score (default: {THRESHOLD})")
     command.add_argument("--top-k", type=int, metavar="N", help="the best of each name only")
     command.add_argument("--max-detections", type=int, metavar="N", help="the best of each picture only")
     command.add_argument("--iou", type=float, help="overlap from which the weaker of two boxes of one name goes")
     command.add_argument("--agnostic", action="store_true", help="of two boxes of different names, too")
-    _add_model(command)
+    add_model(command)
     _add_batch_size(command)
-
-
-def split_names(text: str) -> list[str]:
-    """Split names at commas; one that is in double quotes keeps its own, and other quotes stay as they are.
-
-    Raises:
-        InputError: There is nothing between two commas.
-    """
-    names, place = [], 0
-    while place <= len(text):
-        found = _ONE_NAME.match(text, place)
-        names.append((found[1] if found[1] is not None else found[2]).strip())
-        place = found.end() + (found.end() == len(text) and not found[0].endswith(","))
-    if "" in names:
-        mend = 'give names with commas between them, such as "red car, dog"'
-        raise InputError(f"name {names.index('') + 1} of {text!r:.80} is empty", key="--names", mend=mend)
-    return names
 
 
 def _names(text: str) -> list[str] | Path:
@@ -121,7 +96,17 @@ def _names(text: str) -> list[str] | Path:
         return file
     if file.suffix in (".txt", ".json", ".safetensors"):
         raise InputError("the file of names does not exist", file=file, key="--names", mend="put it there")
-    return split_names(text)
+    return _split(text, "--names")
+
+
+def _split(text: str, option: str) -> list[str]:
+    from regionclip.inference.vocabulary import split_names
+
+    names = split_names(text)
+    if "" in names:
+        mend = 'give names with commas between them, such as "red car, dog"'
+        raise InputError(f"name {names.index('') + 1} of {text!r:.80} is empty", key=option, mend=mend)
+    return names
 
 
 def _detect(chosen: argparse.Namespace) -> None:
@@ -165,7 +150,7 @@ def _search(
     from regionclip.inference.api import SETTINGS
     from regionclip.inference.outputs import FORMATS, PICTURES, REJECTED, Journal, Pictures, search, write_results
 
-    names, background = _names(chosen.names), split_names(chosen.background) if chosen.background else []
+    names, background = _names(chosen.names), _split(chosen.background, "--background") if chosen.background else []
     pictures, out = Pictures.of(sources), Path(chosen.out)
     pictures.require_names(form)
     searched = [Path(source).absolute() for source in sources if Path(source).is_dir()]
@@ -278,6 +263,10 @@ def _watched(items: Iterable[T], total: int | None, title: str) -> Iterator[T]:
         yield from progress.track(items, total=total, description=title)
 
 
+def _pictures(items: Iterable[T], total: int | None) -> Iterator[T]:
+    return _watched(items, total, "pictures")
+
+
 def _val(chosen: argparse.Namespace) -> None:
     """Measure a detector on a COCO or LVIS file. The file's classes are looked for, all at once. LVIS files go by its
     federated protocol; others by COCO's, with base and novel classes apart where the detector was trained on boxes of
@@ -293,16 +282,11 @@ def _val(chosen: argparse.Namespace) -> None:
     from regionclip.evaluation.summary import percent, spoken
     from regionclip.files import write_json
     from regionclip.inference import RegionCLIP
-    from regionclip.inference.measuring import measure_file
+    from regionclip.inference.measuring import detect_classes, measure_found, read_subject
 
     model = RegionCLIP.open(chosen.model, chosen.dataset)
-    numbers = measure_file(
-        model,
-        Path(chosen.file),
-        Path(chosen.images),
-        batch_size=chosen.batch_size,
-        watch=lambda found, total: _watched(found, total, "pictures"),
-    )
+    subject = read_subject(model, Path(chosen.file), Path(chosen.images))
+    numbers = measure_found(subject, detect_classes(model, subject, batch_size=chosen.batch_size, watch=_pictures))
     of = PROTOCOLS[numbers["protocol_name"]]
     table = Table("", "percent", box=None)
     table.columns[1].justify = "right"
@@ -331,50 +315,56 @@ def _calibrate(chosen: argparse.Namespace) -> None:
       regionclip calibrate
       regionclip calibrate --truth dev.json --images photos/
     """
-    from rich.table import Table
-
     from regionclip import artifacts
-    from regionclip.checkpoints.mmengine_files import read
     from regionclip.data.layout import detection_set
     from regionclip.files import sha256_file
     from regionclip.inference import RegionCLIP
-    from regionclip.inference.calibration import check, fit, judge
-    from regionclip.inference.measuring import read_truth
+    from regionclip.inference.calibration import FLOOR, check, fit, judged
+    from regionclip.inference.measuring import detect_classes, read_subject
 
     if (chosen.truth is None) != (chosen.images is None):
         raise InputError("a file and its folder go together", key="--truth", mend="give both, or none")
-    model = RegionCLIP.open(chosen.model, chosen.dataset)
-    files, root = model.files, Path(chosen.model)
+    root = Path(chosen.model)
     if not (root / "params.yaml").is_file():
         raise InputError("this is no workspace", file=root, key="--model", mend="calibrate before a bundle is made")
-    base = read(files.detector)[1]["classes"]
+    model = RegionCLIP.open(root, chosen.dataset)
+    files = model.files
 
-    def judged(split: str | None) -> tuple[Any, Path]:
-        place = detection_set(files.dataset, split, root / artifacts.SETS) if split else (chosen.images, chosen.truth)
-        images, truth = (root / part if split else Path(part) for part in place)
-        return judge(model, read_truth(truth, images)[0], images, base), truth
+    def seen(file: Path, images: Path) -> Any:
+        subject = read_subject(model, file, images)
+        found = detect_classes(model, subject, threshold=FLOOR, watch=_pictures)
+        return judged(subject.protocol, subject.truth, found, subject.classes), subject.classes.base_names
 
-    seen, truth = judged(None if chosen.truth else "dev")
-    made = fit(seen, base, sha256_file(files.detector), sha256_file(truth))
+    def of_split(split: str) -> tuple[Path, Path]:
+        place = detection_set(files.dataset, split, root / artifacts.SETS)
+        return root / place.annotations, root / place.images
+
+    truth, images = (Path(chosen.truth), Path(chosen.images)) if chosen.truth else of_split("dev")
+    made = fit(*seen(truth, images), sha256_file(files.detector), sha256_file(truth))
     if not chosen.truth:
-        made = replace(made, checked=check(made, judged("val")[0]))
+        made = replace(made, checked=check(made, seen(*of_split("val"))[0]))
     out = root / artifacts.calibration(files.dataset, files.initialisation)
     out.parent.mkdir(parents=True, exist_ok=True)
     made.save(out)
+    _show_calibration(made)
+    console().print(f"{out} is written.", soft_wrap=True)
+
+
+def _show_calibration(made: Calibration) -> None:
+    from rich.table import Table
+
     table = Table("names", "precision", "threshold", "on val", "false alarms", box=None)
     for group, curve in (("base", made.base), ("novel", made.novel)):
         at = made.checked.get(group, {}).get("at", {})
         for precision, least in ({} if curve is None else curve.thresholds).items():
-            measured = at.get(precision, {})
-            shown = (f"{measured[key]:.{digits}%}" if measured.get(key) is not None else ""
-                     for key, digits in (("precision", 1), ("false_alarms", 2)))  # fmt: skip
+            measured = [at.get(precision, {}).get(key) for key in ("precision", "false_alarms")]
+            shown = ("" if value is None else f"{value:.1%}" for value in measured)
             table.add_row(group, f"{float(precision):.0%}", f"{least:.3f}", *shown)
     terminal = console()
     terminal.print(table)
     for group, measured in made.checked.items():
         errors = f"{measured['ece_score']:.3f} of the score, {measured['ece']:.3f} of the confidence"
         terminal.print(f"Expected calibration error on val, {group} names: {errors}.", soft_wrap=True)
-    terminal.print(f"{out} is written.", soft_wrap=True)
 
 
 def _export(chosen: argparse.Namespace) -> None:
@@ -388,7 +378,7 @@ def _export(chosen: argparse.Namespace) -> None:
     from regionclip.inference import RegionCLIP
 
     model = RegionCLIP.open(chosen.model, chosen.dataset)
-    model.export_onnx(chosen.out, _names(chosen.names) if chosen.names else None)
+    model.export(chosen.out, _names(chosen.names) if chosen.names else None)
     terminal = console()
     for file in sorted(Path(chosen.out).iterdir()):
         terminal.print(f"{file}: {file.stat().st_size / 1e6:.1f} MB", soft_wrap=True)

@@ -30,6 +30,17 @@ def add_command(
     return parser
 
 
+def add_model(command: argparse.ArgumentParser) -> None:
+    """Add the options that say which detector a command uses; `RegionCLIP.open` takes both."""
+    command.add_argument(
+        "--model",
+        default=".",
+        metavar="MODEL",
+        help="folder where the pipeline has run, bundle, or models:/NAME@ALIAS of MLflow (default: this folder)",
+    )
+    command.add_argument("--dataset", metavar="NAME", help="that it was trained on (default: the first of the params)")
+
+
 def console() -> Console:
     """Return the terminal for tables and notes: what names and files hold is shown as text and commands nothing."""
     from rich import console

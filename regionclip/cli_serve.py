@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 
-from regionclip.cli_parts import add_command
+from regionclip.cli_parts import add_command, add_model
 from regionclip.inference.service_limits import Limits
 
 
@@ -15,8 +15,7 @@ def add_serve_command(commands: argparse._SubParsersAction) -> None:
     """Add the command to the subparsers of ``regionclip``."""
     serve = add_command(commands, "serve", _serve)
     serve.set_defaults(extra="serve")
-    serve.add_argument("--model", metavar="SOURCE", default=".", help="workspace, bundle or models:/NAME@ALIAS")
-    serve.add_argument("--dataset", metavar="NAME", help="what it was trained on; default: the first of the params")
+    add_model(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8080, help="0: any that is free (default: %(default)s)")
     for one in fields(Limits):

@@ -21,20 +21,20 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from regionclip import RegionCLIP, Result, cli
-from regionclip.cli_detect import split_names
 from regionclip.data.annotations.annotation_files import read_boxes
 from regionclip.errors import InputError
 from regionclip.files import write_json
 from regionclip.inference.calibration import Calibration, Curve
 from regionclip.inference.outputs import JOURNAL, Journal, Pictures, held_out, write_results
-from tests.inference.conftest import NAMES, on_cpu, workspace  # noqa: F401 (fixtures)
+from tests.inference import conftest
 
+NAMES, detector, on_cpu, workspace = conftest.NAMES, conftest.detector, conftest.on_cpu, conftest.workspace
 LOW = "0.001"
 GIVEN = ", ".join(NAMES)
 
 
 @pytest.fixture
-def photos(workspace: Path, tmp_path: Path) -> Path:  # noqa: F811
+def photos(workspace: Path, tmp_path: Path) -> Path:
     """Seven pictures of two sizes, one of them in a folder below, and a broken file."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
@@ -46,13 +46,6 @@ def photos(workspace: Path, tmp_path: Path) -> Path:  # noqa: F811
         patches.resize(size, Image.Resampling.NEAREST).save(place / f"{number}.png")
     (folder / "2b.jpg").write_bytes(b"no picture")
     return folder
-
-
-@pytest.fixture(scope="module")
-def detector(workspace: Path) -> RegionCLIP:  # noqa: F811
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGIONCLIP_DEVICE", "cpu")
-        return RegionCLIP.open(workspace)
 
 
 @pytest.fixture(autouse=True)
@@ -211,7 +204,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_files(
-    workspace: Path,  # noqa: F811
+    workspace: Path,
     photos: Path,
     tmp_path: Path,
 ) -> None:
@@ -355,17 +348,11 @@ def test_pictures_that_are_none_are_named(photos: Path, tmp_path: Path, capsys) 
     assert detect(photos, photos / "out", "--pictures") == 2
 
 
-def test_names_are_split_at_commas() -> None:
-    assert split_names('red car,dog , "salt, pepper",5" pipe, l\'étoile') == [
-        "red car",
-        "dog",
-        "salt, pepper",
-        '5" pipe',
-        "l'étoile",
-    ]
-    for wrong in ("", " ", "a,", ",a", 'a, "", b'):
-        with pytest.raises(InputError, match="is empty"):
-            split_names(wrong)
+@pytest.mark.parametrize("wrong", ["", " ", "a,", ",a", 'a, "", b'])
+def test_names_that_are_nothing_are_refused(photos: Path, tmp_path: Path, wrong: str, capsys) -> None:
+    assert detect(photos, tmp_path / "out", "--names", wrong) == 2
+    assert "key '--names': name" in (said := capsys.readouterr().err) and "is empty" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_names_may_come_from_a_file(photos: Path, tmp_path: Path) -> None:
@@ -515,7 +502,7 @@ PAGE = (Path(__file__).parents[1] / "docs/use.md").read_text(encoding="utf-8")
 
 
 def test_blocks_of_the_page_run(
-    workspace: Path,  # noqa: F811
+    workspace: Path,
     photos: Path,
     tmp_path: Path,
     detector: RegionCLIP,

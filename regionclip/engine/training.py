@@ -71,18 +71,16 @@ def train(
         settings["train_dataloader"] |= {"batch_size": share, "worker_init_fn": leave}
         resume_points = ResumePointHook(runtime.checkpoint_interval(schedule.iterations), stop, sound)
         point = newest_resume_point(scratch)
+        resumed = {"load_from": None if point is None else str(point), "resume": point is not None}
         runner = Runner(
             # Convolutions of torchvision's and CLIP's ResNets are faster with channels last, on CPU and GPU alike.
             model=model.to(runtime.device(), memory_format=torch.channels_last),
             work_dir=str(scratch),
             # MMEngine's own would wait for the device at each step, to read losses that nobody reads from it.
             default_hooks={"checkpoint": resume_points, "logger": None, "runtime_info": None},
-            load_from=None if point is None else str(point),
-            resume=point is not None,
             experiment_name=scratch.name,
             log_level="ERROR",
-            **settings,
-            **wrapping(model),
+            **settings | resumed | wrapping(model),
         )
         try:
             runner.train()

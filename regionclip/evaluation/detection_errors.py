@@ -33,7 +33,7 @@ IoU 0.5, other name at 0.5, own name at 0.1, other name at 0.1."""
 
 _ORDER = tuple(KINDS)
 _FINDS = ("localisation", "confusion", "novel_as_base", "base_as_novel")  # that nearly found an object
-_RIGHT, _IGNORED = -1, -2
+RIGHT, IGNORED = -1, -2  # of `Judged.kinds`
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Judged:
 
     def missed(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return which objects these detections neither find nor nearly find, (M,)."""
-        hit = np.isin(self.kinds, [_RIGHT, *map(_ORDER.index, _FINDS)]) & rows
+        hit = np.isin(self.kinds, [RIGHT, *map(_ORDER.index, _FINDS)]) & rows
         missed = self.counted.copy()
         missed[self.objects[hit]] = False
         return missed
@@ -67,7 +67,7 @@ def judge(protocol: str, truth: Truth, found: BoxArrays, classes: ClassList) -> 
     federated, novel = protocol.startswith("federated"), classes.ids_of(classes.novel_names)
     objects, there = truth.objects, _counting(protocol, truth, found)
     counted = np.ones(len(objects), bool) if federated else ~objects.crowds
-    kinds, about = np.full(len(found), _IGNORED, np.int8), np.full(len(found), -1, np.int64)
+    kinds, about = np.full(len(found), IGNORED, np.int8), np.full(len(found), -1, np.int64)
     rows_of = [_by_image(side, rows) for side, rows in ((found, there), (objects, np.arange(len(objects))))]
     for image in truth.images:
         rows, true = (of.get(image["id"], np.zeros(0, np.int64)) for of in rows_of)
@@ -108,7 +108,7 @@ def _judge(
     found: BoxArrays, true: BoxArrays, crowds: BoxArrays, unsure: Sequence[int], novel: frozenset[int]
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
     """Return kinds and objects, rows of ``true``, of one picture's detections, the surest first."""
-    kinds, about = (np.full(len(found), fill, kind) for fill, kind in ((_RIGHT, np.int8), (-1, np.int64)))
+    kinds, about = (np.full(len(found), fill, kind) for fill, kind in ((RIGHT, np.int8), (-1, np.int64)))
     near = overlaps(_corners(found), _corners(true)) if len(true) else np.zeros((len(found), 1))
     ids = true.category_ids if len(true) else np.array([-1])
     same = found.category_ids[:, None] == ids
@@ -135,7 +135,7 @@ def _judge(
     across = (kinds == _ORDER.index("confusion")) & (mixed[0] != mixed[1])
     kinds[across] = np.where(mixed[1], _ORDER.index("novel_as_base"), _ORDER.index("base_as_novel"))[across]
     # What is not right is not judged in a crowd of its class, nor where more of its class may be.
-    kinds[(kinds != _RIGHT) & (np.isin(found.category_ids, unsure) | _crowded(found, crowds))] = _IGNORED
+    kinds[(kinds != RIGHT) & (np.isin(found.category_ids, unsure) | _crowded(found, crowds))] = IGNORED
     return kinds, about
 
 
@@ -168,7 +168,7 @@ def error_numbers(judged: Judged, truth: Truth, found: BoxArrays, classes: Class
     ids = np.array(truth.category_ids)
     labels, true = np.searchsorted(ids, found.category_ids), np.searchsorted(ids, truth.objects.category_ids)
     groups = {name: np.isin(ids, list(classes.ids_of(members))) for name, members in classes.groups.items()}
-    kept, right = judged.kinds != _IGNORED, judged.kinds == _RIGHT
+    kept, right = judged.kinds != IGNORED, judged.kinds == RIGHT
     missed = judged.missed(kept)
     order = np.lexsort((-found.scores, found.image_ids))
     rank = np.empty_like(order)
@@ -199,7 +199,7 @@ def _first_on_free(judged: Judged, found: BoxArrays, rows: NDArray[np.int64]) ->
     """Return, of each object that nothing finds, the surest of these detections."""
     rows = rows[np.argsort(-found.scores[rows], kind="stable")]
     objects, first = np.unique(judged.objects[rows], return_index=True)
-    return rows[first[~np.isin(objects, judged.objects[judged.kinds == _RIGHT])]]
+    return rows[first[~np.isin(objects, judged.objects[judged.kinds == RIGHT])]]
 
 
 def _average_precisions(
@@ -230,12 +230,12 @@ def _surest(judged: Judged, found: BoxArrays) -> dict[str, Any]:
     counts = {kind: int((kinds == place).sum()) for place, kind in enumerate(_ORDER)}
     least = float(found.scores[rows].min()) if rows.any() else None
     counts["missed"] = int(judged.missed(rows).sum())
-    return {"detections": len(kinds), "score": least, "right": int((kinds == _RIGHT).sum()), **counts}
+    return {"detections": len(kinds), "score": least, "right": int((kinds == RIGHT).sum()), **counts}
 
 
 def _sure(judged: Judged, found: BoxArrays) -> NDArray[np.bool_]:
     """Return which detections are the surest, as many as there are objects: models' scores have scales of their own."""
-    rows, sure = np.flatnonzero(judged.kinds != _IGNORED), np.zeros(len(found), bool)
+    rows, sure = np.flatnonzero(judged.kinds != IGNORED), np.zeros(len(found), bool)
     sure[rows[np.argsort(-found.scores[rows], kind="stable")[: judged.counted.sum()]]] = True
     return sure
 

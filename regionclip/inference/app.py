@@ -8,7 +8,7 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property, wraps
 from itertools import islice
@@ -25,12 +25,13 @@ from starlette.responses import PlainTextResponse
 
 from regionclip import artifacts
 from regionclip.data.layout import load_classes
-from regionclip.data.pictures import FORMATS
 from regionclip.errors import InputError
-from regionclip.inference.api import REGISTRY, THRESHOLD, RegionCLIP
+from regionclip.inference import THRESHOLD
+from regionclip.inference.api import REGISTRY, RegionCLIP
 from regionclip.inference.files import MANIFEST, workspace_files
 from regionclip.inference.results import Result
-from regionclip.inference.sources import Example, open_source, pixels_of
+from regionclip.inference.sources import Example, open_source, picture_files, pixels_of
+from regionclip.inference.vocabulary import split_names
 
 LOGIN = "REGIONCLIP_APP_LOGIN"
 LEAST, MOST = 0.01, 300
@@ -430,7 +431,7 @@ def _drawn(boxes: list[list[float]]) -> list[list[float]]:
 
 
 def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
+    return [name for name in split_names(text.replace("\n", ",")) if name]
 
 
 def _table(result: Result) -> list[list[Any]]:
@@ -591,28 +592,29 @@ def serving(page: Page, host: str, port: int, **layout: Any) -> Iterator[str]:
             os.environ[_FOLDER] = before or ""
 
 
-def open_page(source: str | Path) -> tuple[Page, dict[str, Any]]:
+def open_page(source: str | Path, dataset: str | None = None) -> tuple[Page, dict[str, Any]]:
     """Open the detector of a workspace, bundle or registry, and what of a workspace is good to begin with.
+
+    Args:
+        source, dataset: See `RegionCLIP.open`.
 
     Returns:
         The page, and the pictures and names for `build`.
     """
-    model, root = RegionCLIP.open(source), Path(source)
+    model, root = RegionCLIP.open(source, dataset), Path(source)
     if str(source).startswith(REGISTRY) or (root / MANIFEST).exists():
         only = InputError("a bundle holds one detector", mend="open the page in the folder where the pipeline has run")
         return Page(model, only), {}
-    dataset, kinds = model.files.dataset, {f".{kind.lower()}" for kind in FORMATS} | {".jpg"}
+    dataset = model.files.dataset
     other: Callable[[], RegionCLIP] | InputError = lambda: RegionCLIP.open(source, dataset, "clip")  # noqa: E731
     try:
         workspace_files(root, dataset, "clip")
     except InputError as error:
         other = error
-    folders = sorted((root / artifacts.SETS).glob("*/val"))
-    pictures = [
-        file
-        for folder in folders
-        for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in kinds)[:_PICTURES_SHOWN]
-    ]
+    pictures: list[Path] = []
+    for folder in sorted((root / artifacts.SETS).glob("*/val")):
+        with suppress(InputError):  # a folder without pictures
+            pictures += picture_files(folder)[:_PICTURES_SHOWN]
     try:
         names = load_classes(dataset, root / artifacts.SETS).names[:_NAMES_SHOWN]
     except InputError:
@@ -620,10 +622,10 @@ def open_page(source: str | Path) -> tuple[Page, dict[str, Any]]:
     return Page(model, other), {"pictures": pictures, "names": names}
 
 
-def serve(source: str | Path, host: str, port: int) -> None:
+def serve(source: str | Path, dataset: str | None, host: str, port: int) -> None:
     """Serve the page of a detector until it is interrupted; see `serving`."""
     _login(host)  # before the seconds that it takes to open a detector
-    page, layout = open_page(source)
+    page, layout = open_page(source, dataset)
     with serving(page, host, port, **layout) as address:
         print(f"The page is at {address}; Ctrl-C ends it.", flush=True)
         threading.Event().wait()

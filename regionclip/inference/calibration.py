@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from regionclip.errors import InputError
 from regionclip.files import read_json, write_json
 
+# They bring torch, which whoever reads a calibration need not have yet.
 if TYPE_CHECKING:
-    from regionclip.data.annotations.truth import Truth
-    from regionclip.inference.api import RegionCLIP
+    from regionclip.data.annotations.truth import BoxArrays, Truth
+    from regionclip.data.layout import ClassList
 
-OVERLAP = 0.5  # IoU from which a detection is right
 FLOOR = 0.01  # scores below are not looked at
 PRECISIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 _LEAST = 100  # detections that a threshold is said of: among fewer, hits are luck
@@ -31,7 +30,7 @@ class Judged(NamedTuple):
 
     Attributes:
         scores: (N,).
-        right: (N,) bool: overlaps an object of its name that no surer one overlaps.
+        right: (N,) bool: on an object of its name, at IoU 0.5, that no surer one is on.
         novel: (N,) bool: of a name whose boxes the training had not.
         absent: (N,) bool: of a name that the picture has not.
         chances: Pairs of a picture and a name that it has not: of base names, of novel names.
@@ -126,37 +125,26 @@ class Calibration:
             raise InputError(f"not a calibration ({error})", file=file, mend=mend) from None
 
 
-def judge(model: RegionCLIP, truth: Truth, images: Path, base_names: Collection[str]) -> Judged:
-    """Detect the classes of a truth on its pictures, and compare.
+def judged(protocol: str, truth: Truth, found: BoxArrays, classes: ClassList) -> Judged:
+    """Compare detections, of scores from `FLOOR` on, with what is true; arguments as of `measure`, of all classes."""
+    from regionclip.evaluation.average_precision import image_classes
+    from regionclip.evaluation.detection_errors import IGNORED, RIGHT, judge
 
-    Args:
-        model: The detector.
-        truth: COCO's or LVIS's; of the latter, what is not annotated in a picture is not judged.
-        images: The folder that its file names start from.
-        base_names: Names whose boxes the training had.
-    """
-    from regionclip.data.annotations.annotation_files import class_name, picture_name
-    from regionclip.data.annotations.truth import boxes_by_image
-
-    objects, names, chances = boxes_by_image(truth), [*map(class_name, truth.categories)], [0, 0]
-    novel_class = np.array([name not in base_names for name in names], bool)
-    files = [images / picture_name(picture) for picture in truth.images]
-    results = model.detect(files, names, threshold=FLOOR)
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for picture, result in zip(track(truth.images, description="detect on pictures with truth"), results, strict=True):
-        boxes, categories = objects[picture["id"]]
-        labels = np.searchsorted(truth.category_ids, categories)
-        judged = _judged_classes(picture, truth.category_ids, labels)
-        gone = judged & ~np.isin(np.arange(len(names)), labels)
-        chances = [chances[0] + int((gone & ~novel_class).sum()), chances[1] + int((gone & novel_class).sum())]
-        kept = result[judged[result.labels]]
-        crowds = truth.objects.crowds & (truth.objects.image_ids == picture["id"])
-        right = _right(kept.boxes, kept.labels, boxes, labels)
-        if crowds.any():
-            kept, right = _outside(kept, right, truth.objects.boxes[crowds])
-        parts.append((kept.scores.astype(np.float64), right, novel_class[kept.labels], gone[kept.labels]))
-    scores, right, novel, absent = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Judged(scores, right, novel, absent, (chances[0], chances[1]))
+    kinds = judge(protocol, truth, found, classes).kinds
+    kept, objects = kinds != IGNORED, truth.objects
+    seen, novel_ids = found.take(kept), list(classes.ids_of(classes.novel_names))
+    there = np.unique(image_classes(truth, objects.image_ids, objects.category_ids))
+    novel = np.isin(seen.category_ids, novel_ids)
+    absent = ~np.isin(image_classes(truth, seen.image_ids, seen.category_ids), there)
+    # Of LVIS's classes it is known of some only that a picture has them not.
+    if classes.federated:
+        gone = np.array([key for image in truth.images for key in image["neg_category_ids"]], np.int64)
+        chances = [len(gone) - int(np.isin(gone, novel_ids).sum()), int(np.isin(gone, novel_ids).sum())]
+    else:
+        of = np.isin(np.array(truth.category_ids)[there // len(truth.images)], novel_ids)
+        counts = len(truth.category_ids) - len(novel_ids), len(novel_ids)
+        chances = [len(truth.images) * count - int((of == group).sum()) for group, count in enumerate(counts)]
+    return Judged(seen.scores, kinds[kept] == RIGHT, novel, absent, (chances[0], chances[1]))
 
 
 def fit(judged: Judged, base_names: Collection[str], detector_sha256: str, truth_sha256: str) -> Calibration:
@@ -201,40 +189,6 @@ def calibration_error(chances: NDArray[np.floating], right: NDArray[np.bool_]) -
     bins = [rows for rows in np.array_split(order, _BINS) if len(rows)]
     gaps = [abs(float(chances[rows].mean()) - float(right[rows].mean())) * len(rows) for rows in bins]
     return sum(gaps) / max(len(order), 1)
-
-
-def _judged_classes(picture: Mapping[str, Any], ids: Sequence[int], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return of which classes it is known whether a picture has them, (K,)."""
-    if "neg_category_ids" not in picture:
-        return np.ones(len(ids), bool)
-    known = np.isin(ids, picture["neg_category_ids"]) | np.isin(np.arange(len(ids)), labels)
-    return known & ~np.isin(ids, picture.get("not_exhaustive_category_ids", []))
-
-
-def _right(
-    boxes: NDArray[np.float32], labels: NDArray[np.int64], truth: NDArray[np.float32], classes: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return which detections, the surest first, are the first on an object of their name."""
-    from regionclip.evaluation.overlap import overlaps
-
-    near = overlaps(boxes, truth) * (labels[:, None] == classes[None, :])
-    right, taken = np.zeros(len(boxes), bool), np.zeros(len(truth), bool)
-    for row in range(len(boxes) if len(truth) else 0):
-        best = int(np.where(taken, -1, near[row]).argmax())
-        if not taken[best] and near[row, best] >= OVERLAP:
-            right[row] = taken[best] = True
-    return right
-
-
-def _outside(result: Any, right: NDArray[np.bool_], crowds: NDArray[np.float64]) -> tuple[Any, NDArray[np.bool_]]:
-    """Leave out what is not right but lies for the greater part in a crowd: it is not known what it is."""
-    corners = np.concatenate([crowds[:, :2], crowds[:, :2] + crowds[:, 2:]], axis=1)
-    low = np.maximum(result.boxes[:, None, :2], corners[None, :, :2])
-    high = np.minimum(result.boxes[:, None, 2:], corners[None, :, 2:])
-    inside = np.clip(high - low, 0, None).prod(axis=2).max(axis=1)
-    area = (result.boxes[:, 2:] - result.boxes[:, :2]).prod(axis=1)
-    kept = right | (inside < OVERLAP * area)
-    return result[kept], right[kept]
 
 
 def _curve(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> Curve:

@@ -3,67 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.annotations.annotation_files import class_name, is_there, picture_name, sort_records
-from regionclip.data.annotations.truth import BoxColumns, Truth, truth_of
+from regionclip.data.annotations.truth import BoxArrays, BoxColumns, Truth, truth_of
 from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS, measure
 from regionclip.files import read_json
+from regionclip.inference import BATCH_SIZE
 from regionclip.inference.api import RegionCLIP
 from regionclip.inference.results import Result
 
+if TYPE_CHECKING:
+    from regionclip.inference.vocabulary import Names
+
 Watch = Callable[[Iterable[Result], int], Iterable[Result]]
+"""Gets results and how many there will be, and gives them back; for a progress bar."""
 
 
-def measure_file(
-    model: RegionCLIP, file: Path, images: Path, *, batch_size: int = 8, watch: Watch = lambda found, _: found
-) -> dict[str, Any]:
-    """Detect a file's classes on its pictures and measure the boxes.
+class Subject(NamedTuple):
+    """What a detector is measured on.
+
+    Attributes:
+        truth: What is true.
+        images: The folder that its file names start from.
+        classes: Of the file; base are those that the detector was trained on boxes of.
+        protocol: A key of `PROTOCOLS`.
+    """
+
+    truth: Truth
+    images: Path
+    classes: ClassList
+    protocol: str
+
+
+def read_subject(model: RegionCLIP, file: Path, images: Path) -> Subject:
+    """Read a COCO or LVIS file, and choose the protocol.
 
     LVIS files, whose categories have a frequency, go by ``federated``. Others go by ``generalised`` where the detector
     was trained on boxes of some classes and not of others, and by ``closed_set`` where it was of all or of none.
-
-    Args:
-        model: The detector; it keeps boxes above the score that the stage ``evaluate`` keeps them above.
-        file: COCO or LVIS annotations, all sound.
-        images: The folder that file names start from.
-        batch_size: Pictures at a time.
-        watch: Gets the results and how many there will be, and gives them back; for a progress bar.
-
-    Returns:
-        What `measure` gives; and ``protocol_name``, a key of `PROTOCOLS`, ``base`` and ``novel``, the classes.
-
-    Raises:
-        InputError: The file is broken, or a picture is missing or cannot be decoded.
-    """
-    truth, federated = read_truth(file, images)
-    classes = _classes(model, truth)
-    if federated:
-        protocol = "federated"
-    else:
-        protocol = "generalised" if classes.base_names and classes.novel_names else "closed_set"
-    # Without novel classes there is one group.
-    if protocol == "closed_set":
-        classes = ClassList(classes.names, classes.ids, classes.names, (), {})
-    params, dataset, most = model.files.params, model.files.dataset, PROTOCOLS[protocol].max_detections
-    threshold, own = params.finetune.sets[dataset].score_threshold, PROTOCOLS[params.data.sets[dataset].protocol]
-    settings = {"threshold": threshold, "max_detections": most if most > own.max_detections else None}
-    paths = [images / picture_name(image) for image in truth.images]
-    found, columns = model.detect(paths, list(classes.names), batch_size=batch_size, **settings), BoxColumns()
-    ids = dict(zip(classes.names, classes.ids, strict=True))
-    for image, result in zip(truth.images, watch(found, len(paths)), strict=True):
-        for row in result.to_coco(image["id"], ids):
-            columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
-    numbers = measure(protocol, truth, columns.arrays(), classes)
-    return numbers | {"protocol_name": protocol, "base": classes.base_names, "novel": classes.novel_names}
-
-
-def read_truth(file: Path, images: Path) -> tuple[Truth, bool]:
-    """Read what is true on pictures, and whether the file is LVIS's.
 
     Raises:
         InputError: A record is not sound, a picture is not there, or there is none.
@@ -77,7 +59,57 @@ def read_truth(file: Path, images: Path) -> tuple[Truth, bool]:
         raise InputError(f"{len(missing)} pictures are not there, such as {missing[0]!r}", file=images, mend=mend)
     if not truth.images:
         raise InputError("there is no picture", file=file, key="images", mend="give a file with images")
-    return truth, federated
+    classes = _classes(model, truth)
+    apart = "generalised" if classes.base_names and classes.novel_names else "closed_set"
+    return Subject(truth, images, classes, "federated" if federated else apart)
+
+
+def detect_classes(
+    model: RegionCLIP,
+    subject: Subject,
+    names: Names | None = None,
+    *,
+    threshold: float | None = None,
+    batch_size: int = BATCH_SIZE,
+    watch: Watch = lambda found, _: found,
+) -> BoxArrays:
+    """Detect a file's classes on its pictures.
+
+    Args:
+        model: The detector.
+        subject: The pictures.
+        names: What stands for the classes; None: their names.
+        threshold: Least score; None: that of the stage ``evaluate``.
+        batch_size: Pictures at a time.
+        watch: See `Watch`.
+
+    Raises:
+        InputError: A picture cannot be decoded.
+    """
+    params, dataset, classes = model.files.params, model.files.dataset, subject.classes
+    own, most = PROTOCOLS[params.data.sets[dataset].protocol], PROTOCOLS[subject.protocol].max_detections
+    least = params.finetune.sets[dataset].score_threshold if threshold is None else threshold
+    settings = {"threshold": least, "max_detections": most if most > own.max_detections else None}
+    paths = [subject.images / picture_name(image) for image in subject.truth.images]
+    found = model.detect(paths, names or list(classes.names), batch_size=batch_size, **settings)
+    ids, columns = dict(zip(classes.names, classes.ids, strict=True)), BoxColumns()
+    for image, result in zip(subject.truth.images, watch(found, len(paths)), strict=True):
+        for row in result.to_coco(image["id"], ids):
+            columns.add(row["image_id"], row["category_id"], row["bbox"], score=row["score"])
+    return columns.arrays()
+
+
+def measure_found(subject: Subject, found: BoxArrays) -> dict[str, Any]:
+    """Measure the boxes that `detect_classes` gave.
+
+    Returns:
+        What `measure` gives; and ``protocol_name``, ``base`` and ``novel``, the classes.
+    """
+    classes = subject.classes
+    # Without novel classes there is one group.
+    groups = classes if subject.protocol != "closed_set" else replace(classes, base_names=classes.names, novel_names=())
+    numbers = measure(subject.protocol, subject.truth, found, groups)
+    return numbers | {"protocol_name": subject.protocol, "base": groups.base_names, "novel": groups.novel_names}
 
 
 def _classes(model: RegionCLIP, truth: Truth) -> ClassList:

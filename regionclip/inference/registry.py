@@ -18,7 +18,8 @@ from regionclip import artifacts
 from regionclip.errors import InputError
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.files import read_json
-from regionclip.inference.api import SETTINGS, THRESHOLD
+from regionclip.inference import THRESHOLD
+from regionclip.inference.api import SETTINGS
 from regionclip.inference.card import model_card, shortened
 from regionclip.inference.files import workspace_files, write_bundle
 from regionclip.inference.promotion import CANDIDATE, HEADLINE, model_name

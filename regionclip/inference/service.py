@@ -36,7 +36,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from regionclip.errors import InputError
-from regionclip.inference.api import SETTINGS, THRESHOLD, RegionCLIP
+from regionclip.inference import THRESHOLD
+from regionclip.inference.api import SETTINGS, RegionCLIP
 from regionclip.inference.batching import Batcher
 from regionclip.inference.results import Result
 from regionclip.inference.service_door import IDLE_SECONDS, KEY, OPEN, BoundedHttp, Door, Problem, problem_answer

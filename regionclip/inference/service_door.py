@@ -147,23 +147,28 @@ class BoundedHttp(H11Protocol):
     _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to watch the client."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
+        """Take a part of a request."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Stop watching."""
         for timer in filter(None, (self._slow, self._stuck)):
             timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
+        """Give a client that takes no more of its answer a time to go on."""
         super().pause_writing()
         self._stuck = self.loop.call_later(_SEND_SECONDS, self.transport.abort)
 
     def resume_writing(self) -> None:
+        """Forget that it took no more."""
         super().resume_writing()
         if self._stuck is not None:
             self._stuck.cancel()

@@ -23,7 +23,7 @@ from starlette.datastructures import UploadFile
 
 from regionclip.data.pictures import FORMATS, decode_image
 from regionclip.errors import InputError
-from regionclip.inference.api import THRESHOLD
+from regionclip.inference import THRESHOLD
 from regionclip.inference.service_limits import Limits
 from regionclip.inference.sources import from_base64
 

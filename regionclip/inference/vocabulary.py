@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from regionclip.text.text_bank import TextBank, read_names
 _KEPT_TEXTS, _KEPT_VOCABULARIES = 100_000, 64
 _AT_A_TIME = 256  # texts between two steps of the progress bar
 _LONG = 1024  # texts from which on there is one
+_ONE_NAME = re.compile(r'\s*(?:"([^"]*)"\s*|([^,]*))(?:,|$)')
 _ORIGIN = "teacher_sha256"  # what the student's file says of the CLIP whose text tower it has
 
 
@@ -50,6 +52,16 @@ class Vocabulary:
     def size(self) -> int:
         """K."""
         return len(self.names)
+
+
+def split_names(text: str) -> list[str]:
+    """Split names at commas; one in double quotes keeps its own. What stands between two commas may be nothing."""
+    names, place = [], 0
+    while place <= len(text):
+        found = _ONE_NAME.match(text, place)
+        names.append((found[1] if found[1] is not None else found[2]).strip())
+        place = found.end() + (found.end() == len(text) and not found[0].endswith(","))
+    return names
 
 
 class Vocabularies:

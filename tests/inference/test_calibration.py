@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regionclip.data.annotations.truth import load_truth
+from regionclip.data.annotations.truth import BoxArrays, BoxColumns, Truth
+from regionclip.data.layout import ClassList
 from regionclip.errors import InputError
-from regionclip.files import read_json, sha256_file, write_json
+from regionclip.files import sha256_file
 from regionclip.inference import RegionCLIP
-from regionclip.inference import calibration as module
-from regionclip.inference.calibration import Calibration, Judged, calibration_error, check, fit, judge
+from regionclip.inference.calibration import Calibration, Judged, calibration_error, check, fit, judged
 
 
 def drawn(seed: int, size: int = 100_000) -> Judged:
@@ -55,34 +55,49 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(np.array([0.9, 0.5]), np.array([True, False])) == pytest.approx(0.3)
 
 
-def test_one_detection_is_right_for_one_object() -> None:
-    """The second on an object, another class, and too little overlap are wrong."""
-    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 10], [50, 0, 60, 10]], np.float32)
-    truth, classes = np.array([[0, 0, 10, 10], [55, 0, 65, 10]], np.float32), np.array([1, 1])
-    assert module._right(boxes, np.array([1, 1, 0, 1]), truth, classes).tolist() == [True, False, False, False]
+CLASSES = ClassList(("cat", "dog"), (1, 2), ("cat",), ("dog",), {})
 
 
-def test_detector_is_judged_and_keeps_its_calibration(workspace: Path, tmp_path: Path, monkeypatch) -> None:
-    """What is judged is what `detect` gives; a bundle has its curve; that of another detector is not used."""
+def boxes(*rows: tuple[int, int, tuple[float, ...], float]) -> BoxArrays:
+    """Rows of image, class, box and score."""
+    columns = BoxColumns()
+    for image, category, box, score in rows:
+        columns.add(image, category, box, score=score)
+    return columns.arrays()
+
+
+def test_detections_are_judged_and_chances_of_false_alarms_counted() -> None:
+    """By hand: the surest on a cat is right, a second one and a dog on it are not; of four pairs two have no object."""
+    images, categories = [{"id": 1}, {"id": 2}], [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    cat, dog = (1, 1, (0, 0, 10, 10), 1.0), (2, 2, (5, 5, 10, 10), 1.0)
+    truth = Truth(Path("truth.json"), images, categories, boxes(cat, dog))
+    found = boxes((1, 1, (0, 0, 10, 10), 0.9), (1, 1, (0, 0, 10, 9), 0.8), (1, 2, (0, 0, 10, 10), 0.7), (*dog[:3], 0.3))
+    seen = judged("generalised", truth, found, CLASSES)
+    assert seen.right.tolist() == [True, False, False, True] and seen.novel.tolist() == [False, False, True, True]
+    assert seen.absent.tolist() == [False, False, True, False] and seen.chances == (1, 1)
+
+
+def test_of_lvis_only_what_is_known_to_be_absent_is_a_chance() -> None:
+    """A detection of a class that nobody looked for is not judged."""
+    images = [{"id": 1, "neg_category_ids": [2], "not_exhaustive_category_ids": []},
+              {"id": 2, "neg_category_ids": [], "not_exhaustive_category_ids": []}]  # fmt: skip
+    categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+    truth = Truth(Path("truth.json"), images, categories, boxes((1, 1, (0, 0, 10, 10), 1.0)))
+    found = boxes((1, 2, (0, 0, 9, 9), 0.9), (2, 1, (0, 0, 10, 10), 0.8), (1, 1, (0, 0, 10, 10), 0.7))
+    seen = judged("federated", truth, found, replace(CLASSES, frequency={"cat": "f", "dog": "r"}))
+    assert seen.scores.tolist() == [0.9, 0.7] and seen.absent.tolist() == [True, False] and seen.chances == (0, 1)
+
+
+def test_detector_keeps_its_calibration(workspace: Path, tmp_path: Path, monkeypatch) -> None:
+    """A bundle has its curve; that of another detector is not used."""
     monkeypatch.chdir(workspace)
     model = RegionCLIP.open()
-    truth = read_json(workspace / "data/sets/coco/annotations/val.json")
-    seen = model("data/sets/coco/val/1.png", ["star", "fish", "crown", "red circle"], threshold=module.FLOOR)[:4]
-    truth["annotations"] = [
-        {"id": place, "image_id": 1, "category_id": 1 + int(label), "area": 1.0, "iscrowd": 0,
-         "bbox": [float(x1), float(y1), float(x2 - x1), float(y2 - y1)]}
-        for place, (label, (x1, y1, x2, y2)) in enumerate(zip(seen.labels, seen.boxes, strict=True), 1)
-    ]  # fmt: skip
-    write_json(tmp_path / "truth.json", truth)
-    found = judge(model, load_truth(tmp_path / "truth.json"), workspace / "data/sets/coco/val", ["star", "fish"])
-    assert found.right.sum() == len(seen) and (found.absent & found.right).sum() == 0
-    pairs = {1 + int(label) for label in seen.labels}
-    assert sum(found.chances) == 12 - len(pairs)
+    found = drawn(3, 500)
     digest = sha256_file(model.files.detector)
     made = fit(found, ["star", "fish"], digest, "t")
     made.save(tmp_path / "c.json")
     assert Calibration.load(tmp_path / "c.json") == made
-    RegionCLIP(replace(model.files, calibration=tmp_path / "c.json")).export(tmp_path / "bundle")
+    RegionCLIP(replace(model.files, calibration=tmp_path / "c.json")).bundle(tmp_path / "bundle")
     result = RegionCLIP.open(tmp_path / "bundle")("data/sets/coco/val/1.png", ["star", "crown"], threshold=0.001)
     assert len(result) and result.confidence.shape == result.scores.shape and (result.confidence <= 1).all()
     assert "confidence" in result.to_dataframe() and result[:1].confidence.shape == (1,)

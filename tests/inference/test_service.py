@@ -78,14 +78,6 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def detector(workspace: Path) -> RegionCLIP:
-    """The detector of the workspace."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGIONCLIP_DEVICE", "cpu")
-        return RegionCLIP.open(workspace)
-
-
-@pytest.fixture(scope="module")
 def running(detector: RegionCLIP) -> Iterator[tuple[Running, httpx.Client]]:
     """The service, without a key."""
     made = Running(detector, LIMITS)
