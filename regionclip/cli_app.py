@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from contextlib import suppress
 
-from regionclip.cli_parts import add_command, add_model
+from regionclip.cli_parts import add_address, add_command, add_model
 
 
 def add_app_command(commands: argparse._SubParsersAction) -> None:
@@ -13,8 +13,7 @@ def add_app_command(commands: argparse._SubParsersAction) -> None:
     app = add_command(commands, "app", _app)
     app.set_defaults(extra="app")
     add_model(app)
-    app.add_argument("--host", default="127.0.0.1", help="address to listen at (default: %(default)s)")
-    app.add_argument("--port", type=int, default=7860, help="(default: %(default)s)")
+    add_address(app, 7860)
 
 
 def _app(chosen: argparse.Namespace) -> None:

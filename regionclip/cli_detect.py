@@ -161,6 +161,7 @@ def _search(
     settings["batch_size"] = chosen.batch_size
     model = RegionCLIP.open(chosen.model, chosen.dataset)
     vocabulary = model.vocabulary(names, background)
+    model.detect([], vocabulary, **settings)  # wrong ones are refused before a folder is made
     arguments = {
         "source": [str(Path(source).absolute()) for source in sources],
         "model": _model_sum(model),

@@ -41,6 +41,19 @@ def add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dataset", metavar="NAME", help="that it was trained on (default: the first of the params)")
 
 
+def add_address(command: argparse.ArgumentParser, port: int) -> None:
+    """Add the options that say where a server listens."""
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    text = "0: any that is free (default: %(default)s)"
+    command.add_argument("--port", type=_port, metavar="PORT", default=port, help=text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"'{text:.20}' is no port from 0 to 65535")
+    return int(text)
+
+
 def console() -> Console:
     """Return the terminal for tables and notes: what names and files hold is shown as text and commands nothing."""
     from rich import console

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import fields
 from functools import partial
 
-from regionclip.cli_parts import add_command, add_model
+from regionclip.cli_parts import add_address, add_command, add_model
 from regionclip.inference.service_limits import Limits
 
 
@@ -16,8 +16,7 @@ def add_serve_command(commands: argparse._SubParsersAction) -> None:
     serve = add_command(commands, "serve", _serve)
     serve.set_defaults(extra="serve")
     add_model(serve)
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8080, help="0: any that is free (default: %(default)s)")
+    add_address(serve, 8080)
     for one in fields(Limits):
         flag, text = f"--{one.name.replace('_', '-')}", f"{one.metadata['help']} (default: %(default)s)"
         serve.add_argument(flag, metavar="N", type=type(one.default), default=one.default, help=text)

@@ -305,6 +305,15 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.parametrize("port", ["99999", "-1", "x", "80.5", ""])
+@pytest.mark.parametrize("server", ["serve", "app"])
+def test_servers_listen_on_the_port_that_was_asked_for(server: str, port: str, capsys) -> None:
+    """Systems take a number that is too large modulo 65,536."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main([server, "--port", port])
+    assert ended.value.code == 2 and "--port" in capsys.readouterr().err
+
+
 def test_no_command_is_missing_above() -> None:
     assert {arguments[0] for arguments in COMMANDS} == set(re.findall(r"^    ([a-z_-]+)(?: |$)", _help(), re.MULTILINE))
 

@@ -330,7 +330,7 @@ def test_video_frames_have_numbers(photos: Path, tmp_path: Path) -> None:
 )
 def test_wrong_arguments_are_named(photos: Path, tmp_path: Path, more: list[str], problem: str, capsys) -> None:
     assert detect(photos, tmp_path / "out", *more) == 2
-    assert problem in capsys.readouterr().err
+    assert problem in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_pictures_that_are_none_are_named(photos: Path, tmp_path: Path, capsys) -> None:

@@ -314,7 +314,7 @@ def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
             problem, mend = f"{value!r:.40} is no number from 0 to 1", "give one for all names, or one a name"
-            raise InputError(problem, record=name, key="threshold", mend=mend)
+            raise InputError(problem, record=name if several else None, key="threshold", mend=mend)
     if not several:
         return np.full(len(names), threshold, np.float32)
     return np.array([given.get(name, THRESHOLD) for name in names], np.float32)
