@@ -78,11 +78,10 @@ def region_head(
 
     @torch.no_grad()
     def ours() -> Tensor:
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with _autocast(device, dtype):
             return encoder.encode(ours_features, [boxes])
 
-    precision = "" if dtype == torch.float32 else f", ours in {str(dtype).removeprefix('torch.')}"
-    return Pair(f"region head, {regions} regions{precision}", plain, ours, _difference(plain(), ours()))
+    return Pair(f"region head, {regions} regions{_told(dtype)}", plain, ours, _difference(plain(), ours()))
 
 
 def text(device: torch.device, model: str = MODEL, names: int = 12) -> Pair:
@@ -122,10 +121,12 @@ def gaussian_soft_nms(device: torch.device, proposals: int = 1000, classes: int 
     return Pair(work, plain, ours, _difference(plain(), ours()))
 
 
-def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 100, side: int = 800) -> Pair:
-    """Losses and gradients of one picture; plain labels its regions in the step, by a teacher and a text tower.
+def pretraining_step(
+    device: torch.device, model: str = MODEL, regions: int = 100, side: int = 800, dtype: torch.dtype = torch.float32
+) -> Pair:
+    """Losses and gradients of one picture; plain finds and labels its regions in the step, as the official code does.
 
-    The RPN that plain would run too is left out, in its favour.
+    That takes an RPN on a ResNet-50 of its own, a teacher and a text tower. Both sides then learn from the same boxes.
     """
     clip = _clip(device, model)
     plain_visual, teacher = copy.deepcopy(clip.visual).train(), _clip(device, model).visual
@@ -146,6 +147,8 @@ def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 10
     ours_model.set_concepts(bank)
     images, boxes = torch.randn(1, 3, side, side, device=device), _boxes(regions, side, device)
     tokens = open_clip.SimpleTokenizer(context_length=clip.context_length)(["a person on a horse in a field"])
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        rpn = MODELS.build(read_config("rpn_r50_c4.py").model).to(device).eval()
     with torch.no_grad():
         probs, index = _taught(teacher, images, boxes, bank).topk(64, dim=1)
     sample = InstanceData(bboxes=boxes, concept_index=index, concept_prob=probs)
@@ -153,6 +156,7 @@ def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 10
 
     def plain() -> Tensor:
         with torch.no_grad():
+            rpn(images, [_sample(side)], mode="predict")
             open_clip.CLIP.encode_text(clip, tokens.to(device))
             taught = _taught(teacher, images, boxes, bank)
         features = _plain_regions(plain_visual, _plain_map(plain_visual, images), boxes)
@@ -166,12 +170,13 @@ def pretraining_step(device: torch.device, model: str = MODEL, regions: int = 10
         return loss.detach()
 
     def ours() -> Tensor:
-        losses = ours_model(channels_last, [_Sample(sample)], mode="loss")
+        with _autocast(device, dtype):
+            losses = ours_model(channels_last, [_Sample(sample)], mode="loss")
         loss = losses["loss_contrastive"] + losses["loss_distillation"]
         loss.backward()
         return loss.detach()
 
-    return Pair(f"pretraining step, {regions} regions", plain, ours, _difference(plain(), ours()))
+    return Pair(f"pretraining step, {regions} regions{_told(dtype)}", plain, ours, _difference(plain(), ours()))
 
 
 def finetuning_step(
@@ -201,7 +206,9 @@ def finetuning_step(
     return Pair(work, plain, ours, _difference(plain(), ours()), memory=True)
 
 
-def zero_shot(device: torch.device, model: str = MODEL, proposals: int = 1000, side: int = 800) -> Pair:
+def zero_shot(
+    device: torch.device, model: str = MODEL, proposals: int = 1000, side: int = 800, dtype: torch.dtype = torch.float32
+) -> Pair:
     """From one picture and its stored proposals to detections of COCO's 65 classes."""
     changes = {"roi_head.bbox_head.with_reg": False, "roi_head.bbox_head.num_classes": 65}
     detector, plain_detector = _detectors(device, model, changes)
@@ -214,8 +221,13 @@ def zero_shot(device: torch.device, model: str = MODEL, proposals: int = 1000, s
         return found.pred_instances.scores
 
     plain = partial(detect, plain_detector, torch.contiguous_format)
-    ours = partial(detect, detector, torch.channels_last)
-    return Pair(f"zero-shot, a picture with {proposals} proposals", plain, ours, _difference(plain(), ours()))
+
+    def ours() -> Tensor:
+        with _autocast(device, dtype):
+            return detect(detector, torch.channels_last)
+
+    work = f"zero-shot, a picture with {proposals} proposals{_told(dtype)}"
+    return Pair(work, plain, ours, _difference(plain(), ours()))
 
 
 def _detectors(device: torch.device, model: str, changes: dict[str, Any]) -> tuple[BaseModel, BaseModel]:
@@ -250,9 +262,10 @@ class _PlainRes5(torch.nn.Sequential):
         return freeze_batch_norm(super().train(mode))
 
 
-def _sample(side: int, boxes: Tensor, truth: InstanceData | None = None) -> DetDataSample:
-    meta = dict(img_shape=(side, side), ori_shape=(side, side), scale_factor=(1.0, 1.0))
-    sample = DetDataSample(metainfo=meta, proposals=InstanceData(bboxes=boxes.clone()))
+def _sample(side: int, boxes: Tensor | None = None, truth: InstanceData | None = None) -> DetDataSample:
+    sample = DetDataSample(metainfo=dict(img_shape=(side, side), ori_shape=(side, side), scale_factor=(1.0, 1.0)))
+    if boxes is not None:
+        sample.proposals = InstanceData(bboxes=boxes.clone())
     if truth is not None:
         sample.gt_instances = truth
     return sample
@@ -268,8 +281,10 @@ PAIRS: dict[str, Callable[[torch.device], Pair]] = {
     "text": text,
     "soft_nms": gaussian_soft_nms,
     "pretrain": pretraining_step,
+    "pretrain_bfloat16": partial(pretraining_step, dtype=torch.bfloat16),
     "finetune": finetuning_step,
     "zero_shot": zero_shot,
+    "zero_shot_bfloat16": partial(zero_shot, dtype=torch.bfloat16),
 }
 _LONGEST = 300.0  # seconds a pair, after which no further round begins
 
@@ -344,6 +359,14 @@ def page(machine: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
             f"| {pair['work']} | {seconds} | {span} | {pair['difference']:.1e} | {pair['rounds']} | {memory} |"
         )
     return "\n".join([*lines, ""])
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def _told(dtype: torch.dtype) -> str:
+    return "" if dtype == torch.float32 else f", ours in {str(dtype).removeprefix('torch.')}"
 
 
 def _clip(device: torch.device, model: str) -> open_clip.CLIP:

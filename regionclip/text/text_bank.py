@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -225,7 +226,8 @@ def read_names(source: str | Path, rows: int) -> tuple[str, ...]:
         if not source.exists():
             mend = f"give a file, or one of {', '.join(BUILT_IN)}"
             raise InputError("no such file or list of names", file=source, mend=mend)
-        names = tuple(line.partition(",")[0].strip() for line in read_text(source).splitlines())
+        # A name may hold commas ("pepper, bell"); only a count behind the last one is not of it.
+        names = tuple(re.sub(r",\s*\d+\s*$", "", line).strip() for line in read_text(source).splitlines())
         if not all(names) or not names:
             line = names.index("") + 1 if names else 1
             raise InputError("the line has no name", file=source, record=line, mend="give one name a line")

@@ -15,8 +15,10 @@ SMALL = {
     "soft_nms": dict(proposals=40, classes=3),
     "head_bfloat16": dict(regions=3, side=160),
     "pretrain": dict(regions=3, side=96),
+    "pretrain_bfloat16": dict(regions=3, side=96),
     "finetune": dict(regions=64, side=96),
     "zero_shot": dict(proposals=20, side=96),
+    "zero_shot_bfloat16": dict(proposals=20, side=96),
 }
 CLIP = dict(
     embed_dim=16,

@@ -35,6 +35,7 @@ SECRETS = {
     "MLFLOW_USER": "admin",
     "MLFLOW_PASSWORD": "of-mlflow-itself",
     "MLFLOW_SECRET_KEY": "of-the-sessions",
+    "REGIONCLIP_API_KEY": "of-the-detector",
 }
 
 

@@ -57,7 +57,7 @@ def test_what_keeps_running_has_a_health_check_and_starts_again(compose: dict[st
 
 
 def test_addresses_inside_name_a_service_and_the_port_it_listens_on(compose: dict[str, Any]) -> None:
-    listens = {"prefect": 4200, "mlflow": 5000, "minio": 9000}
+    listens = {"prefect": 4200, "mlflow": 5000, "minio": 9000, "detector": 8080}
     for name, port in listens.items():
         (published,) = compose["services"][name]["ports"]
         assert published == f"127.0.0.1:{port}:{port}"

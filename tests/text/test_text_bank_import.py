@@ -61,10 +61,10 @@ def test_both_spellings_and_other_precisions(tmp_path: Path) -> None:
     assert torch.equal(read, _rows(3)) and read.dtype == torch.float32
 
 
-def test_concept_pools_are_read_up_to_the_first_comma(tmp_path: Path) -> None:
-    """The official text format, header-less `lemma,count`."""
-    (tmp_path / "nouns.txt").write_text("man,12345\nhot dog , 7\nmotor-bike\n", encoding="utf-8")
-    assert read_names(tmp_path / "nouns.txt", 3) == ("man", "hot dog", "motor-bike")
+def test_concept_pools_are_read_without_their_counts(tmp_path: Path) -> None:
+    """The official text format, header-less `lemma,count`; commas of a name itself stay."""
+    (tmp_path / "nouns.txt").write_text("man,12345\nhot dog , 7\nmotor-bike\npepper, bell\n", encoding="utf-8")
+    assert read_names(tmp_path / "nouns.txt", 4) == ("man", "hot dog", "motor-bike", "pepper, bell")
 
 
 def test_lvis_names_are_cleaned_and_in_the_order_of_ids(tmp_path: Path) -> None:
