@@ -24,7 +24,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.structures import InstanceData
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import speed
+from benchmarks import paired, speed
 from regionclip.checkpoints.clip_folder import ClipFolder, save_clip
 from regionclip.engine.prediction import inference
 from regionclip.engine.training import recipe
@@ -140,10 +140,10 @@ def measure(work: Work, device: torch.device, rounds: int) -> dict[str, Any]:
         (work.counted or work.act)()
     operations = counter.get_total_flops()
     cuda = device.type == "cuda"
-    speed._seconds(work.act, device)
+    paired.seconds(work.act, device)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
-    seconds = statistics.median(speed._seconds(work.act, device) for _ in range(rounds))
+    seconds = statistics.median(paired.seconds(work.act, device) for _ in range(rounds))
     peak = next((peak for name, peak in PEAKS.items() if cuda and name in torch.cuda.get_device_name(device)), None)
     return {
         "work": work.work,
@@ -181,14 +181,14 @@ def main(arguments: list[str] | None = None, sizes: Sizes | None = None) -> None
     """Measure all, the pairs of `benchmarks.speed` too, and write it as JSON and as a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to try the program out")
-    parser.add_argument("--out", type=Path, default=speed.RESULTS, help="folder of cuda.json and cuda.md")
+    parser.add_argument("--out", type=Path, default=paired.RESULTS, help="folder of cuda.json and cuda.md")
     chosen, sizes = parser.parse_args(arguments), sizes or Sizes()
     os.environ |= {"REGIONCLIP_DEVICE": chosen.device, "REGIONCLIP_PRECISION": "bf16"}
     device, works = torch.device(chosen.device), {}
     for name, numbers in measure_all(device, sizes):
         works[name] = numbers
         print(f"{numbers['work']}: {numbers['images_per_second']:.3g} pictures a second")
-    pairs = {part: speed.measure(make(device), 5, device) for part, make in speed.PAIRS.items()}
+    pairs = {part: paired.measure(make(device), 5, device) for part, make in speed.PAIRS.items()}
     # Plain is one picture in float32.
     for name in ("pretraining", "pretraining_joint"):
         works[name]["times_plain"] = works[name]["images_per_second"] * pairs["pretrain"]["plain_seconds"]
@@ -216,7 +216,7 @@ def page(machine: dict[str, Any], works: dict[str, dict[str, Any]], pairs: dict[
         rest = (row["share_of_peak"], row["peak_memory_gib"], row.get("times_plain"))
         cells = [row["images_per_second"], row["seconds"], row["tera_operations"], *rest]
         lines.append(f"| {row['work']} | {' | '.join('' if cell is None else f'{cell:.3g}' for cell in cells)} |")
-    return "\n".join([*lines, "", speed.page(machine, pairs).replace("# ", "## ", 1)])
+    return "\n".join([*lines, "", paired.page(machine, pairs).replace("# ", "## ", 1)])
 
 
 def _transfer() -> Any:

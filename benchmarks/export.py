@@ -19,7 +19,7 @@ from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from benchmarks.speed import RESULTS, Pair, measure
+from benchmarks.paired import RESULTS, Pair, measure
 from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
 from regionclip.files import atomic_path
 from regionclip.inference.export import export_onnx

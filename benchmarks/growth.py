@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from mmengine.model import MMDistributedDataParallel
 
-from benchmarks import cuda, speed
+from benchmarks import cuda, paired
 from regionclip import runtime
 from regionclip.engine.launch import process_group
 from regionclip.evaluation.plots.style import QUIET, REGIONCLIP, headline, picture
@@ -74,7 +74,7 @@ def work_together(folder: Path, sizes: cuda.Sizes) -> None:
 
 def _seconds(work: cuda.Work, device: torch.device) -> float:
     """Return the lesser of two times, after one that is not counted."""
-    return min([speed._seconds(work.act, device) for _ in range(3)][1:])
+    return min([paired.seconds(work.act, device) for _ in range(3)][1:])
 
 
 def draw(found: dict[str, dict[str, float]], file: Path) -> None:
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, and write JSON, a page and a picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=AXES, default="cpu")
-    parser.add_argument("--out", type=Path, default=speed.RESULTS, help="folder of growth_DEVICE.json, .md and .png")
+    parser.add_argument("--out", type=Path, default=paired.RESULTS, help="folder of growth_DEVICE.json, .md and .png")
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     if chosen.worker:

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.speed import RESULTS
+from benchmarks.paired import RESULTS
 from regionclip.files import read_json
 from regionclip.params import Params, check_params
 from regionclip.workspace.profiles import compose_profile, profile_titles

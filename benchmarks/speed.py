@@ -10,11 +10,8 @@ import argparse
 import copy
 import json
 import platform
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +26,7 @@ from mmengine.registry import DefaultScope
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from benchmarks.paired import RESULTS, Pair, measure, page
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.files import atomic_path, write_json
 from regionclip.mmcv_ops import soft_nms
@@ -39,27 +37,8 @@ from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.text.class_names import COCO_80
 from regionclip.text.prompts import REGIONCLIP_81, embed_names, fill
 
-RESULTS = Path(__file__).parent / "results"
 MODEL = "RN50-quickgelu"
 TEMPERATURE = 0.01
-
-
-class Pair(NamedTuple):
-    """The same work done twice.
-
-    Attributes:
-        work: What is done, in words.
-        plain: The plain recipe's way.
-        ours: This project's.
-        difference: The largest deviation of the results, relative to the largest number.
-        memory: Measure the peaks of memory too.
-    """
-
-    work: str
-    plain: Callable[[], object]
-    ours: Callable[[], object]
-    difference: float
-    memory: bool = False
 
 
 def region_head(
@@ -286,30 +265,6 @@ PAIRS: dict[str, Callable[[torch.device], Pair]] = {
     "zero_shot": zero_shot,
     "zero_shot_bfloat16": partial(zero_shot, dtype=torch.bfloat16),
 }
-_LONGEST = 300.0  # seconds a pair, after which no further round begins
-
-
-def measure(pair: Pair, rounds: int, device: torch.device) -> dict[str, Any]:
-    """Time both sides in turns, ``rounds`` times or for five minutes: medians of seconds, and ratios of the rounds."""
-    peaks = {}
-    if pair.memory:
-        peaks = {"plain_bytes": _peak_bytes(pair.plain, device), "bytes": _peak_bytes(pair.ours, device)}
-    plain, ours = [], []
-    while not plain or (len(plain) < rounds and sum(plain) + sum(ours) < _LONGEST):
-        plain.append(_seconds(pair.plain, device))
-        ours.append(_seconds(pair.ours, device))
-    ratios = [one / other for one, other in zip(plain, ours, strict=True)]
-    return {
-        "work": pair.work,
-        "plain_seconds": statistics.median(plain),
-        "seconds": statistics.median(ours),
-        "ratio": statistics.median(ratios),
-        "least_ratio": min(ratios),
-        "largest_ratio": max(ratios),
-        "difference": pair.difference,
-        "rounds": len(plain),
-        **peaks,
-    }
 
 
 def main() -> None:
@@ -338,27 +293,6 @@ def main() -> None:
     write_json(file, {"machine": machine, "pairs": found})
     with atomic_path(file.with_suffix(".md")) as beside:
         beside.write_text(page(machine, found), encoding="utf-8")
-
-
-def page(machine: dict[str, Any], found: dict[str, dict[str, Any]]) -> str:
-    """Return the page of all pairs that were measured."""
-    lines = [
-        "# Speed against the plain recipe",
-        "",
-        "`python -m benchmarks.speed`: open_clip's and torchvision's own modules in float32 against this project's, in",
-        f"turns; medians. {', '.join(f'{key} {value}' for key, value in machine.items())}.",
-        "",
-        "| work | plain, s | ours, s | times faster | least to largest | deviation | rounds | memory, GiB |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for pair in found.values():
-        span = f"{pair['least_ratio']:.3g} to {pair['largest_ratio']:.3g}"
-        seconds = f"{pair['plain_seconds']:.3g} | {pair['seconds']:.3g} | {pair['ratio']:.3g}"
-        memory = " to ".join(f"{pair[key] / 2**30:.2f}" for key in ("plain_bytes", "bytes") if key in pair)
-        lines.append(
-            f"| {pair['work']} | {seconds} | {span} | {pair['difference']:.1e} | {pair['rounds']} | {memory} |"
-        )
-    return "\n".join([*lines, ""])
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
@@ -419,27 +353,6 @@ def _soft_nms_of_one_class(boxes: Tensor, scores: Tensor) -> Tensor:
 
 def _difference(plain: Tensor, ours: Tensor) -> float:
     return float((plain.cpu() - ours.cpu()).abs().max() / plain.abs().max())
-
-
-def _peak_bytes(act: Callable[[], object], device: torch.device) -> int:
-    """Return the most memory that ``act`` held at a time, in tensors beyond those that there were before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        act()
-        return torch.cuda.max_memory_allocated(device) - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
-        act()
-    events = [event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
-
-
-def _seconds(act: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
-    act()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import speed
+from benchmarks import paired, speed
 
 SMALL = {
     "head": dict(regions=3, side=160),
@@ -33,6 +33,6 @@ def test_both_sides_give_the_same(part: str, monkeypatch: pytest.MonkeyPatch) ->
     sizes: dict[str, Any] = SMALL[part]
     pair = speed.PAIRS[part](torch.device("cpu"), **sizes)
     assert pair.difference < (0.02 if part.endswith("bfloat16") else 1e-5)
-    found = speed.measure(pair, 3, torch.device("cpu"))
+    found = paired.measure(pair, 3, torch.device("cpu"))
     assert found["least_ratio"] <= found["ratio"] <= found["largest_ratio"]
-    assert f"| {pair.work} |" in speed.page({"device": "here"}, {part: found})
+    assert f"| {pair.work} |" in paired.page({"device": "here"}, {part: found})
