@@ -6,6 +6,7 @@ from regionclip.models import (  # noqa: F401
     attention_pool,
     clip_resnet_c4,
     joint_mask_head,
+    localisation_rpn_head,
     logit_rpn_head,
     losses,
     proposal_score_roi_head,

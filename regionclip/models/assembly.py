@@ -22,6 +22,12 @@ _LOSSES = {
     "distillation": "ConceptDistillationLoss",
     "image_text": "ImageTextContrastiveLoss",
 }
+# Quality is learned where an anchor lies on an object, and on those alone.
+_LOCALISATION = {
+    "rpn_head.type": "LocalisationRPNHead",
+    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.3, "neg_iou_thr": 0.1, "min_pos_iou": 0.3},
+    "train_cfg.rpn.sampler": {"pos_fraction": 1.0, "neg_pos_ub": 0},
+}
 
 
 def read_config(name: str) -> Config:
@@ -44,7 +50,10 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
         proposals: Proposals kept an image.
     """
     own_trunk = params.architecture != "clip_c4"
-    config = read_config(f"rpn_{params.architecture}.py" if own_trunk else "rpn_clip_rn50_c4.py").model
+    file = read_config(f"rpn_{params.architecture}.py" if own_trunk else "rpn_clip_rn50_c4.py")
+    if params.objectness == "localisation":
+        file.merge_from_dict({f"model.{key}": value for key, value in _LOCALISATION.items()})
+    config = file.model
     config.rpn_head.anchor_generator.scales = list(params.anchor_scales)
     nms = {"type": "nms", "iou_threshold": nms_iou}
     config.test_cfg.rpn.update(nms_pre=params.pre_nms, max_per_img=proposals, nms=nms)
