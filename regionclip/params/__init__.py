@@ -112,6 +112,11 @@ class Params(Section):
                 raise Relation("finetune.initialisations", problem)
         if self.rpn.dataset not in self.data.sets:
             raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets: {', '.join(self.data.sets)}")
+        modes = {"zero_shot": self.zero_shot} | {f"finetune.sets.{name}": of for name, of in self.finetune.sets.items()}
+        for key, of in modes.items():
+            if self.rpn.objectness == "localisation" and of.score_mode == "official":
+                problem = "official, which takes a box that overlaps its object by less than half for none where"
+                raise Relation(f"{key}.score_mode", f"{problem} rpn.objectness is localisation: write sigmoid or none")
         self._sources_agree()
         self._official_sets_are_there()
         return self
