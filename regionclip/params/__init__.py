@@ -116,7 +116,7 @@ class Params(Section):
         for key, of in modes.items():
             if self.rpn.objectness == "localisation" and of.score_mode == "official":
                 problem = "official, which takes a box that overlaps its object by less than half for none where"
-                raise Relation(f"{key}.score_mode", f"{problem} rpn.objectness is localisation: write sigmoid or none")
+                raise Relation(f"{key}.score_mode", f"{problem} rpn.objectness is localisation: write sigmoid")
         self._sources_agree()
         self._official_sets_are_there()
         return self

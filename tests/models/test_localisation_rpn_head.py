@@ -17,7 +17,7 @@ from tests.conftest import profile_params
 
 
 def test_the_target_is_the_overlap_of_the_box_that_is_proposed() -> None:
-    """A box is half of its object, an object three quarters of its box; the third lies on none, the last is not taken."""
+    """A box is half of its object, an object three quarters of its box; the third has none, the last is not taken."""
     head = MODELS.build(
         dict(
             type="LocalisationRPNHead",
