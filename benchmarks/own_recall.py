@@ -77,7 +77,7 @@ def table(seeds: list[int], found: dict[tuple[str, str], list[float]]) -> str:
     lines = [
         "# Recall of proposals on a class without boxes",
         "",
-        "AR@100 in percent on the validation pictures of sets as in docs/your-data.md, base star and heart, novel ring,",
+        "AR@100 in percent on held-out pictures of sets as in docs/your-data.md, base star and heart, novel ring,",
         "by seed; in brackets the IoU of NMS; `python -m benchmarks.own_recall`.",
         "",
         f"| classes | `rpn.objectness` (NMS) | {' | '.join(head)} | mean |",
