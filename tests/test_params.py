@@ -147,6 +147,16 @@ def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
     assert check_params(values, "params.yaml").rpn.schedule.clip_gradients is None
 
 
+@pytest.mark.parametrize("of", ["zero_shot", "finetune.sets.coco"])
+def test_objectness_as_localisation_takes_no_score_that_cuts_at_half(values: dict[str, Any], of: str) -> None:
+    values["rpn"]["objectness"] = "localisation"
+    check_params(values, "params.yaml")
+    section = values["zero_shot"] if of == "zero_shot" else values["finetune"]["sets"]["coco"]
+    section["score_mode"] = "official"
+    error = _refused(values)
+    assert error.key == f"{of}.score_mode" and "write sigmoid" in error.problem
+
+
 def test_teacher_needs_the_keys_of_its_source(values: dict[str, Any]) -> None:
     values["teacher"] = {"source": "open_clip", "model": "RN50"}
     error = _refused(values)
