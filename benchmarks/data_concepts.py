@@ -34,7 +34,6 @@ from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
-from mmdet.datasets.lvis import LVISV1Dataset
 from textblob.en import lexicon, spelling
 
 from regionclip.data.captions import open_captioned_images
@@ -190,6 +189,8 @@ def scores(found: list[list[str]], wanted: list[list[str]]) -> tuple[float, floa
 
 def agreement(path: Path, teacher: str = TEACHER) -> str:
     """Return the section that compares the default parser with another on the captions of a file."""
+    from mmdet.datasets.lvis import LVISV1Dataset  # takes seconds to load, and only this needs it
+
     captions = path.read_text(encoding="utf-8").splitlines()
     ours, theirs = build_parser("pattern"), build_parser(teacher)
     found, wanted = list(ours.parse_all(captions)), list(theirs.parse_all(captions))

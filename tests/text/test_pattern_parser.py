@@ -77,13 +77,13 @@ def test_with_adjectives_noun_and_adjective_noun_are_concepts(caption: str, conc
         ("leaves on a tree", ["leaf", "tree"]),
         ("a branch of green leaves", ["branch", "leaf"]),
         ("an orange and an apple on the table", ["orange", "apple", "table"]),
-        ("a star, a cross and a plus.", ["star", "cross", "plus"]),
+        ("a star, a cross and a moon.", ["star", "cross", "moon"]),
         ("a drop", ["drop"]),
         ("cross", ["cross"]),
         ("people watch a tv", ["people", "tv"]),
     ],
 )
-def test_words_that_the_lexicon_misreads_are_read_from_their_place(caption: str, concepts: list[str]) -> None:
+def test_words_of_several_classes_are_read_from_their_place(caption: str, concepts: list[str]) -> None:
     assert PAPER.parse(caption) == concepts
 
 
@@ -202,7 +202,7 @@ def test_no_sum_of_the_network_is_rounded() -> None:
 
 def test_a_layer_sees_as_far_as_its_offsets() -> None:
     """Two, one and two words to each side: the sixth word from here has no part in the label."""
-    words = "two men in red hats ride a horse down the street near a bus".split()
+    words = ["two", "men", "in", "red", "hats", "ride", "a", "horse", "down", "the", "street"]
     first = label([words])[0]
     assert label([[*words[:7], *["zebra"] * (len(words) - 7)]])[0][:2] == first[:2]
     assert len(first) == len(words) and set(first) <= set(LABELS)
