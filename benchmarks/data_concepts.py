@@ -279,7 +279,7 @@ def main() -> None:
     page = arguments.out.read_text(encoding="utf-8") if arguments.out.is_file() else ""
     scale, _, agreed = page.partition(AGREEMENT)
     if arguments.agreement:
-        page = scale + agreement(arguments.agreement)
+        page = f"{scale.rstrip()}\n\n{agreement(arguments.agreement)}"
     else:
         page = table(concepts_benchmark(arguments.captions)) + (f"\n{AGREEMENT}{agreed}" if agreed else "")
     with atomic_path(arguments.out) as beside:
