@@ -1,7 +1,8 @@
-"""The default concept parser: a tagger with a bundled lexicon, and a dictionary that mends what it misreads.
+"""The default concept parser: a small bundled network gives each word its part in a noun phrase.
 
-The tagger gives each word its commonest tag, so "stop sign" comes as verb and noun. A word is read again from its
-neighbours and from the word classes that lemminflect's dictionary knows for it, which gives its part in a noun phrase.
+The network is three convolutions over word vectors, in whole numbers, so that every machine gives the same concepts. A
+word's vector is the sum of those of the word, its ending, the classes that lemminflect's dictionary knows for it, and
+its tag in TextBlob's lexicon; so unknown words have one too. `benchmarks/parser_training.py` made it.
 """
 
 from __future__ import annotations
@@ -10,37 +11,40 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
 
-from textblob.en import parser as _tagger
+import numpy as np
+from lemminflect import getAllLemmas
+from textblob.en import parser as _lexicon
 
 from regionclip.text.words import RULES, clean_caption, is_concept, lemma, readings
 
-# Negations and contractions are tokens of their own; words keep inner hyphens until `_split_hyphens`.
-_TOKEN = re.compile(r"n't\b|'(?:s|re|ve|ll|d|m)\b|[^\W_]+?(?=n't\b)|[^\W_]+(?:-[^\W_]+)*|[^\s]")
+# spaCy's tokens, since it labelled the text that the network learned from: negations, contractions and hyphens are
+# tokens of their own, hyphens after a digit are not.
+_TOKEN = re.compile(
+    r"n't\b|'(?:s|re|ve|ll|d|m)\b|can(?=not\b)|[^\W_]+?(?=n't\b)|\d[\d.,]*\d(?:-[^\W_]+)?|\d+-[^\W_]+|[^\W_]+|\.+|[^\s]"
+)
 
-DETERMINER, ADJECTIVE, JOINT, NOUN, VERB, OTHER = "DAJNVX"
+LABELS = "OHCA"
+"""What a word is: nothing, the head of a noun phrase, before it in a compound, or its adjective."""
+OFFSETS = ((-2, -1, 0, 1, 2), (-1, 0, 1), (-2, 0, 2))
+"""The neighbours that each layer sees."""
+APART = 2
+"""Rows between two captions, so that none sees the other."""
+LARGEST = 255
+"""Of a number in a word's vector or a layer. With weights up to 127, float32 holds each layer's sums exactly."""
+MODEL = Path(__file__).with_name("pattern_parser.npz")
 
-_CLITICS = frozenset(["n't", "'re", "'ve", "'ll", "'d", "'m"])
-# The lexicon calls these adjectives.
-_QUANTIFIERS = frozenset(["many", "several", "few", "some", "more", "most", "other", "same", "such", "all", "both"])
-# "Some walk" and "these walk" are subjects with a verb; "a walk" is a noun.
-_WEAK_DETERMINERS = _QUANTIFIERS | frozenset(["this", "that", "these", "those", "which"])
-_OBJECT_FOLLOWS = frozenset(["DT", "PRP$", "PRP", "CD"])
-_PHRASE_ENDS = frozenset(["", "IN", "TO", ".", ",", ":", ")", "DT", "CC"])
-
-# Tagged as prepositions, but a verb may follow.
-_CONJUNCTIONS = frozenset(["that", "while", "as", "if", "because", "when", "than", "so", "until", "though"])
-_PLURAL_DETERMINERS = _QUANTIFIERS | frozenset(["these", "those"])
-
-Tagged = list[tuple[str, str]]
-
-_MARK = ":"  # the tag of a dash
+_BATCH = 256
 # "Pneumonoultramicroscopicsilicovolcanoconiosis" has 45 letters.
 _LONGEST_WORD = 45
+# An adjective and the noun, or the words of a compound, may have these between them: "a red and blue star", "t-shirt".
+_JOINTS = frozenset(["-", ",", "and", "or", "/", "&"])
 
 
 class PatternParser:
-    """TextBlob's copy of the pattern tagger, noun phrases as adjectives plus nouns, lemmas from lemminflect.
+    """Labels of the bundled network, and lemmas from lemminflect.
 
     Needs no download. Heads of one letter and of digits name nothing.
 
@@ -56,170 +60,89 @@ class PatternParser:
 
     def parse(self, caption: str) -> list[str]:
         """Return the concepts of one caption."""
-        tagged = _tag(clean_caption(caption))
-        return [
-            concept
-            for adjectives, nouns in _phrases(tagged, _roles(tagged))
-            for concept in self._of_phrase(adjectives, nouns)
-        ]
+        return next(self.parse_all([caption]))
 
     def parse_all(self, captions: Iterable[str]) -> Iterator[list[str]]:
-        """Yield the concepts of each caption."""
-        return map(self.parse, captions)
+        """Yield the concepts of each caption; the network reads many at a time."""
+        rest = iter(captions)
+        while batch := [_TOKEN.findall(clean_caption(caption)) for caption in islice(rest, _BATCH)]:
+            for words, labels in zip(batch, label(batch), strict=True):
+                yield self._concepts(words, labels)
 
-    def _of_phrase(self, adjectives: list[str], nouns: list[str]) -> list[str]:
-        name = lemma(nouns[-1], "NOUN")
+    def _concepts(self, words: list[str], labels: str) -> list[str]:
+        concepts: list[str] = []
+        before, adjectives = "", []
+        for word, part in zip(words, labels, strict=True):
+            if not word[0].isalnum() or len(word) > _LONGEST_WORD:
+                part = "O"
+            if part == "H":
+                concepts += self._of_phrase(word, before, adjectives)
+            # spaCy calls "orange" in "an orange house" a noun; who wants adjectives wants the house too.
+            if part == "A" or (part == "C" and self._adjective and "ADJ" in readings(word)):
+                adjectives.append(word)
+            elif part == "C":
+                before = word
+            elif part == "H":
+                before, adjectives = "", []
+            elif word not in _JOINTS:
+                # What stands before no noun is one itself.
+                concepts += self._of_phrase(before, "", adjectives) if before else []
+                before, adjectives = "", []
+        return concepts + (self._of_phrase(before, "", adjectives) if before else [])
+
+    def _of_phrase(self, head: str, before: str, adjectives: list[str]) -> list[str]:
+        name = lemma(head, "NOUN")
         if not is_concept(name):
             return []
-        if self._compound and len(nouns) > 1:
-            name = f"{lemma(nouns[-2], 'NOUN')} {name}"
-        return [name] + [f"{adjective} {name}" for adjective in adjectives if self._adjective]
+        if before and self._compound:
+            name = f"{lemma(before, 'NOUN')} {name}"
+        return [name, *(f"{adjective} {name}" for adjective in adjectives if self._adjective)]
 
 
-def _tag(text: str) -> Tagged:
-    words = [part for token in _TOKEN.findall(text) for part in _split_hyphens(token)]
-    return [(word, _tag_word(word)) for word in words]
+def features(word: str) -> tuple[str, ...]:
+    """Return what the network knows of a lower-case word."""
+    known = getAllLemmas(word) if word.isascii() else {}
+    # "rides" is "NOUN+ VERB+": in both readings another word's form.
+    classes = " ".join(f"{name}{'=' if word in lemmas else '+'}" for name, lemmas in sorted(known.items()))
+    return word, f"-{word[-3:]}", f"-{word[-2:]}", f"={classes}", f"/{_lexicon.lexicon.get(word) or ''}"
+
+
+def label(captions: list[list[str]]) -> list[str]:
+    """Return a letter of `LABELS` for each word of each caption."""
+    network = _network()
+    gap = [np.zeros((APART, network["vectors"].shape[1]), np.int16)]
+    rows, at, parts = [], APART, list(gap)
+    for words in captions:
+        rows.append(np.arange(at, at + len(words)))
+        at += len(words) + APART
+        parts += [*(_vector(word)[None] for word in words), *gap]
+    words_at = np.concatenate(rows)
+    values = np.concatenate(parts).astype(np.float32)
+    layer = np.zeros(0, np.float32)
+    for i, offsets in enumerate(OFFSETS):
+        seen = values[words_at[:, None] + np.array(offsets)].reshape(len(words_at), len(offsets) * values.shape[1])
+        found = np.rint((seen @ network[f"weight_{i}"] + network[f"bias_{i}"]) * network[f"scale_{i}"]).clip(0, LARGEST)
+        layer = (found + layer).clip(0, LARGEST) if i else found
+        values = np.zeros((at, layer.shape[1]), np.float32)
+        values[words_at] = layer
+    best = (layer @ network["weight_out"] + network["bias_out"]).argmax(1)
+    letters = np.frombuffer(LABELS.encode(), np.uint8)[best].tobytes().decode()
+    return [letters[row[0] - APART * (i + 1) :][: len(row)] if len(row) else "" for i, row in enumerate(rows)]
 
 
 @lru_cache(maxsize=1 << 16)
-def _tag_word(word: str) -> str:
-    """Return the tag of a lower-case word; TextBlob's tagger looks at no neighbours.
-
-    It takes what it does not know for a noun; emoji and other signs, and what is too long for a word, are marks here.
-    """
-    if len(word) > _LONGEST_WORD:
-        return _MARK
-    tag = _tagger.find_tags([word])[0][1]
-    return _MARK if tag.startswith("NN") and not word[0].isalnum() else tag
+def _vector(word: str) -> np.ndarray:
+    """Return a word's vector; for emoji, unknown signs and what is too long for a word that of a full stop."""
+    network = _network()
+    sign = len(word) > _LONGEST_WORD or (not word[0].isalnum() and word not in network["rows"])
+    rows = [network["rows"][name] for name in features("." if sign else word) if name in network["rows"]]
+    return network["vectors"][rows].sum(0, dtype=np.int16).clip(-LARGEST, LARGEST)
 
 
-def _split_hyphens(token: str) -> list[str]:
-    if "-" not in token or len(token) == 1 or token in _tagger.lexicon or readings(token):
-        return [token]
-    return token.split("-")
-
-
-def _phrases(tagged: Tagged, roles: list[str]) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield (adjectives, nouns) of each run of adjectives and then nouns."""
-    adjectives: list[str] = []
-    nouns: list[str] = []
-    for (word, _), role in zip([*tagged, ("", "")], [*roles, OTHER], strict=True):
-        if role == JOINT:
-            continue
-        if role == NOUN:
-            nouns.append(word)
-            continue
-        if nouns:
-            yield adjectives, nouns
-        if nouns or role != ADJECTIVE:
-            adjectives, nouns = [], []
-        if role == ADJECTIVE:
-            adjectives.append(word)
-
-
-def _roles(tagged: Tagged) -> list[str]:
-    """Give each word its part in a noun phrase, from left to right."""
-    roles: list[str] = []
-    for i, (word, tag) in enumerate(tagged):
-        after = tagged[i + 1] if i + 1 < len(tagged) else ("", "")
-        if word == "'s":
-            roles.append(_possessive(roles, after[1]))
-        elif word in _CLITICS or after[0] == "n't":
-            roles.append(VERB)
-        elif word[0].isdigit() or tag in {"CD", "DT", "PRP$", "PDT", "WP$"} or word in _QUANTIFIERS:
-            roles.append(DETERMINER)
-        elif tag in {"CC", ","} and roles[-1:] == [ADJECTIVE] and after[1].startswith("JJ"):
-            roles.append(JOINT)  # "a red and blue star"
-        elif tag.startswith("NN"):
-            roles.append(_noun_tag(word, roles, after[1]))
-        elif tag.startswith("JJ"):
-            roles.append(_adjective_tag(word, roles, tagged[i + 1 : i + 3]))
-        elif tag.startswith("VB") or tag == "CC":
-            roles.append(_verb_tag(i, tagged, roles))
-        else:
-            roles.append(OTHER)
-    return roles
-
-
-def _possessive(roles: list[str], after: str) -> str:
-    """Read 's: in "the woman's hat" the woman becomes part of the determiner; in "it's a hat" it is a verb."""
-    if roles and roles[-1] == NOUN and after.startswith(("NN", "JJ", "VB")):
-        roles[-1] = DETERMINER
-        return DETERMINER
-    return VERB
-
-
-def _noun_tag(word: str, roles: list[str], after: str) -> str:
-    known = readings(word)
-    if "ADJ" in known and after.startswith("JJ"):
-        return ADJECTIVE  # "light blue star"
-    if roles and roles[-1] == NOUN and "VERB" in known and after in _OBJECT_FOLLOWS:
-        return VERB  # "a man rides a horse"
-    if not known or "NOUN" in known or (after.startswith("NN") and roles[-1:] in ([DETERMINER], [ADJECTIVE])):
-        return NOUN  # also "a parking meter"
-    return VERB if "VERB" in known else ADJECTIVE if "ADJ" in known else OTHER
-
-
-def _adjective_tag(word: str, roles: list[str], after: Tagged) -> str:
-    """Read an adjective as a noun where it ends a phrase that a determiner began: "an orange on a plate"."""
-    following = after[0][1] if after else ""
-    if following not in _PHRASE_ENDS and not (following == "VBZ" and "NOUN" not in readings(after[0][0])):
-        return ADJECTIVE
-    joined = following in {"CC", ","} and after[1:] and after[1][1].startswith("JJ")
-    joined = joined or (after and after[0][0] in {"plus", "minus"})
-    if not joined and "NOUN" in readings(word) and _after_determiner(roles):
-        return NOUN
-    return ADJECTIVE  # "a red and blue star", "the star is red"
-
-
-def _after_determiner(roles: list[str]) -> bool:
-    return next((role for role in reversed(roles) if role not in {ADJECTIVE, JOINT}), None) == DETERMINER
-
-
-def _verb_tag(i: int, tagged: Tagged, roles: list[str]) -> str:
-    """Read a word that the lexicon calls a verb (or "plus" a conjunction) in its place."""
-    (word, tag), after = tagged[i], tagged[i + 1][1] if i + 1 < len(tagged) else ""
-    before = roles[-1] if roles else ""
-    known = readings(word)
-    modifies = after.startswith(("NN", "JJ", "VB"))
-    if tag in {"VBG", "VBN", "VBD"}:
-        if before not in {DETERMINER, ADJECTIVE} and not (tag == "VBN" and not before):
-            return VERB
-        if modifies and ("NOUN" not in known or (tag != "VBG" and "ADJ" in known)):
-            return ADJECTIVE  # "a dotted circle"
-        return NOUN if "NOUN" in known and before else VERB  # "a living room", "the left"
-    if "NOUN" not in known or "AUX" in known:
-        return VERB
-    if before in {DETERMINER, ADJECTIVE}:
-        return VERB if tagged[i - 1][0] in _WEAK_DETERMINERS and not after.startswith("NN") else NOUN
-    if not before and not after:
-        return NOUN  # a caption of one word
-    if tag == "CC" or after in _OBJECT_FOLLOWS:
-        return VERB
-    if lemma(word, "VERB") != word:
-        return NOUN if _plural_fits(i, tagged, roles) else VERB
-    if before == NOUN:
-        singular = lemma(tagged[i - 1][0], "NOUN") == tagged[i - 1][0]
-        return NOUN if singular else VERB  # "a teddy bear", but "children play"
-    if not before:
-        return NOUN if after.startswith("NN") else VERB  # "stop sign at a corner"
-    if _preposition(tagged[i - 1]):
-        return NOUN  # "a picture of cross"
-    joined = tagged[i - 1][1] == "CC" and len(roles) > 1 and roles[-2] == NOUN
-    return NOUN if joined else VERB  # "a toilet and sink"
-
-
-def _plural_fits(i: int, tagged: Tagged, roles: list[str]) -> bool:
-    """Say whether a verb in -s may be a plural: "two teddy bears", "leaves on a tree", "a branch of leaves"."""
-    if roles[-1:] != [NOUN]:
-        return i == 0 or _preposition(tagged[i - 1]) or tagged[i - 1][1].startswith("VB")
-    phrase = {NOUN, ADJECTIVE, JOINT}
-    start = next((place for place in range(len(roles) - 1, -1, -1) if roles[place] not in phrase), None)
-    if start is None or roles[start] != DETERMINER:
-        return False
-    word, tag = tagged[start]
-    return word in _PLURAL_DETERMINERS or (tag == "CD" and word not in {"one", "1"})
-
-
-def _preposition(tagged: tuple[str, str]) -> bool:
-    return tagged[1] == "IN" and tagged[0] not in _CONJUNCTIONS
+@lru_cache(maxsize=1)
+def _network() -> dict:
+    """Read the bundled network: `rows` of the features in `vectors`, and the layers as floats of whole numbers."""
+    with np.load(MODEL) as file:
+        network = {name: value.astype(np.float32) for name, value in file.items() if "_" in name}
+        names = file["features"].tobytes().decode().split("\n")
+        return network | {"rows": {name: row for row, name in enumerate(names)}, "vectors": file["vectors"]}

@@ -10,7 +10,7 @@ from ftfy import fix_encoding
 from lemminflect import getAllLemmas, getLemma
 from textblob.en.inflect import singularize
 
-RULES = 2
+RULES = 3
 """Part of the parsers' versions; raised when the same caption gives other concepts than before."""
 
 # The official list is "pronouns, punctuation, 's, m, 1930"; punctuation and numbers never become concepts here.
