@@ -48,6 +48,14 @@ def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: in
     }
 
 
+def fusion_settings(target: DatasetFinetune) -> dict[str, Any]:
+    """Further settings for a test, where scores of the pretrained head are mixed in; none where they are not."""
+    if target.fusion is None:
+        return {}
+    more = {"score_mode": target.score_mode, "fusion": target.fusion.model_dump()}
+    return {"roi_head.type": "FusedRoIHead", **{f"roi_head.{key}": value for key, value in more.items()}}
+
+
 def _roi_head(score_mode: str) -> dict[str, Any]:
     if score_mode == "none":
         return {}

@@ -21,14 +21,16 @@ class ProposalScoreRoIHead(StandardRoIHead):
 
     Args:
         score_mode: 'official' multiplies the raw logit, as the published numbers do: scores may exceed 1, and a box
-            with a negative logit gets 0. 'sigmoid' multiplies the probability of an object instead.
+            with a negative logit gets 0. 'sigmoid' multiplies the probability of an object instead, 'none' nothing.
         **kwargs: Arguments of ``StandardRoIHead``.
     """
 
-    def __init__(self, *args: Any, score_mode: Literal["official", "sigmoid"] = "official", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, score_mode: Literal["none", "official", "sigmoid"] = "official", **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        if score_mode not in ("official", "sigmoid"):
-            raise ValueError(f"score_mode is 'official' or 'sigmoid', not {score_mode!r}")
+        if score_mode not in ("none", "official", "sigmoid"):
+            raise ValueError(f"score_mode is 'none', 'official' or 'sigmoid', not {score_mode!r}")
         self.score_mode = score_mode
 
     def predict_bbox(
@@ -53,5 +55,7 @@ class ProposalScoreRoIHead(StandardRoIHead):
 
     def fuse(self, probs: Tensor, logits: Tensor) -> Tensor:
         """Multiply class probabilities (N, K + 1) with the objectness of N proposals, given as logits (N,)."""
+        if self.score_mode == "none":
+            return probs
         objectness = logits.clamp(min=0) if self.score_mode == "official" else logits.sigmoid()
         return (probs * objectness[:, None]).sqrt()

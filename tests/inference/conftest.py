@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from regionclip import RegionCLIP
@@ -17,7 +18,8 @@ from regionclip.files import write_json
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import load_params
-from regionclip.workspace.profiles import profile_text
+from regionclip.text.prompts import TEMPLATE_SETS, embed_names
+from regionclip.workspace.profiles import compose_profile
 
 BASE, NOVEL = ("star", "fish"), ("crown", "red circle")
 NAMES = BASE + NOVEL
@@ -34,7 +36,11 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params.yaml, data/sets/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
-    (root / "params.yaml").write_text(profile_text("tiny"))
+    # What the pretrained head says counts too, so that every door has to ask it.
+    values = compose_profile("tiny")
+    values["finetune"]["frozen_stages"] = 4
+    values["finetune"]["sets"]["coco"]["fusion"] = {"base": 0.2, "novel": 0.6}
+    (root / "params.yaml").write_text(yaml.safe_dump(values))
     for name in ("teacher", "pretrain"):
         shutil.copytree(clip_path, root / "artifacts" / name)
     params, clip = load_params(root / "params.yaml"), ClipFolder.open(clip_path)
@@ -44,7 +50,11 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         publish(rpn.state_dict(), root / "artifacts/rpn/rpn.pth", {"classes": list(BASE)})
         for name in ("clip", "regionclip"):
             model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], len(BASE)))
-            model.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(len(BASE), clip.model_cfg["embed_dim"]))
+            templates = TEMPLATE_SETS[params.text_bank.templates]
+            texts = embed_names(clip.model(), clip.tokenizer(), BASE, templates)
+            model.roi_head.bbox_head.fc_cls.set_vocabulary(texts)
+            for weight in model.roi_head.shared_head.parameters():
+                weight.data += 0.3 * weight.std(correction=0) * torch.randn_like(weight)
             torch.nn.init.normal_(model.roi_head.bbox_head.fc_reg.weight, std=0.1)
             publish(model.state_dict(), root / f"artifacts/finetune/coco/{name}.pth", {"classes": list(BASE)})
     _write_pictures(root / "data/sets/coco")

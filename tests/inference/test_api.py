@@ -22,14 +22,13 @@ from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.engine.detection import detect
+from regionclip.engine.detection import detect, trained_detector
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import coco_results
 from regionclip.evaluation.overlap import overlaps
 from regionclip.inference import RegionCLIP, Result
 from regionclip.labelling.proposals import store_proposals
-from regionclip.models.assembly import build_detector, build_rpn
-from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.assembly import build_rpn
 from regionclip.params import Params, load_params
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
@@ -49,8 +48,7 @@ def pipeline_detections(params: Params, proposals: Path) -> dict[int, list[dict]
         detection_set("coco", "val"), load_classes("coco").names, pictures, training=False
     )
     store_proposals(rpn, dataset, proposals, {}, params.detection.test_batch)
-    model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], 2))
-    load_strictly(model, read("artifacts/finetune/coco/regionclip.pth")[0], "regionclip.pth")
+    model = trained_detector(Path("artifacts/finetune/coco/regionclip.pth"), clip, params.finetune, "coco")
     templates = TEMPLATE_SETS[params.text_bank.templates]
     embeddings = embed_names(clip.model(), clip.tokenizer(), NAMES, templates)
     bank = TextBank(NAMES, embeddings, tuple(templates), "tiny", clip.weights_sha256)
