@@ -46,14 +46,20 @@ class Recipe(NamedTuple):
     names: str = "base"
 
 
-_UNFUSED = {f"finetune.sets.{dataset}.fusion": None for dataset in ("coco", "lvis")}
+def _without(*keys: str) -> dict[str, None]:
+    return {f"finetune.sets.{dataset}.{key}": None for dataset in ("coco", "lvis") for key in keys}
+
+
+_PLAIN = _without("fusion", "box_voting")
 # CLIP's row does not depend on the view.
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
-    "demo": Recipe("the demo's", {}),
-    "plain": Recipe("the demo's without fusion", _UNFUSED),
-    "roi": Recipe("without fusion, the teacher sees the student's view, as in the paper", _UNFUSED | _ROI),
-    "roi_fused": Recipe("with fusion, the teacher sees the student's view", _ROI),
+    "demo": Recipe("the demo's: score fusion and box voting", {}),
+    "plain": Recipe("without either", _PLAIN),
+    "fusion": Recipe("score fusion alone", _without("box_voting")),
+    "voting": Recipe("box voting alone", _without("fusion")),
+    "roi": Recipe("without either, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
+    "roi_demo": Recipe("the demo's, but the teacher sees the student's view", _ROI),
 }
 """Made in this order, so that what two recipes share is made once."""
 

@@ -24,6 +24,7 @@ from regionclip.errors import InputError
 from regionclip.files import atomic_dir, require_own
 from regionclip.inference.files import DetectorFiles
 from regionclip.models.fused_roi_head import FusedRoIHead, fuse
+from regionclip.models.proposal_score_roi_head import voted
 from regionclip.regions.matching import cosine_logits
 
 _OPSET = 18  # torch's least; RoIAlign on half pixels needs 16
@@ -132,6 +133,8 @@ class _Detector(_Regions):
             objectness = logits.sigmoid() if mode == "sigmoid" else logits.clamp(min=0)
             scores = (scores * objectness[..., None]).sqrt()
         boxes = _decoded(head.bbox_head.bbox_coder, boxes, deltas.unflatten(0, shape), images)
+        if (iou := getattr(head, "box_voting", None)) is not None:
+            boxes = voted(boxes, logits, iou)
         return boxes, scores.masked_fill(logits[..., None] == -torch.inf, 0)
 
 

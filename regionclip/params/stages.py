@@ -307,6 +307,7 @@ class DatasetFinetune(Section):
     max_detections: Regions
     score_mode: Literal["none", "official", "sigmoid"]
     fusion: Fusion | None = None
+    box_voting: Fraction | None = None
     schedule: ValidatedSchedule
 
 

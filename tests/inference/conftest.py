@@ -36,10 +36,10 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params.yaml, data/sets/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
-    # What the pretrained head says counts too, so that every door has to ask it.
+    # The pretrained head is asked too and boxes vote, so that every door has to do it.
     values = compose_profile("tiny")
     values["finetune"]["frozen_stages"] = 4
-    values["finetune"]["sets"]["coco"]["fusion"] = {"base": 0.2, "novel": 0.6}
+    values["finetune"]["sets"]["coco"] |= {"fusion": {"base": 0.2, "novel": 0.6}, "box_voting": 0.4}
     (root / "params.yaml").write_text(yaml.safe_dump(values))
     for name in ("teacher", "pretrain"):
         shutil.copytree(clip_path, root / "artifacts" / name)

@@ -173,7 +173,7 @@ def test_region_features(folder: Path, trained: Models, number: int) -> None:
     [
         ({"score_mode": "none"}, "clip_c4"),
         ({"score_mode": "none", "fusion": None}, "clip_c4"),
-        ({"score_mode": "official", "fusion": None}, "clip_c4"),
+        ({"score_mode": "official", "fusion": None, "box_voting": None}, "clip_c4"),
         ({"score_mode": "sigmoid", "max_detections": 3}, "clip_c4"),
         ({"score_mode": "sigmoid"}, "r50_fpn"),
     ],
