@@ -48,7 +48,7 @@ def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: in
     }
 
 
-def test_settings(target: DatasetFinetune) -> dict[str, Any]:
+def detection_settings(target: DatasetFinetune) -> dict[str, Any]:
     """Further settings for a test: the pretrained head's share in scores, and boxes that vote; both may be left out."""
     more: dict[str, Any] = {"score_mode": target.score_mode, "box_voting": target.box_voting}
     if target.fusion is not None:
