@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -176,7 +177,15 @@ def test_what_is_kept_is_what_is_asked_for(workspace: Path, detector: RegionCLIP
 
 
 def test_boxes_of_the_caller_are_named_as_they_are(workspace: Path, detector: RegionCLIP) -> None:
-    """Features, probabilities and cosines of own boxes agree with each other, and `boxes=` finds the likeliest name."""
+    """Features, probabilities and cosines of own boxes agree with each other, and `boxes=` finds the likeliest name.
+
+    Without fusion, which asks a head that `features` does not.
+    """
+    params = detector.files.params
+    target = params.finetune.sets["coco"].model_copy(update={"fusion": None})
+    finetune = params.finetune.model_copy(update={"sets": params.finetune.sets | {"coco": target}})
+    files = replace(detector.files, params=params.model_copy(update={"finetune": finetune}))
+    detector = RegionCLIP(files, device="cpu")
     file, boxes = workspace / "data/sets/coco/val/1.png", [[0, 0, 60, 60], [40.5, 20, 160, 120], [10, 10, 30, 40]]
     features, probs = detector.features(file, boxes), detector.classify(file, boxes, NAMES)
     assert features.shape == (3, detector.vocabulary(NAMES).embeddings.shape[1]) and probs.shape == (3, len(NAMES))
