@@ -142,6 +142,20 @@ def test_whole_number_is_a_fraction_too(values: dict[str, Any]) -> None:
     assert check_params(values, "params.yaml").pretrain.losses.contrastive == 1.0
 
 
+def test_fusion_needs_the_map_that_the_pretrained_head_was_trained_on(values: dict[str, Any]) -> None:
+    """So all stages before the head are frozen, and the detector is none of another origin."""
+    finetune = values["finetune"]
+    finetune |= {"frozen_stages": 4, "initialisations": ["regionclip"]}
+    finetune["sets"]["lvis"]["fusion"] = {"base": 0.3, "novel": 0.7}
+    assert check_params(values, "params.yaml").finetune.sets["lvis"].fusion.novel == 0.7
+    for change in (
+        {"frozen_stages": 3},
+        {"sets": {**finetune["sets"], "lvis": finetune["sets"]["lvis"] | {"weights": "x"}}},
+    ):
+        error = _refused({**values, "finetune": finetune | change})
+        assert error.key == "finetune.sets.lvis.fusion" and "freeze 4 stages" in error.problem
+
+
 def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
     values["rpn"]["schedule"]["clip_gradients"] = None
     assert check_params(values, "params.yaml").rpn.schedule.clip_gradients is None

@@ -31,7 +31,7 @@ from regionclip.engine.training import train
 from regionclip.errors import InputError
 from regionclip.labelling.views import crop_regions
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
-from regionclip.models.detector_settings import finetune_settings, zero_shot_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings, zero_shot_settings
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Params, check_params
 from regionclip.params.data import LVIS_CLASSES, DemoWorld
@@ -170,7 +170,7 @@ def _detectors(params: Params, clip: ClipFolder, changed_sections: set[str]) -> 
         build_pretrainer(clip, params.pretrain)
     if changed_sections & {"finetune", "zero_shot"}:
         target: DatasetFinetune = [*params.finetune.sets.values()][-1]
-        finetune = finetune_settings(params.finetune, target, 3)
+        finetune = finetune_settings(params.finetune, target, 3) | detection_settings(target)
         build_detector(clip, finetune, params.finetune.frozen_stages, masks=target.masks)
         build_detector(clip, zero_shot_settings(params.zero_shot, 3, 9, 0.1, use_objectness=True))
 

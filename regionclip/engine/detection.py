@@ -20,7 +20,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import classify_regions
 from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params.stages import Detection as PictureSizes
 from regionclip.params.stages import Finetune
@@ -40,8 +40,15 @@ def trained_detector(file: Path, clip: ClipFolder, finetune: Finetune, dataset: 
         InputError: The file is broken, or of another architecture.
     """
     target, (state, meta) = finetune.sets[dataset], read(file)
-    model = build_detector(clip, finetune_settings(finetune, target, len(meta["classes"])), masks=target.masks)
+    settings = finetune_settings(finetune, target, len(meta["classes"])) | detection_settings(target)
+    model, fused = build_detector(clip, settings, masks=target.masks), target.fusion is not None
+    if fused:
+        # The checkpoint holds what was trained, the CLIP what it was before.
+        model.roi_head.freeze()
+        state = {key: value for key, value in model.state_dict().items() if key.startswith("roi_head.frozen_")} | state
     load_strictly(model, state, file)
+    if fused:
+        model.roi_head.frozen_classes.copy_(model.roi_head.bbox_head.fc_cls.embeddings)
     return model
 
 

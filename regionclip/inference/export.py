@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import fuse_conv_bn
+from mmdet.models.roi_heads import StandardRoIHead
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from regionclip.data.pictures import LEAST_SIDE
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, require_own
 from regionclip.inference.files import DetectorFiles
+from regionclip.models.fused_roi_head import FusedRoIHead, fuse
+from regionclip.models.proposal_score_roi_head import voted
 from regionclip.regions.matching import cosine_logits
 
 _OPSET = 18  # torch's least; RoIAlign on half pixels needs 16
@@ -63,14 +66,17 @@ class _Regions(nn.Module):
         # The embedding itself stands in the place of its logits.
         head.bbox_head.fc_cls = nn.Identity()
 
-    def read(self, images: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the detector's maps."""
+        return self.detector.extract_feat(_normalised(self.detector, images))
+
+    def read(self, maps: tuple[Tensor, ...], boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the embeddings and the deltas (N, 4)."""
-        maps = self.detector.extract_feat(_normalised(self.detector, images))
-        read = self.detector.roi_head._bbox_forward(maps, boxes)
+        read = StandardRoIHead._bbox_forward(self.detector.roi_head, maps, boxes)
         return read["cls_score"], read["bbox_pred"]
 
     def forward(self, images: Tensor, boxes: Tensor) -> Tensor:
-        return self.read(images, boxes)[0]
+        return self.read(self.maps(images), boxes)[0]
 
 
 class _Detector(_Regions):
@@ -114,15 +120,21 @@ class _Detector(_Regions):
         """As `ProposalScoreRoIHead`: refined boxes (B, P, 4) and scores (B, P, K)."""
         head, shape = self.detector.roi_head, logits.shape
         numbers = torch.arange(shape[0], dtype=boxes.dtype, device=boxes.device)[:, None, None]
-        rois = torch.cat([numbers.expand(-1, shape[1], 1), boxes], dim=-1)
-        embeddings, deltas = self.read(images, rois.flatten(0, 1))
-        classes = F.pad(cosine_logits(embeddings, text, self.temperature), (0, 1)).softmax(dim=-1)
-        scores = classes[:, :-1].unflatten(0, shape)
+        rois = torch.cat([numbers.expand(-1, shape[1], 1), boxes], dim=-1).flatten(0, 1)
+        maps = self.maps(images)
+        embeddings, deltas = self.read(maps, rois)
+        classes = F.pad(cosine_logits(embeddings, text, self.temperature), (0, 1))
+        if isinstance(head, FusedRoIHead):
+            frozen = cosine_logits(head.frozen_embeddings(maps, rois), text, self.temperature)
+            classes = fuse(classes, F.pad(frozen, (0, 1)), head.shares(cosine_logits(head.frozen_classes, text, 1.0)))
+        scores = classes.softmax(dim=-1)[:, :-1].unflatten(0, shape)
         mode = getattr(head, "score_mode", "none")
         if mode != "none":
             objectness = logits.sigmoid() if mode == "sigmoid" else logits.clamp(min=0)
             scores = (scores * objectness[..., None]).sqrt()
         boxes = _decoded(head.bbox_head.bbox_coder, boxes, deltas.unflatten(0, shape), images)
+        if (iou := getattr(head, "box_voting", None)) is not None:
+            boxes = voted(boxes, logits, iou)
         return boxes, scores.masked_fill(logits[..., None] == -torch.inf, 0)
 
 
@@ -273,6 +285,7 @@ def _facts(files: DetectorFiles, detector: BaseModel) -> dict[str, str]:
         "embedding_width": detector.roi_head.bbox_head.attention_pool.c_proj.out_features,
         "clip_sha256": ClipFolder.open(files.clip).weights_sha256,
         "templates": params.text_bank.templates,
+        "fusion": target.fusion and target.fusion.model_dump(),
         **{key: getattr(target, key) for key in ("score_mode", "score_threshold", "nms", "nms_iou", "max_detections")},
     }
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
@@ -313,8 +326,9 @@ RegionCLIP, trained from {initialisation} with the profile {profile}.
 `images` are float32 (B, 3, H, W), pictures of one size, RGB from 0 to 255, resized as below; boxes are in their pixels.
 Text embeddings are float32, of any norm, and come from the CLIP whose weights have the SHA-256
 `{clip_sha256}`:
-the mean over the prompts `{templates}`, as `regionclip.text.prompts.embed_names` gives it. Region features are
-compared with them by cosine. Both files hold the numbers of the code as metadata.
+the mean over the prompts `{templates}`, as `regionclip.text.prompts.embed_names` gives it. A class of the training is
+known by its embedding (`fusion`, the pretrained head's share, goes by that). Region features are compared with them by
+cosine. Both files hold the numbers of the code as metadata.
 
 ```python
 import numpy as np

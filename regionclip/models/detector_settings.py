@@ -48,6 +48,18 @@ def finetune_settings(params: Finetune, target: DatasetFinetune, num_classes: in
     }
 
 
+def detection_settings(target: DatasetFinetune) -> dict[str, Any]:
+    """Further settings for a test: the pretrained head's share in scores, and boxes that vote; both may be left out."""
+    more: dict[str, Any] = {"score_mode": target.score_mode, "box_voting": target.box_voting}
+    if target.fusion is not None:
+        more |= {"type": "FusedRoIHead", "fusion": target.fusion.model_dump()}
+    elif target.box_voting is not None:
+        more["type"] = "ProposalScoreRoIHead"
+    else:
+        return {}
+    return {f"roi_head.{key}": value for key, value in more.items()}
+
+
 def _roi_head(score_mode: str) -> dict[str, Any]:
     if score_mode == "none":
         return {}

@@ -286,6 +286,13 @@ class ZeroShot(Section):
     nms_iou: Fraction
 
 
+class Fusion(Section):
+    """Share of the pretrained head in the scores of base and of novel classes at test; see `models.fused_roi_head`."""
+
+    base: Fraction
+    novel: Fraction
+
+
 class DatasetFinetune(Section):
     """Transfer to one data set, or a detector that ``weights`` holds already."""
 
@@ -299,6 +306,8 @@ class DatasetFinetune(Section):
     nms_iou: Fraction
     max_detections: Regions
     score_mode: Literal["none", "official", "sigmoid"]
+    fusion: Fusion | None = None
+    box_voting: Fraction | None = None
     schedule: ValidatedSchedule
 
 
@@ -310,6 +319,14 @@ class Finetune(Section):
     frozen_stages: Stages
     temperature: Temperature
     sets: dict[str, DatasetFinetune]
+
+    @model_validator(mode="after")
+    def _one_map(self) -> Self:
+        for name, target in self.sets.items():
+            if target.fusion is not None and (self.frozen_stages < 4 or target.weights):
+                problem = "not null, and the pretrained head needs the map that it was trained on: freeze 4 stages"
+                raise Relation(f"sets.{name}.fusion", f"{problem}, and take no detector from weights")
+        return self
 
 
 class Evaluation(Section):

@@ -79,7 +79,7 @@ def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[
     schedule = params.finetune.sets[dataset].schedule
     parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
     test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))
-    return finetune.build_model(params, dataset, clip, known), _with_bank(parts | test, bank)
+    return finetune.build_model(params, dataset, clip, known, tested=True), _with_bank(parts | test, bank)
 
 
 def _test(params: Params, dataset: str, proposals: Any) -> dict[str, Any]:

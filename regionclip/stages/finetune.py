@@ -37,7 +37,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.protocols import measure as measure_by
 from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings
 from regionclip.params import Params
 from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
@@ -66,14 +66,21 @@ def run(context: StageContext) -> None:
             publish_training(model, file, {**meta, "stage_digest": context.digest}, validation)
 
 
-def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank) -> BaseModel:
-    """Build the detector as its training starts from, with a bank of the base classes as vocabulary."""
+def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, *, tested: bool = False) -> BaseModel:
+    """Build the detector as its training starts from, with a bank of the base classes as vocabulary.
+
+    ``tested``: with what a test does beside, for a config that has both; no training depends on it.
+    """
     target = params.finetune.sets[dataset]
     bank.require(width=clip.model_cfg["embed_dim"])
-    settings = finetune_settings(params.finetune, target, len(bank.names))
+    settings = finetune_settings(params.finetune, target, len(bank.names)) | (
+        detection_settings(target) if tested else {}
+    )
     torch.manual_seed(params.seed)
     model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
+    if tested and target.fusion is not None:
+        model.roi_head.freeze()
     return model
 
 

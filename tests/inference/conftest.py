@@ -17,6 +17,7 @@ from regionclip.files import write_json
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import load_params
+from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.workspace.profiles import profile_text
 
 BASE, NOVEL = ("star", "fish"), ("crown", "red circle")
@@ -34,7 +35,11 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with params.yaml, data/sets/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
-    (root / "params.yaml").write_text(profile_text("tiny"))
+    # The pretrained head is asked too and boxes vote, so that every door has to do it.
+    before, _, after = profile_text("tiny").rpartition("frozen_stages: 2")
+    after = after.replace("fusion: null", "fusion: {base: 0.2, novel: 0.6}", 1)
+    text = f"{before}frozen_stages: 4{after.replace('box_voting: null', 'box_voting: 0.4', 1)}"
+    (root / "params.yaml").write_text(text)
     for name in ("teacher", "pretrain"):
         shutil.copytree(clip_path, root / "artifacts" / name)
     params, clip = load_params(root / "params.yaml"), ClipFolder.open(clip_path)
@@ -44,7 +49,11 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         publish(rpn.state_dict(), root / "artifacts/rpn/rpn.pth", {"classes": list(BASE)})
         for name in ("clip", "regionclip"):
             model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], len(BASE)))
-            model.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(len(BASE), clip.model_cfg["embed_dim"]))
+            templates = TEMPLATE_SETS[params.text_bank.templates]
+            texts = embed_names(clip.model(), clip.tokenizer(), BASE, templates)
+            model.roi_head.bbox_head.fc_cls.set_vocabulary(texts)
+            for weight in model.roi_head.shared_head.parameters():
+                weight.data += 0.3 * weight.std(correction=0) * torch.randn_like(weight)
             torch.nn.init.normal_(model.roi_head.bbox_head.fc_reg.weight, std=0.1)
             publish(model.state_dict(), root / f"artifacts/finetune/coco/{name}.pth", {"classes": list(BASE)})
     _write_pictures(root / "data/sets/coco")

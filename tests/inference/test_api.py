@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -22,14 +23,13 @@ from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets import detection as pipelines
 from regionclip.data.layout import detection_set, load_classes
-from regionclip.engine.detection import detect
+from regionclip.engine.detection import detect, trained_detector
 from regionclip.errors import InputError
 from regionclip.evaluation.detections import coco_results
 from regionclip.evaluation.overlap import overlaps
 from regionclip.inference import RegionCLIP, Result
 from regionclip.labelling.proposals import store_proposals
-from regionclip.models.assembly import build_detector, build_rpn
-from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.assembly import build_rpn
 from regionclip.params import Params, load_params
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
@@ -49,8 +49,7 @@ def pipeline_detections(params: Params, proposals: Path) -> dict[int, list[dict]
         detection_set("coco", "val"), load_classes("coco").names, pictures, training=False
     )
     store_proposals(rpn, dataset, proposals, {}, params.detection.test_batch)
-    model = build_detector(clip, finetune_settings(params.finetune, params.finetune.sets["coco"], 2))
-    load_strictly(model, read("artifacts/finetune/coco/regionclip.pth")[0], "regionclip.pth")
+    model = trained_detector(Path("artifacts/finetune/coco/regionclip.pth"), clip, params.finetune, "coco")
     templates = TEMPLATE_SETS[params.text_bank.templates]
     embeddings = embed_names(clip.model(), clip.tokenizer(), NAMES, templates)
     bank = TextBank(NAMES, embeddings, tuple(templates), "tiny", clip.weights_sha256)
@@ -178,7 +177,15 @@ def test_what_is_kept_is_what_is_asked_for(workspace: Path, detector: RegionCLIP
 
 
 def test_boxes_of_the_caller_are_named_as_they_are(workspace: Path, detector: RegionCLIP) -> None:
-    """Features, probabilities and cosines of own boxes agree with each other, and `boxes=` finds the likeliest name."""
+    """Features, probabilities and cosines of own boxes agree with each other, and `boxes=` finds the likeliest name.
+
+    Without fusion, which asks a head that `features` does not.
+    """
+    params = detector.files.params
+    target = params.finetune.sets["coco"].model_copy(update={"fusion": None})
+    finetune = params.finetune.model_copy(update={"sets": params.finetune.sets | {"coco": target}})
+    files = replace(detector.files, params=params.model_copy(update={"finetune": finetune}))
+    detector = RegionCLIP(files, device="cpu")
     file, boxes = workspace / "data/sets/coco/val/1.png", [[0, 0, 60, 60], [40.5, 20, 160, 120], [10, 10, 30, 40]]
     features, probs = detector.features(file, boxes), detector.classify(file, boxes, NAMES)
     assert features.shape == (3, detector.vocabulary(NAMES).embeddings.shape[1]) and probs.shape == (3, len(NAMES))

@@ -22,16 +22,14 @@ from PIL import Image
 from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.checkpoints.loading import load_strictly
-from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.datasets import detection as pipelines
+from regionclip.engine.detection import trained_detector
 from regionclip.errors import InputError
 from regionclip.inference import export
 from regionclip.inference.files import DetectorFiles, workspace_files
 from regionclip.labelling.proposals import trained_rpn, valid_regions
 from regionclip.mmcv_ops import nms, soft_nms
-from regionclip.models.assembly import build_detector, build_rpn
-from regionclip.models.detector_settings import finetune_settings
+from regionclip.models.assembly import build_rpn
 
 WIDTH = 32  # D of the tiny CLIP
 
@@ -88,8 +86,7 @@ def models(workspace: Path, settings: dict[str, Any] | None = None, architecture
         torch.manual_seed(3)
         own = architecture != "clip_c4"
         proposer = build_rpn(clip, rpn, **limits) if own else trained_rpn(files.rpn, clip, rpn, **limits)
-        detector = build_detector(clip, finetune_settings(finetune, target, 2))
-    load_strictly(detector, read(files.detector)[0], files.detector)
+    detector = trained_detector(files.detector, clip, finetune, "coco")
     return Models(files, proposer.eval(), detector.eval())
 
 
@@ -175,7 +172,8 @@ def test_region_features(folder: Path, trained: Models, number: int) -> None:
     ("settings", "architecture"),
     [
         ({"score_mode": "none"}, "clip_c4"),
-        ({"score_mode": "official"}, "clip_c4"),
+        ({"score_mode": "none", "fusion": None}, "clip_c4"),
+        ({"score_mode": "official", "fusion": None, "box_voting": None}, "clip_c4"),
         ({"score_mode": "sigmoid", "max_detections": 3}, "clip_c4"),
         ({"score_mode": "sigmoid"}, "r50_fpn"),
     ],

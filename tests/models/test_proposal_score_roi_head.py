@@ -11,7 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
+from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead, voted
 from regionclip.models.region_embedding_head import best_detections
 
 CFG = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)
@@ -99,3 +99,20 @@ def test_boxes_without_area_are_left_out(parts: dict) -> None:
     cfg = ConfigDict(score_thr=0.3, nms=dict(type="nms", iou_threshold=0.5), max_per_img=2)
     found = best_detections(boxes, _head(parts, "sigmoid").fuse(probs, torch.full((4,), 3.0)), cfg)
     assert found.bboxes.tolist() == [BOXES[2].tolist()]
+
+
+def test_boxes_that_overlap_move_each_other() -> None:
+    """By hand: IoU of (0, 0, 10, 10) and (0, 0, 10, 9) is 0.9, objectness 0.8 and 0.4; the bottoms become means.
+
+    (10 x 0.8 + 9 x 0.9 x 0.4) / (0.8 + 0.9 x 0.4) = 9.6897, (10 x 0.9 x 0.8 + 9 x 0.4) / (0.9 x 0.8 + 0.4) = 9.6429.
+    A box that overlaps none and one without area stay.
+    """
+    boxes = torch.cat([BOXES, torch.tensor([[5.0, 2, 5, 8]])])
+    logits = torch.tensor([0.8, 0.4, 0.1, 0.9]).logit()
+    moved = voted(boxes, logits, 0.5)
+    wanted = boxes.clone()
+    wanted[0, 3], wanted[1, 3] = 9.6897, 9.6429
+    torch.testing.assert_close(moved, wanted, atol=1e-3, rtol=0)
+    torch.testing.assert_close(voted(boxes, logits, 0.95), boxes)
+    # Pictures of a batch are apart.
+    torch.testing.assert_close(voted(boxes.repeat(2, 1, 1), logits.repeat(2, 1), 0.5)[1], moved)

@@ -43,6 +43,8 @@ def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory)
     for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
         section["schedule"] |= {"iterations": STEPS, "milestones": [8], "batch_size": 2, "warmup_iterations": 3}
     values["finetune"]["sets"]["lvis"] |= {"score_threshold": 0.0, "max_detections": 300}
+    values["finetune"]["sets"]["lvis"] |= {"fusion": {"base": 0.2, "novel": 0.6}, "box_voting": 0.4}
+    values["finetune"]["frozen_stages"] = 4
     values["detection"] |= {"group_by_aspect": True, "test_proposals": 100}
     values["pretrain"]["whole_image_box"] = "canvas"
     (root / "params.yaml").write_text(yaml.safe_dump(values))
