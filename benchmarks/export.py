@@ -40,9 +40,7 @@ def pair(size: str, folder: Path) -> Pair:
     params = check_params(compose_profile("demo"), "demo")
     sizes = params.detection.model_copy(update={"test_proposals": regions})
     params = params.model_copy(update={"detection": sizes})
-    architecture: dict[str, Any] = (
-        open_clip.get_model_config(name) if name else params.teacher.architecture.model_dump(mode="json")
-    )
+    architecture: dict[str, Any] = open_clip.get_model_config(name) if name else params.teacher.architecture.open_clip()
     save_clip(folder / "clip", architecture, build_clip(architecture).state_dict(), {"stage_digest": "0" * 64})
     clip, target = ClipFolder.open(folder / "clip"), params.finetune.sets["coco"]
     rpn = build_rpn(clip, params.rpn, nms_iou=params.rpn.nms_iou, proposals=params.rpn.proposals)

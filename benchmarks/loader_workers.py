@@ -48,7 +48,7 @@ def step_seconds(helpers: int, iterations: int) -> float:
     """Train the demo's teacher and return the seconds of one iteration, start and resume points included."""
     os.environ["REGIONCLIP_WORKERS"] = str(helpers)
     teacher = load_params().teacher
-    architecture = teacher.architecture.model_dump(mode="json")
+    architecture = teacher.architecture.open_clip()
     torch.manual_seed(0)
     model = ClipPretrainer(build_clip(architecture).to(memory_format=torch.channels_last))
     tokenizer = open_clip.SimpleTokenizer(context_length=architecture["text_cfg"]["context_length"])

@@ -210,7 +210,7 @@ def _build(params: Params, clip: ClipFolder, sections: set[str], folder: Path, t
     if sections & {"data", "seed"}:
         _demo(params.data.demo, params.seed)
     if "teacher" in sections and params.teacher.architecture:
-        _teacher(params.teacher.architecture.model_dump(mode="json"))
+        _teacher(params.teacher.architecture.open_clip())
     schedules = [params.rpn.schedule, params.pretrain.schedule, params.teacher.schedule]
     schedules += [target.schedule for target in params.finetune.sets.values()]
     for schedule in schedules:

@@ -16,6 +16,7 @@ from regionclip.checkpoints.containers import Container, read_container, refuse_
 from regionclip.checkpoints.loading import load_strictly, require_fit
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
+from regionclip.params.section import Relation
 from regionclip.params.stages import ClipArchitecture, TextTower, VisionTower
 
 CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
@@ -26,6 +27,12 @@ _NAMES = (
     "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
 _KINDS = (".safetensors", ".bin", ".pth")
+# What a tower must not have, and timm's models that may be one.
+_FOREIGN = (
+    "hf_model_name", "attentional_pool", "block_type", "qk_norm", "scaled_cosine_attn", "scale_heads",
+    "scale_attn_inner", "scale_attn", "scale_fc",
+)  # fmt: skip
+_TIMM = ("eva02_base", "eva02_large", "convnext")
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
 
@@ -46,20 +53,19 @@ class ClipFolder:
         """Read the configuration of the folder at ``path``.
 
         Raises:
-            InputError: The folder is incomplete, or holds a CLIP whose image tower is no ModifiedResNet.
+            InputError: The folder is incomplete, or holds a CLIP with a tower that gives no dense features here.
         """
         path = Path(path)
         model_cfg = _section(read_json(path / CONFIG), "model_cfg", path)
         towers = [_section(model_cfg, f"model_cfg.{name}", path) for name in ("vision_cfg", "text_cfg")]
-        layers = towers[0].get("layers")
-        foreign = sorted(key for tower in towers for key in ("timm_model_name", "hf_model_name") if tower.get(key))
+        foreign = [key for tower in towers for key in _FOREIGN if tower.get(key)]
+        trunk = towers[0].get("timm_model_name")
+        foreign += ["timm_model_name"] if trunk and not str(trunk).startswith(_TIMM) else []
         if foreign:
-            mend = "use a CLIP ResNet with CLIP's own text tower"
-            raise InputError("a tower of another library", file=path / CONFIG, key=foreign[0], mend=mend)
-        if not isinstance(layers, list):
-            problem, key = f"the image tower is not a CLIP ResNet (layers is {layers!r})", "model_cfg.vision_cfg.layers"
-            mend = "use a CLIP with a ModifiedResNet, such as RN50 or RN50x4"
-            raise InputError(problem, file=path / CONFIG, key=key, mend=mend)
+            mend = (
+                f"use a ResNet, a plain vision transformer or one of timm's {', '.join(_TIMM)}, and CLIP's text tower"
+            )
+            raise InputError("a tower that cannot be read densely", file=path / CONFIG, key=foreign[0], mend=mend)
         _require_bounded(model_cfg, path / CONFIG)
         return cls(path, model_cfg)
 
@@ -124,6 +130,14 @@ class ClipFolder:
         return open_clip.SimpleTokenizer(context_length=self.model_cfg["text_cfg"].get("context_length", 77))
 
 
+def image_tower(vision_cfg: dict[str, Any]) -> str:
+    """Say in words what an image tower is."""
+    if timm_name := vision_cfg.get("timm_model_name"):
+        return f"timm's {timm_name}"
+    size = f"layers {vision_cfg['layers']}, width {vision_cfg['width']}"
+    return f"{'ModifiedResNet' if isinstance(vision_cfg['layers'], list) else 'VisionTransformer'}, {size}"
+
+
 def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
     """Refuse a configuration whose sizes are none; what open_clip knows besides is left to it."""
     towers = {
@@ -139,7 +153,9 @@ def _require_bounded(model_cfg: dict[str, Any], file: Path) -> None:
         ClipArchitecture.model_validate({"embed_dim": model_cfg["embed_dim"], "quick_gelu": gelu, **known})
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(map(str, ("model_cfg", *first["loc"])))
+        relation = first.get("ctx", {}).get("error")
+        place = [relation.key] if isinstance(relation, Relation) and relation.key else []
+        key = ".".join(map(str, ("model_cfg", *first["loc"], *place)))
         raise InputError(f"{first['msg']} (it is {first['input']!r:.60})", file=file, key=key, mend=_MEND) from None
     except (KeyError, TypeError) as error:
         raise InputError(f"a size is missing ({error})", file=file, key="model_cfg", mend=_MEND) from None
@@ -186,8 +202,10 @@ class _Clip(open_clip.CLIP):
 
 
 def build_clip(model_cfg: dict[str, Any]) -> open_clip.CLIP:
-    """Build an open_clip CLIP from its configuration, with fresh weights."""
-    return _Clip(**{key: value for key, value in model_cfg.items() if key != "custom_text"})
+    """Build an open_clip CLIP from its configuration, with fresh weights; nothing is fetched."""
+    vision = {**model_cfg["vision_cfg"]}
+    vision |= {"timm_model_pretrained": False} if vision.get("timm_model_name") else {}
+    return _Clip(**{key: value for key, value in model_cfg.items() if key != "custom_text"} | {"vision_cfg": vision})
 
 
 def save_clip(

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 from torch import Tensor
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, image_tower
 from regionclip.checkpoints.containers import Container, read_container
 from regionclip.checkpoints.kinds import KINDS, describe_foreign, kind_of
 from regionclip.checkpoints.official import BOX, OfficialCheckpoint
@@ -78,7 +78,7 @@ def _of_folder(clip: ClipFolder) -> Description:
         "folder": str(clip.path),
         "sha256": clip.weights_sha256,
         "what": "a CLIP folder of open_clip",
-        "image tower": f"ModifiedResNet, layers {visual['layers']}, width {visual['width']}",
+        "image tower": image_tower(visual),
         "embedding": f"{clip.model_cfg['embed_dim']} numbers",
     }
     command = f'open_clip.create_model_from_pretrained("local-dir:{clip.path}")'

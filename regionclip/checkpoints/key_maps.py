@@ -1,7 +1,8 @@
 """Key maps between checkpoint formats, as tables of name templates that are read in both directions.
 
 Sources: microsoft/RegionCLIP ``clip_backbone.py``, ``clip_rcnn.py``, ``fast_rcnn.py``; Detectron2 ``resnet.py``,
-``fpn.py``, ``rpn.py``; MMDetection 3.3 ``resnet.py``, ``fpn.py``, ``rpn_head.py``, ``fcn_mask_head.py``.
+``fpn.py``, ``rpn.py``; MMDetection 3.3 ``resnet.py``, ``fpn.py``, ``rpn_head.py``, ``fcn_mask_head.py``; baaivision/EVA
+``eva_vit_model.py``, timm ``eva.py``.
 """
 
 from __future__ import annotations
@@ -107,6 +108,25 @@ HEADS = KeyMap(
     )
 )
 """Official box predictor and mask head to ours (``JointMaskHead``, named as the stock ``FCNMaskHead``)."""
+
+EVA = KeyMap(
+    (
+        ("blocks.{}.attn.q_bias", "blocks.{}.attn.q_proj.bias"),
+        ("blocks.{}.attn.v_bias", "blocks.{}.attn.v_proj.bias"),
+        ("blocks.{}.attn.inner_attn_ln.", "blocks.{}.attn.norm."),
+        ("blocks.{}.mlp.w1.", "blocks.{}.mlp.fc1_g."),
+        ("blocks.{}.mlp.w2.", "blocks.{}.mlp.fc1_x."),
+        ("blocks.{}.mlp.w3.", "blocks.{}.mlp.fc2."),
+        ("blocks.{}.mlp.ffn_ln.", "blocks.{}.mlp.norm."),
+        *((f"blocks.{{}}.{part}.", f"blocks.{{}}.{part}.") for part in ("norm1", "norm2")),
+        *(
+            (f"blocks.{{}}.attn.{part}.", f"blocks.{{}}.attn.{part}.")
+            for part in ("q_proj", "k_proj", "v_proj", "proj")
+        ),
+        *((name, name) for name in ("cls_token", "pos_embed", "patch_embed.", "norm.", "head.")),
+    )
+)
+"""EVA02-CLIP's image tower to timm's. Rotary tables (``rope``), which are computed, have no name there."""
 
 
 def _resnet(prefix: str) -> tuple[tuple[str, str], ...]:

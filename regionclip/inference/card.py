@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from regionclip import artifacts
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, image_tower
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.sources import LICENCES, public_set
 from regionclip.errors import printable
@@ -86,10 +86,10 @@ def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
     weights = files.params.finetune.sets[files.dataset].weights
     made = "imported" if weights else f"fine-tuned on boxes of {files.dataset}'s base classes"
     groups = {"Trained on boxes of": base, "Measured, but never trained, on boxes of": novel}
-    size = f"layers {vision['layers']}, width {vision['width']}; embeddings of {clip['embed_dim']}"
+    tower = f"{image_tower(vision)}; embeddings of {clip['embed_dim']}"
     return [
         "An open-vocabulary detector: it finds whatever is named in words. A Fast R-CNN on RegionCLIP's visual encoder "
-        f"(a ResNet, {size}), {made}, with a region proposal network of base boxes. It is the work of the RegionCLIP "
+        f"({tower}), {made}, with a region proposal network of base boxes. It is the work of the RegionCLIP "
         "pipeline, whose code is Apache-2.0.",
         *(f"{words} {len(names)} classes: {_listed(names)}." for words, names in groups.items() if names),
     ]

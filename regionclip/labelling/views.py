@@ -49,7 +49,8 @@ class RegionTeacher(nn.Module):
     def __init__(self, clip: open_clip.CLIP, view: str, crop_context: float) -> None:
         super().__init__()
         self.view, self.crop_context = view, crop_context
-        self.visual = clip.visual
+        self.visual, size = clip.visual, clip.visual.image_size
+        self._side = size if isinstance(size, int) else size[0]
         self.encoder = RegionEncoder.from_clip(clip.visual) if view != "crop" else None
         self.requires_grad_(False).eval()
 
@@ -73,6 +74,6 @@ class RegionTeacher(nn.Module):
         return normalize(regions, dim=-1) + normalize(self._crops(images, boxes), dim=-1)
 
     def _crops(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        crops = crop_regions(images, boxes, self.visual.image_size, self.crop_context)
+        crops = crop_regions(images, boxes, self._side, self.crop_context)
         crops = crops.contiguous(memory_format=torch.channels_last)
         return torch.cat([self.visual(part) for part in crops.split(_CROPS)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regionclip.models import (  # noqa: F401
     attention_pool,
+    clip_patch_map,
     clip_resnet_c4,
     fused_roi_head,
     joint_mask_head,

@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.errors import InputError
 from regionclip.models.region_encoder import load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.params.stages import Pretrain, Rpn
@@ -69,8 +70,7 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
     config.rpn_head.update(in_channels=channels, feat_channels=channels)
     model = _build(config)
     # The parts that an RPN lacks are built and dropped.
-    res5, pool = _build(parts["res5"]), _build(parts["attention_pool"])
-    _fill(clip, model.backbone, res5, pool)
+    _fill(clip, model.backbone, *(_build(parts[name]) for name in ("res5", "attention_pool") if name in parts))
     return model
 
 
@@ -86,23 +86,31 @@ def build_detector(
         masks: Add the class-agnostic mask head of ``ov_mask_rcnn_clip_rn50_c4.py``.
     """
     parts = _parts(clip, frozen_stages)
-    parts["attention_pool"].pop("type")
+    resnet = "res5" in parts
+    if masks and not resnet:
+        mend = "set its masks: false; or use a CLIP ResNet"
+        raise InputError("only CLIP ResNets have a mask head here", key="finetune.sets", mend=mend)
     config = read_config("ov_mask_rcnn_clip_rn50_c4.py" if masks else "ov_fast_rcnn_clip_rn50_c4.py")
     if masks:
         # A mask is as large as the regions that are pooled: layer4 halves them, the head doubles them.
         side, width = parts["roi_extractor"]["roi_layer"]["output_size"], parts["res5"]["width"]
         overrides = {"roi_head.mask_head.in_channels": width * 32, "train_cfg.rcnn.mask_size": side, **overrides}
+    if resnet:
+        parts["attention_pool"].pop("type")
+    else:
+        overrides = {"roi_head.bbox_head.in_channels": parts["roi_extractor"]["out_channels"], **overrides}
     config.merge_from_dict(
         {
             "model.backbone": parts["backbone"],
-            "model.roi_head.shared_head": parts["res5"],
+            "model.roi_head.shared_head": parts.get("res5"),
             "model.roi_head.bbox_roi_extractor": parts["roi_extractor"],
-            "model.roi_head.bbox_head.attention_pool": parts["attention_pool"],
+            "model.roi_head.bbox_head.attention_pool": parts.get("attention_pool"),
             **{f"model.{key}": value for key, value in overrides.items()},
         }
     )
     model = _build(config.model)
-    _fill(clip, model.backbone, model.roi_head.shared_head, model.roi_head.bbox_head.attention_pool)
+    head = model.roi_head
+    _fill(clip, model.backbone, *((head.shared_head, head.bbox_head.attention_pool) if resnet else ()))
     return model
 
 
@@ -147,7 +155,9 @@ def _build(config: dict[str, Any]) -> BaseModel:
 
 
 def _parts(clip: ClipFolder, frozen_stages: int) -> dict[str, dict[str, Any]]:
-    return part_configs(clip.model_cfg["vision_cfg"], clip.model_cfg["embed_dim"], frozen_stages=frozen_stages)
+    cfg = clip.model_cfg
+    gelu = cfg.get("quick_gelu", False)
+    return part_configs(cfg["vision_cfg"], cfg["embed_dim"], frozen_stages=frozen_stages, quick_gelu=gelu)
 
 
 def _fill(clip: ClipFolder, *parts: Any) -> None:

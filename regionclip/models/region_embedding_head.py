@@ -18,7 +18,7 @@ from regionclip.models.losses import joint_mean
 
 @MODELS.register_module()
 class RegionEmbeddingHead(BBoxHead):
-    """``BBoxHead`` on attention-pooled embeddings: classifier and box deltas read the same un-normalised vector.
+    """``BBoxHead`` on embeddings: classifier and box deltas read the same un-normalised vector.
 
     The pool lives here and not in the shared head, so that a mask head can still read the maps of layer4.
     One set of deltas serves all classes (``reg_class_agnostic``), which lets the vocabulary change at test time.
@@ -26,31 +26,33 @@ class RegionEmbeddingHead(BBoxHead):
     Only the deltas are initialised, N(0, 0.001) with bias 0; ``BBoxHead``'s default would write into the classifier.
 
     Args:
-        attention_pool: Arguments of :class:`AttentionPool`: spacial_dim, embed_dim, num_heads, output_dim.
+        attention_pool: Arguments of :class:`AttentionPool`: spacial_dim, embed_dim, num_heads, output_dim. None: the
+            regions are embeddings already, of ``in_channels``.
         **kwargs: Arguments of ``BBoxHead``. ``with_reg=False`` leaves the boxes as they are (zero-shot).
     """
 
-    def __init__(self, attention_pool: dict[str, Any], **kwargs: Any) -> None:
+    def __init__(self, attention_pool: dict[str, Any] | None = None, **kwargs: Any) -> None:
         deltas = dict(type="Normal", std=0.001, override=dict(name="fc_reg"))
+        if attention_pool is not None:
+            kwargs["in_channels"] = attention_pool["output_dim"]
         super().__init__(
-            in_channels=attention_pool["output_dim"],
             roi_feat_size=1,
             reg_class_agnostic=True,
             init_cfg=deltas if kwargs.get("with_reg", True) else [],
             **kwargs,
         )
-        self.attention_pool = MODELS.build({"type": "AttentionPool", **attention_pool})
+        self.attention_pool = MODELS.build({"type": "AttentionPool", **attention_pool}) if attention_pool else None
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score and refine regions.
 
         Args:
-            maps: Output of layer4, (N, C, S, S).
+            maps: Output of layer4, (N, C, S, S), or embeddings (N, D, 1, 1).
 
         Returns:
             Logits (N, K + 1), background last, and deltas (N, 4), or None without regression.
         """
-        embeddings = self.attention_pool(maps)
+        embeddings = maps.flatten(1) if self.attention_pool is None else self.attention_pool(maps)
         return self.fc_cls(embeddings), self.fc_reg(embeddings) if self.with_reg else None
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from regionclip.params.section import (
     Count,
@@ -92,11 +92,36 @@ class Concepts(Section):
 
 
 class VisionTower(Section):
-    """open_clip's ``vision_cfg`` of a ModifiedResNet: 32 pixels a place of its attention pool, 64 numbers a head."""
+    """open_clip's ``vision_cfg``.
 
-    layers: Annotated[list[Annotated[int, Field(ge=1, le=64)]], Field(min_length=4, max_length=4)]
-    width: Annotated[int, Field(ge=2, le=256, multiple_of=2)]
-    image_size: Annotated[int, Field(ge=32, le=1024, multiple_of=32)]
+    A ModifiedResNet has blocks of four stages as ``layers`` and 32 pixels a place of its attention pool; a vision
+    transformer has one number of them and ``patch_size``. ``head_width``: null is open_clip's, 64.
+    """
+
+    layers: Annotated[
+        list[Annotated[int, Field(ge=1, le=64)]],
+        Field(min_length=1, max_length=4),
+        BeforeValidator(lambda value: [value] if type(value) is int else value),
+        PlainSerializer(lambda value: value[0] if len(value) == 1 else value),
+    ]
+    width: Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
+    image_size: Annotated[int, Field(ge=32, le=1024)]
+    patch_size: Annotated[int, Field(ge=4, le=64)] | None = None
+    head_width: Annotated[int, Field(ge=1, le=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Self:
+        resnet = len(self.layers) > 1
+        if resnet and (len(self.layers) != 4 or self.width > 256):
+            wrong = ("layers", "not of four stages") if len(self.layers) != 4 else ("width", "a ResNet's is up to 256")
+            raise Relation(*wrong)
+        if not resnet and self.patch_size is None:
+            raise Relation("patch_size", "missing, and layers is one number, as a transformer has it")
+        if self.image_size % (patch := 32 if resnet else self.patch_size):
+            raise Relation("image_size", f"{self.image_size} is no multiple of {patch}")
+        if (whole := self.width * (32 if resnet else 1)) % (head := self.head_width or 64):
+            raise Relation("head_width", f"{head} does not divide {whole}")
+        return self
 
 
 class TextTower(Section):
@@ -123,9 +148,13 @@ class ClipArchitecture(Section):
     vision_cfg: VisionTower
     text_cfg: TextTower
 
+    def open_clip(self) -> dict[str, Any]:
+        """Return it as open_clip takes it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
 
 class Teacher(Section):
-    """The CLIP that labels regions: trained here (demo), an open_clip ResNet by name and weights file, or a folder.
+    """The CLIP that labels regions: trained here (demo), one of open_clip's by name and weights file, or a folder.
 
     The folder, named by ``weights``, is what open_clip reads as ``local-dir:``.
     """

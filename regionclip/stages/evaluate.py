@@ -85,6 +85,6 @@ def _constrained(
 def _encoder(clip: ClipFolder, model: BaseModel) -> RegionEncoder:
     """Return the encoder of a fine-tuned detector."""
     encoder, head = RegionEncoder.from_clip(clip.model().visual), model.roi_head
-    parts = model.backbone, head.shared_head, head.bbox_head.attention_pool
-    encoder.load_visual_state_dict(visual_state(*parts))
+    parts = (head.shared_head, head.bbox_head.attention_pool) if encoder.res5 else ()
+    encoder.load_visual_state_dict(visual_state(model.backbone, *parts))
     return encoder

@@ -39,7 +39,7 @@ def run(context: StageContext) -> None:
 def _train(context: StageContext) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     teacher, seed = context.params.teacher, context.params.seed
     torch.manual_seed(seed)
-    model_cfg = teacher.architecture.model_dump(mode="json")
+    model_cfg = teacher.architecture.open_clip()
     clip = build_clip(model_cfg).to(memory_format=torch.channels_last)
     tokenizer = open_clip.SimpleTokenizer(context_length=model_cfg["text_cfg"]["context_length"])
     model = train(

@@ -116,13 +116,23 @@ def test_folder_without_configuration_is_named(clip: ClipFolder) -> None:
         ClipFolder.open(clip.path)
 
 
-def test_clip_with_another_image_tower_is_refused(clip: ClipFolder) -> None:
-    """A ViT has a number where a ResNet has a list of layers."""
-    vit = clip.model_cfg | {"vision_cfg": {"layers": 12, "width": 768, "patch_size": 32, "image_size": 224}}
-    (clip.path / CONFIG).write_text(json.dumps({"model_cfg": vit}))
-    with pytest.raises(InputError, match="not a CLIP ResNet") as caught:
+@pytest.mark.parametrize(
+    ("key", "vision"),
+    [
+        ("timm_model_name", {"timm_model_name": "vit_base_patch16_siglip_224", "image_size": 224}),
+        (
+            "attentional_pool",
+            {"layers": 12, "width": 768, "patch_size": 32, "image_size": 224, "attentional_pool": True},
+        ),
+        ("model_cfg.vision_cfg.image_size", {"layers": 12, "width": 768, "patch_size": 15, "image_size": 224}),
+        ("model_cfg.vision_cfg.layers", {"layers": [3, 4], "width": 64, "image_size": 224}),
+    ],
+)
+def test_clip_with_another_image_tower_is_refused(clip: ClipFolder, key: str, vision: dict) -> None:
+    (clip.path / CONFIG).write_text(json.dumps({"model_cfg": clip.model_cfg | {"vision_cfg": vision}}))
+    with pytest.raises(InputError) as caught:
         ClipFolder.open(clip.path)
-    assert caught.value.key == "model_cfg.vision_cfg.layers"
+    assert caught.value.key == key
 
 
 def test_failed_save_leaves_the_old_folder(clip: ClipFolder) -> None:
