@@ -55,7 +55,7 @@ DEMO_SETS = {"coco": "coco", "lvis": "lvis"}  # name -> format, below ``sets/``
 # With `--no-loadscope-reorder`, pytest-xdist deals tests and groups out in the order in which it finds them.
 LONGEST = ("tests/pipeline/test_repro", "tests/flows", "tests/pipeline", "tests/distributed", "tests/recovery")
 
-PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny"})
+PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny", "tiny_vit"})
 
 
 @cache

@@ -29,9 +29,9 @@ from regionclip.demo_world.vocabulary import KINDS
 from regionclip.engine.history_hook import HistoryHook
 from regionclip.engine.training import train
 from regionclip.errors import InputError
-from regionclip.labelling.views import crop_regions
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.detector_settings import detection_settings, finetune_settings, zero_shot_settings
+from regionclip.models.region_crops import crop_regions
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params import Params, check_params
 from regionclip.params.data import LVIS_CLASSES, DemoWorld

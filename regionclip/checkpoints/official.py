@@ -41,6 +41,7 @@ _WORDS = {
 # Begins of keys that nothing here needs, and why.
 _UNUSED = {
     r"(input_resolution|context_length|vocab_size)$": "a size that OpenAI's archives keep with the weights",
+    r"original\.": "what embedded the crops for CLIPSelf's loss",
     r"teacher\.logit_scale$": "the teacher's scale; matching has a temperature of its own",
     r"(offline_)?pixel_(mean|std)$": "normalisation, which the configs hold",
     r".*anchor_generator\.cell_anchors\.\d+$": "anchors, which the configs define",

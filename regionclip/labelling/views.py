@@ -7,34 +7,9 @@ from collections.abc import Sequence
 import open_clip
 import torch
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
+from regionclip.models.region_crops import embed_crops
 from regionclip.models.region_encoder import RegionEncoder
-
-_CROPS = 512  # that the teacher sees at a time, whatever the number of pictures
-
-
-def square_boxes(boxes: Tensor, context: float) -> Tensor:
-    """Square boxes (N, 4) xyxy around ``boxes``, side ``context`` times the longer side; they may leave the picture."""
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    halves = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1, keepdim=True) * context / 2
-    return torch.cat([centres - halves, centres + halves], dim=1)
-
-
-def crop_regions(images: Tensor, boxes: Sequence[Tensor], size: int, context: float) -> Tensor:
-    """Cut squares around boxes out of pictures and resize them.
-
-    Args:
-        images: Normalised pictures, (B, 3, H, W); what lies outside is 0, the mean colour.
-        boxes: For each picture (n_i, 4) xyxy in pixels.
-        size: Side of the crops in pixels.
-        context: Side of the square over the longer side of the box.
-
-    Returns:
-        Crops (sum of n_i, 3, size, size), pictures in order.
-    """
-    squares = [square_boxes(of_one, context) for of_one in boxes]
-    return roi_align(images, squares, output_size=size, sampling_ratio=2, aligned=True)
 
 
 class RegionTeacher(nn.Module):
@@ -49,8 +24,7 @@ class RegionTeacher(nn.Module):
     def __init__(self, clip: open_clip.CLIP, view: str, crop_context: float) -> None:
         super().__init__()
         self.view, self.crop_context = view, crop_context
-        self.visual, size = clip.visual, clip.visual.image_size
-        self._side = size if isinstance(size, int) else size[0]
+        self.visual = clip.visual
         self.encoder = RegionEncoder.from_clip(clip.visual) if view != "crop" else None
         self.requires_grad_(False).eval()
 
@@ -65,15 +39,11 @@ class RegionTeacher(nn.Module):
         Returns:
             Features (sum of n_i, D), pictures in order, not normalised for one view.
         """
-        if self.view == "crop":
-            return self._crops(images, boxes)
-        regions = self.encoder(images, boxes)
         if self.view == "roi":
-            return regions
+            return self.encoder(images, boxes)
+        crops = embed_crops(self.visual, images, boxes, self.crop_context)
+        if self.view == "crop":
+            return crops
+        regions = self.encoder(images, boxes)
         normalize = nn.functional.normalize
-        return normalize(regions, dim=-1) + normalize(self._crops(images, boxes), dim=-1)
-
-    def _crops(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-        crops = crop_regions(images, boxes, self._side, self.crop_context)
-        crops = crops.contiguous(memory_format=torch.channels_last)
-        return torch.cat([self.visual(part) for part in crops.split(_CROPS)])
+        return normalize(regions, dim=-1) + normalize(crops, dim=-1)

@@ -134,7 +134,13 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
     for loss, kind in _LOSSES.items():
         if weight := getattr(params.losses, loss):
             config[f"{loss}_loss"] = {"type": kind, "temperature": params.temperature, "loss_weight": weight}
+    if weight := params.losses.crop_distillation:
+        config["crop_distillation_loss"] = {"type": "CropDistillationLoss", "loss_weight": weight}
+        cfg = clip.model_cfg
+        config["original"] = {key: cfg[key] for key in ("embed_dim", "vision_cfg", "quick_gelu") if key in cfg}
     model = _build(config)
+    if weight:
+        model.original.load_state_dict(clip.model().visual.state_dict())
     _fill(clip, model.student.backbone, model.student.res5, model.student.attention_pool)
     return model
 

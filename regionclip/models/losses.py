@@ -1,4 +1,4 @@
-"""The losses: three of pretraining, and the one of fine-tuning."""
+"""The losses: four of pretraining, and the one of fine-tuning."""
 
 from __future__ import annotations
 
@@ -95,6 +95,29 @@ class ConceptDistillationLoss(_Weighted):
         student = cosine_logits(features, bank, self.temperature).log_softmax(dim=-1).gather(1, index)
         losses = F.kl_div(student, probs, reduction="none").sum(dim=1)
         return self.loss_weight * ((losses * keep).sum() / joint_mean(keep.sum()))
+
+
+@MODELS.register_module()
+class CropDistillationLoss(nn.Module):
+    """1 - cosine of a region's feature with the frozen original's embedding of its crop (CLIPSelf, arXiv:2310.01403).
+
+    Args:
+        loss_weight: Factor of the result.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, features: Tensor, crops: Tensor) -> Tensor:
+        """Return the loss, whose mean over the processes is the mean over the regions of all.
+
+        Args:
+            features: Student's region features (N, D), any norm.
+            crops: Embeddings of the regions' crops (N, D), any norm.
+        """
+        losses = 1 - F.cosine_similarity(features.float(), crops.float(), dim=1)
+        return self.loss_weight * (losses.sum() / joint_mean(len(losses)))
 
 
 @MODELS.register_module()

@@ -1,4 +1,4 @@
-"""Region-text pretraining: the student and the three losses of the paper, on what the teacher said beforehand."""
+"""Region-text pretraining: the student, and the losses of the paper, on what the teacher said before, and CLIPSelf."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.dist import get_world_size
 from mmengine.model import BaseModel
+from open_clip.model import _build_vision_tower
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from regionclip.errors import InputError
 from regionclip.models.losses import joint_mean
+from regionclip.models.region_crops import embed_crops
 
 
 @MODELS.register_module()
@@ -35,6 +37,9 @@ class RegionTextPretrainer(BaseModel):
         contrastive_loss: Config of the region-concept contrast; None leaves it out.
         distillation_loss: Config of the distillation; None leaves it out.
         image_text_loss: Config of the image-text contrast; None leaves it out.
+        crop_distillation_loss: Config of CLIPSelf's loss, on all regions; None leaves it out.
+        original: What crops are embedded with for it, frozen: ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of an
+            open_clip configuration.
         whole_image_box: What stands for the whole image: its own size, or the padded canvas of the batch as in the
             official code.
         micro_batch: Pictures whose activations are held at a time; None: all of the batch.
@@ -48,6 +53,8 @@ class RegionTextPretrainer(BaseModel):
         contrastive_loss: dict | None = None,
         distillation_loss: dict | None = None,
         image_text_loss: dict | None = None,
+        crop_distillation_loss: dict | None = None,
+        original: dict | None = None,
         whole_image_box: Literal["image", "canvas"] = "image",
         micro_batch: int | None = None,
         data_preprocessor: dict | nn.Module | None = None,
@@ -57,9 +64,19 @@ class RegionTextPretrainer(BaseModel):
         self.contrastive_loss = _built(contrastive_loss)
         self.distillation_loss = _built(distillation_loss)
         self.image_text_loss = _built(image_text_loss)
+        self.crop_distillation_loss = _built(crop_distillation_loss)
+        if crop_distillation_loss is not None:
+            self.original = _build_vision_tower(**original).requires_grad_(False)
         self.concept_threshold, self.whole_image_box = concept_threshold, whole_image_box
         self.micro_batch = micro_batch
         self.register_buffer("concepts", torch.zeros(0, self.student.embed_dim), persistent=False)
+
+    def train(self, mode: bool = True) -> RegionTextPretrainer:
+        """Set the mode of everything but the original."""
+        super().train(mode)
+        if self.crop_distillation_loss is not None:
+            self.original.eval()
+        return self
 
     def set_concepts(self, embeddings: Tensor) -> None:
         """Set the concept bank (C, D), the one that the pseudo labels index.
@@ -97,6 +114,10 @@ class RegionTextPretrainer(BaseModel):
             boxes.append(self._whole_images(inputs, data_samples))
         regions, *images = self._encode_in_parts(inputs, boxes)
         losses = self._region_losses(regions, data_samples)
+        if self.crop_distillation_loss is not None:
+            with torch.no_grad():
+                crops = embed_crops(self.original, inputs, boxes[0], context=1.0)
+            losses["loss_crop_distillation"] = self.crop_distillation_loss(regions, crops)
         if images:
             texts = torch.stack([sample.caption_features for sample in data_samples])
             losses["loss_image_text"] = self.image_text_loss(*images, texts)

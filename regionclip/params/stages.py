@@ -261,11 +261,12 @@ class CheckPseudoLabels(Section):
 
 
 class LossWeights(Section):
-    """Weights of the three pretraining losses; 0 switches a loss off."""
+    """Weights of the pretraining losses, the paper's three and CLIPSelf's; 0 switches a loss off."""
 
     contrastive: Weight
     distillation: Weight
     image_text: Weight
+    crop_distillation: Weight = 0.0
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:
@@ -278,7 +279,8 @@ class Pretrain(Section):
     """Region-text pretraining, or a student that ``weights`` holds already.
 
     ``whole_image_box``: what the image-text loss takes for the whole picture: its own size, or the canvas that the
-    batch is padded to, as the official code does.
+    batch is padded to, as the official code does. ``wise_ft_alpha``: share of the trained weights in the student, the
+    rest being the CLIP's that it came from (WiSE-FT, arXiv:2109.01903).
     """
 
     weights: Text | None
@@ -291,6 +293,7 @@ class Pretrain(Section):
     temperature: Temperature
     threshold: Fraction
     losses: LossWeights
+    wise_ft_alpha: Fraction = 1.0
     schedule: PretrainSchedule
 
     @model_validator(mode="after")

@@ -83,18 +83,22 @@ def _train(context: StageContext) -> None:
     if not is_main_process():
         return
     lineage = {"stage_digest": context.digest, "teacher_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
-    _save(PRETRAINED, clip, trained, lineage if validation is None else lineage | validation.end())
+    alpha = params.pretrain.wise_ft_alpha
+    _save(PRETRAINED, clip, trained, alpha, lineage if validation is None else lineage | validation.end())
     if validation:
         weights, facts = validation.best()
         trained.load_state_dict(weights)
-        _save(PRETRAINED / BEST, clip, trained, lineage | facts)
+        _save(PRETRAINED / BEST, clip, trained, alpha, lineage | facts)
 
 
-def _save(folder: Path, clip: ClipFolder, trained: BaseModel, lineage: dict[str, str]) -> None:
-    """Write the student with the teacher's text tower."""
+def _save(folder: Path, clip: ClipFolder, trained: BaseModel, alpha: float, lineage: dict[str, str]) -> None:
+    """Write the student, ``alpha`` of it and the rest the CLIP's that it came from, with the teacher's text tower."""
     state = clip.state_dict()
-    state |= {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
-    save_clip(folder, clip.model_cfg, state, lineage)
+    student = {f"visual.{key}": value for key, value in trained.student.to_visual_state_dict().items()}
+    if alpha < 1:
+        floating = {key: value for key, value in student.items() if value.is_floating_point()}
+        student |= {key: torch.lerp(state[key].float(), value.float(), alpha) for key, value in floating.items()}
+    save_clip(folder, clip.model_cfg, state | student, lineage)
 
 
 def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | None:

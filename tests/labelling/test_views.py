@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip.checkpoints.clip_folder import ClipFolder
-from regionclip.labelling.views import RegionTeacher, crop_regions, square_boxes
+from regionclip.labelling.views import RegionTeacher
+from regionclip.models.region_crops import crop_regions, square_boxes
 from regionclip.models.region_encoder import RegionEncoder
 
 

@@ -17,6 +17,7 @@ from mmdet.registry import MODELS
 
 from regionclip.models.losses import (
     ConceptDistillationLoss,
+    CropDistillationLoss,
     FocalScaledCrossEntropy,
     ImageTextContrastiveLoss,
     RegionConceptContrastiveLoss,
@@ -198,3 +199,14 @@ def test_gradient_is_that_of_the_formula() -> None:
     (expected,) = torch.autograd.grad(plain, logits)
     (actual,) = torch.autograd.grad(FocalScaledCrossEntropy()(logits, labels), logits)
     assert torch.allclose(actual, expected, atol=1e-6)
+
+
+def test_crop_distillation_is_the_mean_of_one_less_cosine() -> None:
+    """Cosines 1, 0 and 0.6, whatever the norms."""
+    features = torch.tensor([[2.0, 0], [0, 3], [0.5, 0]], requires_grad=True)
+    crops = torch.tensor([[1.0, 0], [5, 0], [3, 4]])
+    loss = CropDistillationLoss(loss_weight=2.0)(features, crops)
+    assert float(loss) == pytest.approx(2 * (0 + 1 + 0.4) / 3)
+    loss.backward()
+    # Of the second: -2 / 3 x (crop - cosine x feature) / norm.
+    torch.testing.assert_close(features.grad[1], torch.tensor([-2 / 9, 0.0]))

@@ -16,10 +16,13 @@ from open_clip.model import CLIP
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.engine.training import recipe
 from regionclip.errors import InputError
 from regionclip.models import region_extractor
 from regionclip.models.losses import ConceptDistillationLoss, ImageTextContrastiveLoss, RegionConceptContrastiveLoss
+from regionclip.models.region_crops import crop_regions
+from regionclip.models.region_encoder import describe, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from tests.conftest import profile_params
 
@@ -29,6 +32,9 @@ LOSSES = dict(
     distillation_loss=dict(type="ConceptDistillationLoss", loss_weight=0.5),
     image_text_loss=dict(type="ImageTextContrastiveLoss"),
 )
+
+VIT = dict(layers=2, width=16, head_width=8, patch_size=16, image_size=64)
+TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 
 
 def _pretrainer(clip: CLIP, parts: dict, **changes: object) -> RegionTextPretrainer:
@@ -314,3 +320,34 @@ def test_losses_are_computed_in_float32_under_autocast(clip: CLIP, parts: dict, 
         mixed = loss(*arguments)
     exact = [value.float() if value.dtype == torch.bfloat16 else value for value in arguments]
     assert mixed.dtype == torch.float32 and torch.equal(mixed, loss(*exact))
+
+
+@pytest.mark.parametrize("vision", [None, VIT], ids=["resnet", "vit"])
+def test_crops_distil_the_frozen_original(clip: CLIP, parts: dict, batch: dict, vision: dict | None) -> None:
+    """The loss is that of all regions and their crops, as the student's start sees them; a step moves but the student."""
+    original = dict(embed_dim=32, vision_cfg=vision or describe(clip.visual)[0])
+    if vision:
+        clip, parts = build_clip(original | {"text_cfg": TEXT}).eval(), part_configs(vision, 32, frozen_stages=1)
+    only = dict.fromkeys(("contrastive_loss", "distillation_loss", "image_text_loss"))
+    config = dict(crop_distillation_loss=dict(type="CropDistillationLoss"), original=original)
+    model = _pretrainer(clip, parts, **only, **config)
+    model.original.load_state_dict(clip.visual.state_dict())
+    assert not any(module.training for module in model.original.modules())
+    data = model.data_preprocessor(batch, True)
+    boxes = [sample.proposals.bboxes for sample in data["data_samples"]]
+    with torch.no_grad():
+        crops = torch.cat(
+            [
+                clip.visual(crop_regions(image[None], [box], 64, 1.0))
+                for image, box in zip(data["inputs"], boxes, strict=True)
+            ]
+        )
+        expected = 1 - torch.cosine_similarity(model(**data), crops).mean()
+    losses = model(**data, mode="loss")
+    assert float(losses["loss_crop_distillation"]) == pytest.approx(float(expected), rel=1e-5)
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    build_optim_wrapper(model, recipe([], profile_params("tiny").pretrain.schedule, 0)["optim_wrapper"]).update_params(
+        model.parse_losses(losses)[0]
+    )
+    moved = {name.partition(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == {"student"}

@@ -39,7 +39,7 @@ def test_profiles_are_a_base_and_what_each_changes() -> None:
     assert all(profile_titles()[name].endswith((".", ")")) for name in PAPER_PROFILES)
 
 
-@pytest.mark.parametrize("name", ["demo", "tiny", *PAPER_PROFILES])
+@pytest.mark.parametrize("name", ["demo", "tiny", "tiny_vit", *PAPER_PROFILES])
 def test_what_is_shown_reads_as_what_was_composed(name: str) -> None:
     """For readers of YAML 1.1 too."""
     values, text = compose_profile(name), profile_text(name)
@@ -125,7 +125,7 @@ def test_another_name_is_refused_with_those_that_there_are() -> None:
 def test_the_command_lists_shows_and_writes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["profile"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in shown] == sorted(["demo", "tiny", *PAPER_PROFILES])
+    assert [line.split()[0] for line in shown] == sorted(["demo", "tiny", "tiny_vit", *PAPER_PROFILES])
     assert cli.main(["profile", "tiny"]) == 0
     assert capsys.readouterr().out == profile_text("tiny") and not Path("params.yaml").exists()
     assert cli.main(["profile", "tiny", "-o"]) == cli.main(["profile", "tiny", "--write"]) == 0
