@@ -36,6 +36,9 @@ def to_mmdet(file: str | Path, out: str | Path, part: str | None = None) -> str:
     if out.exists() and out.samefile(file):
         raise InputError("would be overwritten by what is made of it", file=out, mend="give another name with -o")
     checkpoint = read_official(file)
+    if checkpoint.kind == "eva_clip":
+        problem, mend = "an EVA02-CLIP, which no detector of ResNets holds", "convert it --to open_clip"
+        raise InputError(problem, file=file, key="--to", mend=mend)
     part = part or _MAIN_PART.get(checkpoint.kind, "student")
     if part == "rpn":
         state, architecture = checkpoint.rpn(), checkpoint.rpn_architecture

@@ -142,5 +142,6 @@ def _conversions(checkpoint: OfficialCheckpoint) -> list[str]:
         (("rpn",), "--to mmdet --part rpn", "MMDetection's RPN"),
         (("heads",), "--to mmdet --part detector", "the open-vocabulary Fast R-CNN"),
     )
+    rows = rows[:1] if checkpoint.kind == "eva_clip" else rows
     command = f"regionclip convert {checkpoint.path}"
     return [f"{command} {to} -o OUT  # {words}" for parts, to, words in rows if checkpoint.parts.keys() >= set(parts)]

@@ -119,14 +119,20 @@ EVA = KeyMap(
         ("blocks.{}.mlp.w3.", "blocks.{}.mlp.fc2."),
         ("blocks.{}.mlp.ffn_ln.", "blocks.{}.mlp.norm."),
         *((f"blocks.{{}}.{part}.", f"blocks.{{}}.{part}.") for part in ("norm1", "norm2")),
-        *(
-            (f"blocks.{{}}.attn.{part}.", f"blocks.{{}}.attn.{part}.")
-            for part in ("q_proj", "k_proj", "v_proj", "proj")
-        ),
+        *((f"blocks.{{}}.attn.{part}.", f"blocks.{{}}.attn.{part}.") for part in ("q_proj", "k_proj", "v_proj", "proj")),
         *((name, name) for name in ("cls_token", "pos_embed", "patch_embed.", "norm.", "head.")),
     )
 )
 """EVA02-CLIP's image tower to timm's. Rotary tables (``rope``), which are computed, have no name there."""
+
+EVA_PARTS = KeyMap(
+    (
+        *((f"visual.{theirs}", f"student.trunk.{ours}") for theirs, ours in EVA.rows),
+        ("text.", "text."),
+        ("logit_scale", "scale.logit_scale"),
+    )
+)
+"""EVA-CLIP's own files to parts, the image tower as open_clip holds timm's."""
 
 
 def _resnet(prefix: str) -> tuple[tuple[str, str], ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from regionclip.checkpoints.clip_folder import build_clip
-from regionclip.checkpoints.key_maps import CLIP_PARTS, OFFICIAL_PARTS, PRETRAINER_PARTS, RPN_PARTS, KeyMap
+from regionclip.checkpoints.key_maps import CLIP_PARTS, EVA_PARTS, OFFICIAL_PARTS, PRETRAINER_PARTS, RPN_PARTS, KeyMap
 from regionclip.errors import InputError
 
 
@@ -37,6 +39,7 @@ KINDS = {
         ("student", "text"),
     ),
     "clip": Kind("a CLIP ResNet of OpenAI or open_clip", "open_clip's RN50 weights", ("student", "text"), CLIP_PARTS),
+    "eva_clip": Kind("an EVA02-CLIP", "EVA02_CLIP_B_psz16_s8B.pt", ("student", "text"), EVA_PARTS),
     "pretraining": Kind(
         "a checkpoint of this package's pretraining",
         "one that MMDetection's tools saved",
@@ -59,7 +62,7 @@ _FOREIGN: tuple[tuple[str | tuple[str, ...], str], ...] = (
 )
 """Prefixes of what is recognised and cannot be read here."""
 
-ARCHITECTURES = ("RN50", "RN101", "RN50x4")
+ARCHITECTURES = ("RN50", "RN101", "RN50x4", "EVA02-B-16", "EVA02-L-14", "EVA02-L-14-336")
 
 
 def kind_of(keys: Iterable[str]) -> str | None:
@@ -75,6 +78,8 @@ def kind_of(keys: Iterable[str]) -> str | None:
 
     if has("visual.attnpool."):
         return "clip"
+    if has("visual.blocks.0.attn.q_bias"):
+        return "eva_clip"
     if has("student.attention_pool."):
         return "pretraining"
     if has("backbone.attnpool."):
@@ -114,8 +119,8 @@ def require_kind(state: Mapping[str, Tensor], wanted: str | None, path: str | Pa
 
 @cache
 def clip_config(architecture: str) -> dict[str, Any]:
-    """Return open_clip's configuration of an architecture, with OpenAI's QuickGELU in the text tower."""
-    return open_clip.get_model_config(f"{architecture}-quickgelu")
+    """Return open_clip's configuration of an architecture; OpenAI's have QuickGELU in the text tower."""
+    return open_clip.get_model_config(architecture if architecture.startswith("EVA") else f"{architecture}-quickgelu")
 
 
 @cache
@@ -126,13 +131,13 @@ def clip_shapes(architecture: str) -> dict[str, Tensor]:
 
 
 def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
-    """Return which of `ARCHITECTURES` an image tower of open_clip's ``ModifiedResNet`` is, by its blocks and shapes.
+    """Return which of `ARCHITECTURES` an image tower of open_clip is, by its blocks and shapes.
 
     Raises:
         InputError: It is none of them.
     """
-    found = _fingerprint(visual)
-    for architecture in ARCHITECTURES:
+    found, eva = _fingerprint(visual), any(key.startswith("trunk.") for key in visual)
+    for architecture in (name for name in ARCHITECTURES if name.startswith("EVA") == eva):
         shapes = clip_shapes(architecture)
         if found == _fingerprint({key.removeprefix("visual."): value for key, value in shapes.items()}):
             return architecture
@@ -141,7 +146,8 @@ def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
 
 
 def _fingerprint(visual: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    blocks = {tuple(key.split(".")[:2]) for key in visual if key.startswith("layer")}
-    depths = tuple(sum(layer == f"layer{number}" for layer, _ in blocks) for number in (1, 2, 3, 4))
+    blocks = {match.groups() for key in visual if (match := re.match(r"(layer\d|trunk\.blocks)\.(\d+)\.", key))}
+    depths = tuple(sorted(Counter(layer for layer, _ in blocks).items()))
     names = ("conv3.weight", "attnpool.positional_embedding", "attnpool.c_proj.weight")
+    names += ("trunk.pos_embed", "trunk.patch_embed.proj.weight", "trunk.head.weight")
     return depths, *(tuple(visual[name].shape) if name in visual else None for name in names)

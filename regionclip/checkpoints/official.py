@@ -1,4 +1,4 @@
-"""Official checkpoints (RegionCLIP, proposal networks, CLIP ResNets) in the names used here; what stages import."""
+"""Official checkpoints (RegionCLIP, proposal networks, CLIPs) in the names used here; what stages import."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ _WORDS = {
 # Begins of keys that nothing here needs, and why.
 _UNUSED = {
     r"(input_resolution|context_length|vocab_size)$": "a size that OpenAI's archives keep with the weights",
+    r"visual\.(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)$": "rotary tables, which are computed",
     r"original\.": "what embedded the crops for CLIPSelf's loss",
     r"teacher\.logit_scale$": "the teacher's scale; matching has a temperature of its own",
     r"(offline_)?pixel_(mean|std)$": "normalisation, which the configs hold",
@@ -63,7 +64,7 @@ class OfficialCheckpoint:
     Attributes:
         path: The file.
         kind: A key of `kinds.KINDS`.
-        architecture: ``RN50``, ``RN101`` or ``RN50x4``; None for a proposal network.
+        architecture: One of `kinds.ARCHITECTURES`; None for a proposal network.
         sha256: Of the file, in hex; None for a state dict in memory.
         state: The tensors under the file's own names.
         parts: Tensors by part (student, teacher, text, teacher_text, rpn, heads, scale) and name; floats are float32.
@@ -114,7 +115,7 @@ class OfficialCheckpoint:
         return copy.deepcopy(clip_config(require_architecture(self._part(part), self.path)))
 
     def visual(self, teacher: bool = False) -> dict[str, Tensor]:
-        """Return the image tower by the names of open_clip's ``ModifiedResNet``."""
+        """Return the image tower by open_clip's names."""
         return _with_batch_counts(self._part("teacher" if teacher else "student"))
 
     def text(self, teacher: bool = False) -> dict[str, Tensor]:
@@ -169,7 +170,7 @@ class OfficialCheckpoint:
 
 
 def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoint:
-    """Read an official checkpoint, a proposal network of Detectron2, a CLIP ResNet, or our own pretraining's.
+    """Read an official checkpoint, a proposal network of Detectron2, a CLIP ResNet, an EVA02-CLIP, or our pretraining's.
 
     Args:
         path: ``.pth``, ``.pt``, ``.bin`` or ``.safetensors``; no code of it is run.
@@ -188,7 +189,7 @@ def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoi
 
 
 def clip_weights(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read a CLIP: a CLIP folder, a pretrained RegionCLIP, or a CLIP ResNet of OpenAI or open_clip.
+    """Read a CLIP: a CLIP folder, a pretrained RegionCLIP, a CLIP ResNet of OpenAI or open_clip, or an EVA02-CLIP.
 
     Returns:
         open_clip's model configuration and state dict.
