@@ -119,7 +119,10 @@ EVA = KeyMap(
         ("blocks.{}.mlp.w3.", "blocks.{}.mlp.fc2."),
         ("blocks.{}.mlp.ffn_ln.", "blocks.{}.mlp.norm."),
         *((f"blocks.{{}}.{part}.", f"blocks.{{}}.{part}.") for part in ("norm1", "norm2")),
-        *((f"blocks.{{}}.attn.{part}.", f"blocks.{{}}.attn.{part}.") for part in ("q_proj", "k_proj", "v_proj", "proj")),
+        *(
+            (f"blocks.{{}}.attn.{part}.", f"blocks.{{}}.attn.{part}.")
+            for part in ("q_proj", "k_proj", "v_proj", "proj")
+        ),
         *((name, name) for name in ("cls_token", "pos_embed", "patch_embed.", "norm.", "head.")),
     )
 )

@@ -170,7 +170,7 @@ class OfficialCheckpoint:
 
 
 def read_official(path: str | Path, kind: str | None = None) -> OfficialCheckpoint:
-    """Read an official checkpoint, a proposal network of Detectron2, a CLIP ResNet, an EVA02-CLIP, or our pretraining's.
+    """Read an official checkpoint, a proposal network of Detectron2, a CLIP ResNet, an EVA02-CLIP, or one of ours.
 
     Args:
         path: ``.pth``, ``.pt``, ``.bin`` or ``.safetensors``; no code of it is run.

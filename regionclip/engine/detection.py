@@ -41,7 +41,7 @@ def trained_detector(file: Path, clip: ClipFolder, finetune: Finetune, dataset: 
     """
     target, (state, meta) = finetune.sets[dataset], read(file)
     settings = finetune_settings(finetune, target, len(meta["classes"])) | detection_settings(target)
-    model, fused = build_detector(clip, settings, masks=target.masks), target.fusion is not None
+    model, fused = build_detector(clip, settings, masks=target.masks, trained=True), target.fusion is not None
     if fused:
         # The checkpoint holds what was trained, the CLIP what it was before.
         model.roi_head.freeze()

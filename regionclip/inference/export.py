@@ -209,9 +209,13 @@ def export_onnx(
         names: Embeddings (D,) by name, written as ``text_embeddings.npy`` (K, D) and ``names.txt``, in that order.
 
     Raises:
-        InputError: The packages of the extra ``export`` are not installed, or ``folder`` holds something else.
+        InputError: The packages of the extra ``export`` are not installed, ``folder`` holds something else, or the
+            detector is not a ResNet's.
     """
     require_own(folder, _DETECTOR)
+    if not getattr(detector.roi_head.bbox_head, "attention_pool", None):
+        mend = "use it from Python or by the service"
+        raise InputError("only detectors of CLIP ResNets are exported", file=files.detector, mend=mend)
     facts, head = _facts(files, detector), detector.roi_head.bbox_head
     picture = torch.zeros(2, 3, 96, 128)
     text = torch.ones(5, head.attention_pool.c_proj.out_features)

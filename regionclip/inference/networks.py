@@ -29,6 +29,7 @@ from regionclip.inference.files import DetectorFiles
 from regionclip.inference.sources import Example, boxes_of, pixels_of
 from regionclip.inference.vocabulary import Vocabularies, Vocabulary
 from regionclip.labelling.proposals import trained_rpn, valid_regions
+from regionclip.models.fvit_roi_head import FViTRoIHead
 from regionclip.models.region_embedding_head import best_detections
 
 _AROUND = 100  # proposals that say what else is on an example's picture
@@ -113,7 +114,7 @@ class Networks:
         self, pixels: NDArray[np.uint8], boxes: NDArray[np.float32], vocabulary: Vocabulary | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return embeddings (n, D) of regions and their probabilities (n, K) among K names."""
-        width, classes = self._head.attention_pool.c_proj.out_features, 0 if vocabulary is None else vocabulary.size
+        width, classes = self._words.shape[1], 0 if vocabulary is None else vocabulary.size
         if not len(boxes):
             return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)
         with self._lock, inference(self._device):
@@ -121,8 +122,12 @@ class Networks:
                 self._use(vocabulary)
             no_logits = np.zeros(len(boxes), np.float32)
             maps, _, (regions,) = self._maps([self.prepare(pixels)], [(boxes, no_logits)])
-            found = self._model.roi_head._bbox_forward(maps, bbox2roi([regions.bboxes]))
-            embeddings = self._head.attention_pool(found["bbox_feats"]).float()
+            rois = bbox2roi([regions.bboxes])
+            found = self._model.roi_head._bbox_forward(maps, rois)
+            if isinstance(self._model.roi_head, FViTRoIHead):
+                embeddings = self._model.roi_head.frozen_embeddings(maps, rois).float()
+            else:
+                embeddings = self._head.embed(found["bbox_feats"]).float()
             probs = found["cls_score"].float().softmax(dim=1)[:, :classes]
         return embeddings.numpy(force=True), probs.numpy(force=True)
 
@@ -131,7 +136,8 @@ class Networks:
         classifier = self._head.fc_cls
         with self._lock, inference(self._device):
             self._use(vocabulary)
-            logits = classifier(torch.as_tensor(embeddings, device=self._device).float())
+            given = torch.as_tensor(embeddings, device=self._device).float()
+            logits = classifier.compare(given, classifier.temperature)
         return logits[:, :-1].mul(classifier.temperature).numpy(force=True)
 
     def export(self, files: DetectorFiles, folder: str | Path, vocabulary: Vocabulary | None) -> None:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
@@ -13,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.errors import InputError
+from regionclip.models.clip_patch_map import CLIPPatchMap
 from regionclip.models.region_encoder import load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.params.stages import Pretrain, Rpn
@@ -42,16 +44,17 @@ def clip_preprocessor() -> BaseModel:
 
 
 def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
-    """Build an RPN: on CLIP's stride-16 map with CLIP's weights, or one of the official ones on a ResNet-50.
+    """Build an RPN: on CLIP's own maps with CLIP's weights, or one of the official ones on a ResNet-50.
 
     Args:
-        clip: The CLIP; only architecture ``clip_c4`` uses it.
+        clip: The CLIP; only architectures ``clip_c4`` and ``clip_fpn`` use it.
         params: Section ``rpn``.
         nms_iou: IoU above which the lower of two proposals is dropped.
         proposals: Proposals kept an image.
     """
-    own_trunk = params.architecture != "clip_c4"
-    file = read_config(f"rpn_{params.architecture}.py" if own_trunk else "rpn_clip_rn50_c4.py")
+    own_trunk = not params.architecture.startswith("clip_")
+    names = {"clip_c4": "rpn_clip_rn50_c4.py", "clip_fpn": "rpn_fvit.py"}
+    file = read_config(names.get(params.architecture, f"rpn_{params.architecture}.py"))
     if params.objectness == "localisation":
         file.merge_from_dict({f"model.{key}": value for key, value in _LOCALISATION.items()})
     config = file.model
@@ -64,6 +67,11 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
         if params.backbone_weights:
             config.backbone.init_cfg = {"type": "Pretrained", "checkpoint": params.backbone_weights}
         return _build(config)
+    if params.architecture == "clip_fpn":
+        config.merge_from_dict(_pyramid(clip, "rpn_head.anchor_generator.strides", levels=5))
+        model = _build(config)
+        _fill(clip, model.backbone)
+        return model
     parts = _parts(clip, params.frozen_stages)
     channels = parts["roi_extractor"]["out_channels"]
     config.backbone = parts["backbone"]
@@ -75,7 +83,12 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
 
 
 def build_detector(
-    clip: ClipFolder, overrides: dict[str, Any], frozen_stages: int = 2, *, masks: bool = False
+    clip: ClipFolder,
+    overrides: dict[str, Any],
+    frozen_stages: int = 2,
+    *,
+    masks: bool = False,
+    trained: bool = False,
 ) -> BaseModel:
     """Build the open-vocabulary Fast R-CNN with CLIP's backbone, layer4 and attention pool in it.
 
@@ -84,12 +97,15 @@ def build_detector(
         overrides: Changes to ``model`` of ``ov_fast_rcnn_clip_rn50_c4.py``, keys dotted.
         frozen_stages: See `CLIPResNetC4`.
         masks: Add the class-agnostic mask head of ``ov_mask_rcnn_clip_rn50_c4.py``.
+        trained: It is to be trained, or was: that of a transformer is F-ViT then, ``ov_fvit.py``.
     """
     parts = _parts(clip, frozen_stages)
     resnet = "res5" in parts
     if masks and not resnet:
         mend = "set its masks: false; or use a CLIP ResNet"
         raise InputError("only CLIP ResNets have a mask head here", key="finetune.sets", mend=mend)
+    if trained and not resnet and _sizes(clip).blocks:
+        return _fvit(clip, parts["roi_extractor"], overrides)
     config = read_config("ov_mask_rcnn_clip_rn50_c4.py" if masks else "ov_fast_rcnn_clip_rn50_c4.py")
     if masks:
         # A mask is as large as the regions that are pooled: layer4 halves them, the head doubles them.
@@ -112,6 +128,46 @@ def build_detector(
     head = model.roi_head
     _fill(clip, model.backbone, *((head.shared_head, head.bbox_head.attention_pool) if resnet else ()))
     return model
+
+
+def _fvit(clip: ClipFolder, region_extractor: dict[str, Any], overrides: dict[str, Any]) -> BaseModel:
+    config = read_config("ov_fvit.py").model
+    config.merge_from_dict(
+        {
+            **_pyramid(clip, "roi_head.bbox_roi_extractor.featmap_strides", levels=4),
+            "roi_head.region_extractor": region_extractor,
+            "roi_head.bbox_head.cls_predictor_cfg.embed_dim": clip.model_cfg["embed_dim"],
+            # It is a head of all kinds of scores itself.
+            **{key: value for key, value in overrides.items() if key != "roi_head.type"},
+        }
+    )
+    model = _build(config)
+    _fill(clip, model.backbone)
+    return model
+
+
+def _pyramid(clip: ClipFolder, strides: str, levels: int) -> dict[str, Any]:
+    """Return the changes that put a transformer under a config of F-ViT; ``strides`` is the key of the levels'."""
+    parts = _parts(clip, 5)
+    patch = None if "res5" in parts else _sizes(clip)
+    if patch is None or not patch.blocks:
+        mend = "use another rpn.architecture, or a CLIP with a transformer"
+        raise InputError("a pyramid of blocks needs a vision transformer", file=clip.path, mend=mend)
+    # A third, a half, two thirds and all of the blocks.
+    wanted = [max(round(patch.blocks * share) - 1, 0) for share in (1 / 3, 1 / 2, 2 / 3, 1)]
+    return {
+        **{f"backbone.{key}": value for key, value in parts["backbone"].items()},
+        "backbone.out_blocks": wanted,
+        "neck.in_channels": patch.width,
+        "data_preprocessor.pad_size_divisor": 2 * patch.stride,
+        strides: [patch.stride * 2.0**power for power in range(-2, levels - 2)],
+    }
+
+
+def _sizes(clip: ClipFolder) -> CLIPPatchMap:
+    """Build the backbone of a CLIP that is no ResNet without its weights."""
+    with torch.device("meta"):
+        return MODELS.build(_parts(clip, 5)["backbone"])
 
 
 def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer:

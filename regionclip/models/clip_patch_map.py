@@ -30,7 +30,9 @@ class CLIPPatchMap(BaseModule):
         vision_cfg: ``vision_cfg`` of open_clip's configuration.
         quick_gelu: As there.
         frozen_stages: What does not train: 0 nothing, 1 patches' and positions' embeddings (a ConvNeXt's stem), 2 to 4
-            also one to three quarters of the blocks (of its first three stages).
+            also one to three quarters of the blocks (of its first three stages), 5 everything.
+        out_blocks: Blocks of a transformer whose outputs are given too, before the map of embeddings.
+        embeddings: Whether the map of embeddings is given.
         tower: A built tower to share instead of a new one; the first three are not needed.
     """
 
@@ -40,6 +42,8 @@ class CLIPPatchMap(BaseModule):
         vision_cfg: dict[str, Any] | None = None,
         quick_gelu: bool = False,
         frozen_stages: int = 0,
+        out_blocks: Sequence[int] = (),
+        embeddings: bool = True,
         tower: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -47,23 +51,24 @@ class CLIPPatchMap(BaseModule):
         trunk = getattr(self.tower, "trunk", None)
         self._family = _OpenClipViT if trunk is None else _Eva if hasattr(trunk, "blocks") else _ConvNeXt
         self.stride, self.width = self._family.sizes(self.tower)
-        self.embed_dim = self._family.embed_dim(self.tower)
+        self.embed_dim, self.blocks = self._family.embed_dim(self.tower), self._family.blocks(self.tower)
         for part in [self._family.unused(self.tower), *self._family.levels(self.tower)[:frozen_stages]]:
             for module in part:
                 module.requires_grad_(False)
+        if frozen_stages > 4:
+            self.requires_grad_(False)
+        self.out_blocks, self.embeddings = tuple(out_blocks), embeddings
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
-        """Map normalised RGB images (B, 3, H, W) to embeddings (B, D, H / stride, W / stride), each of norm 1."""
-        return (self.maps(images)[-1],)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map normalised RGB images (B, 3, H, W) to places of ``stride`` pixels.
 
-    def maps(self, images: Tensor, blocks: Sequence[int] = ()) -> list[Tensor]:
-        """Return the outputs of ``blocks`` (a ConvNeXt's stages), (B, width, h, w) each, and the embeddings' map.
-
-        The output of a transformer's last block is that of its form without attention.
+        Returns:
+            The outputs of ``out_blocks``, (B, width, h, w) each, the last block's in its form without attention; then
+            embeddings (B, D, h, w), each of norm 1.
         """
-        inner, embeddings = self._family.run(self.tower, images, blocks)
+        inner, embeddings = self._family.run(self.tower, images, self.out_blocks)
         # RoIAlign of it takes boxes of its own precision, and in half precision those are wrong by pixels.
-        return [*inner, F.normalize(embeddings.float(), dim=1)]
+        return (*inner, F.normalize(embeddings.float(), dim=1)) if self.embeddings else tuple(inner)
 
 
 class _OpenClipViT:
@@ -78,6 +83,11 @@ class _OpenClipViT:
     def embed_dim(tower: nn.Module) -> int:
         """Return D."""
         return tower.output_dim
+
+    @staticmethod
+    def blocks(tower: nn.Module) -> int:
+        """Return how many blocks there are."""
+        return len(tower.transformer.resblocks)
 
     @staticmethod
     def unused(tower: nn.Module) -> list[nn.Module]:
@@ -122,6 +132,11 @@ class _Eva:
     def embed_dim(tower: nn.Module) -> int:
         """Return D."""
         return _last_linear(tower).out_features
+
+    @staticmethod
+    def blocks(tower: nn.Module) -> int:
+        """Return how many blocks there are."""
+        return len(tower.trunk.blocks)
 
     @staticmethod
     def unused(tower: nn.Module) -> list[nn.Module]:
@@ -174,6 +189,11 @@ class _ConvNeXt:
         return _last_linear(tower).out_features
 
     @staticmethod
+    def blocks(tower: nn.Module) -> int:
+        """Return that it has no blocks of one size."""
+        return 0
+
+    @staticmethod
     def unused(tower: nn.Module) -> list[nn.Module]:
         """Return what gets no gradient: nothing."""
         return []
@@ -185,17 +205,14 @@ class _ConvNeXt:
 
     @staticmethod
     def run(tower: nn.Module, images: Tensor, wanted: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-        """Return maps of the wanted stages, and the embeddings before they are normalised."""
-        trunk, maps = tower.trunk, []
-        places = trunk.stem(images)
-        for number, stage in enumerate(trunk.stages):
-            places = stage(places)
-            maps += [places] if number in wanted else []
+        """Return the embeddings before they are normalised; its stages are not of one size, so none are wanted."""
+        trunk = tower.trunk
+        places = trunk.stages(trunk.stem(images))
         head, grid = trunk.head, places.shape[-2:]
         # timm's norms, convolutions' or tokens', take the channels first here.
         tokens = head.norm(trunk.norm_pre(places)).flatten(2).transpose(1, 2)
         tokens = tower.head(head.fc(head.drop(head.pre_logits(tokens))))
-        return maps, tokens.transpose(1, 2).unflatten(2, grid)
+        return [], tokens.transpose(1, 2).unflatten(2, grid)
 
 
 def _last_linear(tower: nn.Module) -> nn.Linear:

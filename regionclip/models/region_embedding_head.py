@@ -52,8 +52,12 @@ class RegionEmbeddingHead(BBoxHead):
         Returns:
             Logits (N, K + 1), background last, and deltas (N, 4), or None without regression.
         """
-        embeddings = maps.flatten(1) if self.attention_pool is None else self.attention_pool(maps)
+        embeddings = self.embed(maps)
         return self.fc_cls(embeddings), self.fc_reg(embeddings) if self.with_reg else None
+
+    def embed(self, maps: Tensor) -> Tensor:
+        """Return the embeddings (N, D), un-normalised, of what `forward` takes."""
+        return maps.flatten(1) if self.attention_pool is None else self.attention_pool(maps)
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Compute the losses as ``BBoxHead`` does; the mean over the processes of each is that of the joint batch."""

@@ -127,10 +127,8 @@ def _patch_parts(tower: dict[str, Any]) -> dict[str, dict]:
     with torch.device("meta"):
         sizes = CLIPPatchMap(**tower)
     extractor = dict(type="SingleRoIExtractor", roi_layer=roi_layer, out_channels=sizes.embed_dim)
-    return dict(
-        backbone=dict(type="CLIPPatchMap", **tower),
-        roi_extractor={**extractor, "featmap_strides": [sizes.stride]},
-    )
+    extractor["featmap_strides"] = [sizes.stride]
+    return dict(backbone=dict(type="CLIPPatchMap", **tower), roi_extractor=extractor)
 
 
 def describe(visual: ModifiedResNet) -> tuple[dict[str, Any], int]:

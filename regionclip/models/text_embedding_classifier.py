@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor
@@ -59,7 +58,11 @@ class TextEmbeddingClassifier(BaseModule):
         self._owners = None if owners is None else owners.to(self.embeddings.device)
 
     def forward(self, regions: Tensor) -> Tensor:
-        """Score ``regions`` (N, D), un-normalised: logits (N, K + 1), background last.
+        """Score ``regions`` (N, D), un-normalised: logits (N, K + 1), background last."""
+        return self.compare(regions, self.temperature)
+
+    def compare(self, regions: Tensor, temperature: float | Tensor, background: Tensor | None = None) -> Tensor:
+        """Score ``regions`` (N, D) over a temperature; the background's cosine is that with a row (D,), or 0.
 
         Raises:
             InputError: No vocabulary was set or loaded.
@@ -69,11 +72,15 @@ class TextEmbeddingClassifier(BaseModule):
             if not self._filled:
                 mend = "call set_vocabulary before use"
                 raise InputError("the classifier has no vocabulary", key="embeddings", mend=mend)
-        logits = cosine_logits(regions, self.embeddings, self.temperature)
+        logits = cosine_logits(regions, self.embeddings, temperature)
+        rest = logits.new_zeros(len(logits), 1)
+        if background is not None:
+            rest = cosine_logits(regions, background[None], temperature)
         if self._owners is None:
-            return F.pad(logits, (0, 1))
+            return torch.cat([logits, rest], dim=1)
         owned = self._owners >= 0
         classes = self._owners[owned].expand(len(logits), -1)
         nearest = logits.new_full((len(logits), int(self._owners.max()) + 1), -torch.inf)
         nearest = nearest.scatter_reduce(1, classes, logits[:, owned], "amax")
-        return torch.cat([nearest, F.pad(logits[:, ~owned], (0, 1)).logsumexp(dim=1, keepdim=True)], dim=1)
+        rest = torch.cat([logits[:, ~owned], rest], dim=1).logsumexp(dim=1, keepdim=True)
+        return torch.cat([nearest, rest], dim=1)

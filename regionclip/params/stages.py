@@ -215,12 +215,13 @@ class Rpn(Section):
 
     Teacher and student are measured on ``dataset`` too, on true boxes, where one number is enough.
 
-    ``clip_c4`` shares CLIP's first stages; the others are the official offline RPNs on a ResNet-50 of their own, which
-    starts from ``backbone_weights``. ``objectness``: what training asks of a box, object or not, as in the paper, or
-    how well it lies on an object, which does not teach that objects of unlabelled classes are background.
+    ``clip_c4`` shares CLIP's first stages, ``clip_fpn`` a pyramid of a transformer's blocks, as F-ViT; the others are
+    the official offline RPNs on a ResNet-50 of their own, which starts from ``backbone_weights``. ``objectness``: what
+    training asks of a box, object or not, as in the paper, or how well it lies on an object, which does not teach that
+    objects of unlabelled classes are background.
     """
 
-    architecture: Literal["clip_c4", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
+    architecture: Literal["clip_c4", "clip_fpn", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
     objectness: Literal["classification", "localisation"] = "classification"
     weights: Text | None
     backbone_weights: Text | None

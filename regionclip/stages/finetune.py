@@ -77,7 +77,7 @@ def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, 
         detection_settings(target) if tested else {}
     )
     torch.manual_seed(params.seed)
-    model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks)
+    model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks, trained=True)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
     if tested and target.fusion is not None:
         model.roi_head.freeze()

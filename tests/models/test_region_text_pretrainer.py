@@ -324,13 +324,16 @@ def test_losses_are_computed_in_float32_under_autocast(clip: CLIP, parts: dict, 
 
 @pytest.mark.parametrize("vision", [None, VIT], ids=["resnet", "vit"])
 def test_crops_distil_the_frozen_original(clip: CLIP, parts: dict, batch: dict, vision: dict | None) -> None:
-    """The loss is that of all regions and their crops, as the student's start sees them; a step moves but the student."""
+    """All regions count; crops are as the frozen tower sees them, which a step leaves as it is."""
     original = dict(embed_dim=32, vision_cfg=vision or describe(clip.visual)[0])
     if vision:
         clip, parts = build_clip(original | {"text_cfg": TEXT}).eval(), part_configs(vision, 32, frozen_stages=1)
     only = dict.fromkeys(("contrastive_loss", "distillation_loss", "image_text_loss"))
     config = dict(crop_distillation_loss=dict(type="CropDistillationLoss"), original=original)
     model = _pretrainer(clip, parts, **only, **config)
+    # Another one than the student's start, of which all regions look alike.
+    for value in clip.visual.parameters():
+        torch.nn.init.normal_(value, std=0.3)
     model.original.load_state_dict(clip.visual.state_dict())
     assert not any(module.training for module in model.original.modules())
     data = model.data_preprocessor(batch, True)
