@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from regionclip.checkpoints.clip_folder import build_clip
+from regionclip.checkpoints.key_maps import EVA_PARTS, KeyMap
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.checkpoints.official import BOX, OfficialCheckpoint, read_official
 from regionclip.errors import InputError
@@ -235,3 +236,25 @@ def test_embeddings_are_no_checkpoint(tmp_path: Path) -> None:
     torch.save(torch.ones(65, 4), tmp_path / "coco_65_cls_emb.pth")
     with pytest.raises(InputError, match=r"one tensor of shape \(65, 4\).*wanted a fine-tuned.*--to text-bank"):
         read_official(tmp_path / "coco_65_cls_emb.pth", "finetuned")
+
+
+@pytest.mark.parametrize("architecture", ["EVA02-B-16", "EVA02-L-14", "EVA02-L-14-336"])
+def test_eva_clips_load_strictly(architecture: str) -> None:
+    """Under the names of the official files, rotary tables and all; a tensor that lacks is named as there."""
+    with torch.device("meta"):
+        clip = build_clip(open_clip.get_model_config(architecture))
+        tables = torch.empty(256, 64)
+    parts = (("visual.", "student."), ("logit_scale", "scale.logit_scale"), ("", "text."))
+    state = EVA_PARTS.inverse().apply(KeyMap(parts).apply(clip.state_dict()))
+    assert len(state) == len(clip.state_dict()) and {
+        "visual.cls_token", "visual.blocks.11.attn.inner_attn_ln.weight", "visual.blocks.0.attn.q_bias",
+        "visual.blocks.0.mlp.w3.bias", "visual.blocks.0.mlp.ffn_ln.bias", "visual.patch_embed.proj.bias",
+        "visual.head.bias", "text.positional_embedding", "text.text_projection", "logit_scale",
+    } <= state.keys()  # fmt: skip
+    state |= {"visual.rope.freqs_cos": tables, "visual.blocks.3.attn.rope.freqs_sin": tables}
+    checkpoint = OfficialCheckpoint.from_state(state, "EVA.pt")
+    assert (checkpoint.kind, checkpoint.architecture, len(checkpoint.unused)) == ("eva_clip", architecture, 2)
+    load_strictly(clip, checkpoint.clip(), "EVA.pt")
+    del state["visual.blocks.5.mlp.w2.weight"]
+    with pytest.raises(InputError, match=r"EVA\.pt, key 'visual\.blocks\.5\.mlp\.w2\.weight'"):
+        OfficialCheckpoint.from_state(state, "EVA.pt")

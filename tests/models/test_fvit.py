@@ -1,4 +1,4 @@
-"""F-ViT on a small transformer: its levels, what a step trains, a hand-checked loss, and detection with the CLIP's word."""
+"""F-ViT on a small transformer: its levels, a hand-checked loss, what trains, detection with the CLIP's word."""
 
 from __future__ import annotations
 
