@@ -1,4 +1,4 @@
-"""Stages of the tiny profile in two processes: the files of one process."""
+"""Stages of the tiny profiles in two processes: the files of one process."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ def _regionclip(folder: Path, environment: dict[str, str], *arguments: str, proc
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
-    """The pipeline with the tiny params, each stage in one process."""
+@pytest.fixture(scope="module", params=["tiny", "tiny_vit"])
+def alone(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> Path:
+    """The pipeline with tiny params, of a ResNet and of a transformer, each stage in one process."""
     folder = tmp_path_factory.mktemp("stages") / "alone"
     folder.mkdir()
     for name in ("dvc.yaml", "regionclip"):
         (folder / name).symlink_to(ROOT / name)
-    (folder / "params.yaml").write_text(profile_text("tiny"))
+    (folder / "params.yaml").write_text(profile_text(request.param))
     for stage in (*BEFORE, *AFTER):
         _regionclip(folder, environment, *stage)
     return folder

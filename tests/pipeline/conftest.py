@@ -79,20 +79,24 @@ def command(environment: dict[str, str], warm_path: str) -> Command:
     return run
 
 
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
-    """A Git and DVC repository with the pipeline and the tiny params; nothing has run in it yet."""
-    folder = tmp_path_factory.mktemp("pipeline") / "repository"
+def new_repository(folder: Path, profile: str, command: Command) -> Path:
+    """Make a Git and DVC repository with the pipeline and the params of a profile; nothing has run in it yet."""
     folder.mkdir()
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(profile_text("tiny"))
+    (folder / "params.yaml").write_text(profile_text(profile))
     command(folder, "git", "init", "--quiet").check_returncode()
     command(folder, "dvc", "init", "--quiet").check_returncode()
     return folder
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory, command: Command) -> Path:
+    """A repository with the tiny params."""
+    return new_repository(tmp_path_factory.mktemp("pipeline") / "repository", "tiny", command)
 
 
 @pytest.fixture(scope="session")
