@@ -68,8 +68,9 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
             config.backbone.init_cfg = {"type": "Pretrained", "checkpoint": params.backbone_weights}
         return _build(config)
     if params.architecture == "clip_fpn":
-        config.merge_from_dict(_pyramid(clip, "rpn_head.anchor_generator.strides", levels=5))
-        model = _build(config)
+        changes = _pyramid(clip, "rpn_head.anchor_generator.strides", levels=5)
+        file.merge_from_dict({f"model.{key}": value for key, value in changes.items()})
+        model = _build(file.model)
         _fill(clip, model.backbone)
         return model
     parts = _parts(clip, params.frozen_stages)
@@ -131,17 +132,16 @@ def build_detector(
 
 
 def _fvit(clip: ClipFolder, region_extractor: dict[str, Any], overrides: dict[str, Any]) -> BaseModel:
-    config = read_config("ov_fvit.py").model
-    config.merge_from_dict(
-        {
-            **_pyramid(clip, "roi_head.bbox_roi_extractor.featmap_strides", levels=4),
-            "roi_head.region_extractor": region_extractor,
-            "roi_head.bbox_head.cls_predictor_cfg.embed_dim": clip.model_cfg["embed_dim"],
-            # It is a head of all kinds of scores itself.
-            **{key: value for key, value in overrides.items() if key != "roi_head.type"},
-        }
-    )
-    model = _build(config)
+    changes = {
+        **_pyramid(clip, "roi_head.bbox_roi_extractor.featmap_strides", levels=4),
+        "roi_head.region_extractor": region_extractor,
+        "roi_head.bbox_head.cls_predictor_cfg.embed_dim": clip.model_cfg["embed_dim"],
+        # One head knows all kinds of scores.
+        **{key: value for key, value in overrides.items() if key != "roi_head.type"},
+    }
+    config = read_config("ov_fvit.py")
+    config.merge_from_dict({f"model.{key}": value for key, value in changes.items()})
+    model = _build(config.model)
     _fill(clip, model.backbone)
     return model
 

@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> ClipFolder:
 
 def _detector(folder: ClipFolder, **more: object) -> BaseModel:
     torch.manual_seed(0)
-    settings = {"roi_head.bbox_head.num_classes": 2, "train_cfg.rcnn.sampler.num": 8, "test_cfg.rcnn.score_thr": 0.0}
+    settings = {"roi_head.bbox_head.num_classes": 2, "test_cfg.rcnn.score_thr": 0.0}
+    # All regions take part.
+    settings |= {"train_cfg.rcnn.sampler.num": 8, "train_cfg.rcnn.sampler.pos_fraction": 1.0}
     model = build_detector(folder, settings | more, trained=True)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(torch.randn(2, 24))
     return model

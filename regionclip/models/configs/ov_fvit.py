@@ -6,7 +6,7 @@ model = dict(
     # Maps of which the pyramid halves the coarsest.
     data_preprocessor=dict(pad_size_divisor=32),
     backbone=dict(_delete_=True, type="CLIPPatchMap", frozen_stages=5, out_blocks=[3, 5, 7, 11]),
-    neck=dict(type="FViTPyramid", in_channels=768),
+    neck=dict(_delete_=True, type="FViTPyramid", in_channels=768),
     roi_head=dict(
         type="FViTRoIHead",
         shared_head=None,
