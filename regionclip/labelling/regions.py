@@ -54,7 +54,7 @@ def label_regions(
         concept_prob float32 (N, k) best first.
     """
     device = runtime.device()
-    teacher, normalise = teacher.to(device), clip_preprocessor().to(device)
+    teacher, normalise = teacher.to(device), clip_preprocessor(teacher.encoder).to(device)
     loader = DataLoader(
         _Tolerant(pictures),
         batch_size=batch_size,

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.errors import InputError
 from regionclip.models.clip_patch_map import CLIPPatchMap
-from regionclip.models.region_encoder import load_visual, part_configs
+from regionclip.models.region_encoder import RegionEncoder, load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
 from regionclip.params.stages import Pretrain, Rpn
 
@@ -38,9 +38,14 @@ def read_config(name: str) -> Config:
     return Config.fromfile(CONFIGS / name)
 
 
-def clip_preprocessor() -> BaseModel:
-    """Build what normalises pictures for CLIP: uint8 BGR of MMDetection's pipelines to padded batches."""
-    return _build(read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor)
+def clip_preprocessor(encoder: RegionEncoder | None) -> BaseModel:
+    """Build what normalises pictures for CLIP: uint8 BGR of MMDetection's pipelines to padded batches.
+
+    Args:
+        encoder: What reads them, of whose patches none may be cut; None takes any size.
+    """
+    settings = read_config("ov_fast_rcnn_clip_rn50_c4.py").model.data_preprocessor
+    return _build({**settings, "pad_size_divisor": encoder.divisor if encoder else 1})
 
 
 def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
@@ -115,7 +120,9 @@ def build_detector(
     if resnet:
         parts["attention_pool"].pop("type")
     else:
-        overrides = {"roi_head.bbox_head.in_channels": parts["roi_extractor"]["out_channels"], **overrides}
+        extractor = parts["roi_extractor"]
+        sizes = {"data_preprocessor.pad_size_divisor": extractor["featmap_strides"][0]}
+        overrides = {"roi_head.bbox_head.in_channels": extractor["out_channels"], **sizes, **overrides}
     config.merge_from_dict(
         {
             "model.backbone": parts["backbone"],
@@ -194,6 +201,9 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
         config["crop_distillation_loss"] = {"type": "CropDistillationLoss", "loss_weight": weight}
         cfg = clip.model_cfg
         config["original"] = {key: cfg[key] for key in ("embed_dim", "vision_cfg", "quick_gelu") if key in cfg}
+    if "res5" not in config["student"]:
+        stride = config["student"]["roi_extractor"]["featmap_strides"][0]
+        config["data_preprocessor"]["pad_size_divisor"] = stride
     model = _build(config)
     if weight:
         model.original.load_state_dict(clip.model().visual.state_dict())

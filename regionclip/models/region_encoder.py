@@ -55,6 +55,11 @@ class RegionEncoder(BaseModule):
         """Width of the embeddings."""
         return self.backbone.embed_dim if self.attention_pool is None else self.attention_pool.c_proj.out_features
 
+    @property
+    def divisor(self) -> int:
+        """What the sides of pictures must be a multiple of, so that no patch is cut off; 1 for a ResNet."""
+        return getattr(self.backbone, "stride", 1)
+
     def forward_features(self, images: Tensor) -> Tensor:
         """Map normalised RGB images (B, 3, H, W) to features (B, C, ~H / stride, ~W / stride)."""
         return self.backbone(images)[0]

@@ -116,9 +116,9 @@ def _validation(context: StageContext, clip: ClipFolder) -> ValidationHook | Non
     pictures = boxes_dataset(split.scenes, split.base_names, test_pipeline(sizes, "truth"), training=False)
     bank = TextBank.load(artifacts.class_bank(dataset)).subset(split.base_names)
     bank.require(width=clip.model_cfg["embed_dim"])
-    preprocessor = clip_preprocessor()
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
+        preprocessor = clip_preprocessor(model.student)
         batch, text = sizes.test_batch, bank.embeddings
         named = name_true_boxes(model.student, preprocessor, pictures, text, title="validation", batch_size=batch)
         found = list(named)
