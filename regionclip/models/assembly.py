@@ -24,6 +24,7 @@ _LOSSES = {
     "contrastive": "RegionConceptContrastiveLoss",
     "distillation": "ConceptDistillationLoss",
     "image_text": "ImageTextContrastiveLoss",
+    "classification": "ConceptClassificationLoss",
 }
 # Quality is learned where an anchor lies on an object, and on those alone.
 _LOCALISATION = {

@@ -1,7 +1,8 @@
-"""The losses: four of pretraining, and the one of fine-tuning."""
+"""The losses: five of pretraining, and the one of fine-tuning."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal, TypeVar
 
 import torch
@@ -118,6 +119,37 @@ class CropDistillationLoss(nn.Module):
         """
         losses = 1 - F.cosine_similarity(features.float(), crops.float(), dim=1)
         return self.loss_weight * (losses.sum() / joint_mean(len(losses)))
+
+
+@MODELS.register_module()
+class ConceptClassificationLoss(_Weighted):
+    """Binary cross-entropy of each of a batch's concepts: RegionCLIP's hard labels in CLIPSelf's comparison.
+
+    The concepts are those that regions of the joint batch have, filled up at random to ``CONCEPTS``. The temperature is
+    where a learned one starts.
+    """
+
+    CONCEPTS = 100
+
+    def __init__(self, temperature: float = 0.01, loss_weight: float = 1.0) -> None:
+        super().__init__(temperature, loss_weight)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, features: Tensor, bank: Tensor, labels: Tensor, keep: Tensor) -> Tensor:
+        """Return the loss, summed over concepts, whose mean over the processes is that over the kept regions of all.
+
+        Arguments are those of `RegionConceptContrastiveLoss`.
+        """
+        several = get_world_size() > 1
+        there, kept = (_gathered(labels), _gathered(keep)) if several else (labels, keep)
+        # Those that are there come first, the others in any order: random numbers are alike in all processes.
+        order = torch.rand(len(bank)).to(bank.device)
+        order[there[kept]] = -1.0
+        concepts = order.argsort()[: max(self.CONCEPTS, len(there[kept].unique()))]
+        logits = cosine_logits(features, bank[concepts], 1.0) * self.log_scale.exp()
+        own = (labels[:, None] == concepts).float()
+        losses = F.binary_cross_entropy_with_logits(logits, own, reduction="none").sum(dim=1)
+        return self.loss_weight * ((losses * keep).sum() / joint_mean(keep.sum()))
 
 
 @MODELS.register_module()

@@ -37,6 +37,7 @@ class RegionTextPretrainer(BaseModel):
         contrastive_loss: Config of the region-concept contrast; None leaves it out.
         distillation_loss: Config of the distillation; None leaves it out.
         image_text_loss: Config of the image-text contrast; None leaves it out.
+        classification_loss: Config of the hard labels' binary cross-entropy; None leaves it out.
         crop_distillation_loss: Config of CLIPSelf's loss, on all regions; None leaves it out.
         original: What crops are embedded with for it, frozen: ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` of an
             open_clip configuration.
@@ -53,6 +54,7 @@ class RegionTextPretrainer(BaseModel):
         contrastive_loss: dict | None = None,
         distillation_loss: dict | None = None,
         image_text_loss: dict | None = None,
+        classification_loss: dict | None = None,
         crop_distillation_loss: dict | None = None,
         original: dict | None = None,
         whole_image_box: Literal["image", "canvas"] = "image",
@@ -64,6 +66,7 @@ class RegionTextPretrainer(BaseModel):
         self.contrastive_loss = _built(contrastive_loss)
         self.distillation_loss = _built(distillation_loss)
         self.image_text_loss = _built(image_text_loss)
+        self.classification_loss = _built(classification_loss)
         self.crop_distillation_loss = _built(crop_distillation_loss)
         if crop_distillation_loss is not None:
             self.original = _build_vision_tower(**original).requires_grad_(False)
@@ -152,9 +155,10 @@ class RegionTextPretrainer(BaseModel):
         # A mask and no selection, so that the device need not tell how many they are.
         keep = keep | (joint_mean(keep.sum()) == 0)
         losses = {"kept_regions": keep.sum().float() * get_world_size()}
-        if self.contrastive_loss is not None:
-            labels = index.gather(1, best[:, None]).squeeze(1)
-            losses["loss_contrastive"] = self.contrastive_loss(regions, self.concepts, labels, keep)
+        labels = index.gather(1, best[:, None]).squeeze(1)
+        for name in ("contrastive", "classification"):
+            if (loss := getattr(self, f"{name}_loss")) is not None:
+                losses[f"loss_{name}"] = loss(regions, self.concepts, labels, keep)
         if self.distillation_loss is not None:
             losses["loss_distillation"] = self.distillation_loss(regions, self.concepts, index, probs, keep)
         return losses

@@ -262,12 +262,13 @@ class CheckPseudoLabels(Section):
 
 
 class LossWeights(Section):
-    """Weights of the pretraining losses, the paper's three and CLIPSelf's; 0 switches a loss off."""
+    """Weights of the pretraining losses, the paper's three and CLIPSelf's two; 0 switches a loss off."""
 
     contrastive: Weight
     distillation: Weight
     image_text: Weight
     crop_distillation: Weight = 0.0
+    classification: Weight = 0.0
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:

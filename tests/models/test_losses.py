@@ -16,6 +16,7 @@ from mmdet.models.losses import CrossEntropyLoss
 from mmdet.registry import MODELS
 
 from regionclip.models.losses import (
+    ConceptClassificationLoss,
     ConceptDistillationLoss,
     CropDistillationLoss,
     FocalScaledCrossEntropy,
@@ -210,3 +211,21 @@ def test_crop_distillation_is_the_mean_of_one_less_cosine() -> None:
     loss.backward()
     # Of the second: -2 / 3 x (crop - cosine x feature) / norm.
     torch.testing.assert_close(features.grad[1], torch.tensor([-2 / 9, 0.0]))
+
+
+def test_classification_sums_over_the_concepts_and_takes_the_mean_of_the_kept_regions() -> None:
+    """Cosines are 1 with one concept and 0 with the other two, the temperature is 1; regions 0 and 1 are kept."""
+    loss = ConceptClassificationLoss(temperature=1.0)(FEATURES, BANK, torch.tensor([0, 2, 1]), ALL & (EACH[0] < 2))
+    right = math.log(1 + 1 / E) + 2 * math.log(2)
+    # Region 1 is of concept 1 and labelled 2.
+    wrong = math.log(1 + E) + 2 * math.log(2)
+    assert float(loss) == pytest.approx((right + wrong) / 2)
+
+
+def test_classification_takes_the_concepts_that_are_there_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With room for two, those of the kept regions and no other."""
+    monkeypatch.setattr(ConceptClassificationLoss, "CONCEPTS", 2)
+    labels = torch.tensor([0, 1, 0])
+    losses = {float(ConceptClassificationLoss(temperature=1.0)(FEATURES, BANK, labels, ALL)) for _ in range(5)}
+    right = math.log(1 + 1 / E) + math.log(2)
+    assert losses == {pytest.approx(right)}
