@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ import pytest
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
 from regionclip.params import Params, check_params
 from regionclip.params.data import DemoWorld
-from regionclip.workspace.profiles import compose_profile, profile_titles
+from regionclip.workspace.profiles import compose_profile, profile_text, profile_titles
+from tests import warm
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,10 +60,18 @@ LONGEST = ("tests/pipeline/test_repro", "tests/flows", "tests/pipeline", "tests/
 PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny"})
 
 
+_composed, profile_yaml = cache(compose_profile), cache(profile_text)
+
+
+def profile_values(name: str) -> dict[str, Any]:
+    """The values of a profile, for the test to change."""
+    return deepcopy(_composed(name))
+
+
 @cache
 def profile_params(name: str) -> Params:
     """A profile, composed and checked."""
-    return check_params(compose_profile(name), name)
+    return check_params(_composed(name), name)
 
 
 # First, because xdist writes the groups that it finds into the names of the tests.
@@ -80,6 +90,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what was imported out of every later garbage collection: MMDetection's data sets ask for a whole one."""
+    warm.skip_metafiles()
     gc.freeze()
 
 

@@ -30,7 +30,7 @@ from regionclip.params import Params, load_params
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import finetune, pretrain, rpn
 from regionclip.text.text_bank import TextBank
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_values
 
 STEPS, CONCEPTS = 10, 7
 
@@ -39,7 +39,7 @@ STEPS, CONCEPTS = 10, 7
 def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that trainings read: the tiny world, random proposals, labels and banks, untrained CLIPs."""
     root, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
-    values = compose_profile("tiny")
+    values = profile_values("tiny")
     for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
         section["schedule"] |= {"iterations": STEPS, "milestones": [8], "batch_size": 2, "warmup_iterations": 3}
     values["finetune"]["sets"]["lvis"] |= {"score_threshold": 0.0, "max_detections": 300}
