@@ -61,16 +61,16 @@ def programs(folder: Path, environment: Mapping[str, str], *names: str) -> Itera
 
 def skip_metafiles() -> None:
     """Spare MMEngine the hundred metafiles of MMDetection that it reads for each config: none names a base config."""
-    from mmengine.config import config
+    import mmdet
+    from mmengine.config import Config
 
-    by_metafile = config._get_external_cfg_path
+    bases, by_metafile = Path(mmdet.__file__).parent / ".mim/configs", Config._get_cfg_path
 
-    def found(package: str, name: str) -> str:
-        if name.startswith("_base_/"):
-            raise ValueError(name)  # MMEngine then looks below _base_, as it does after the last metafile
-        return by_metafile(package, name)
+    def found(name: str, reader: str) -> tuple[str, str | None]:
+        scope, _, base = name.partition("::")
+        return (str(bases / base), scope) if base.startswith("_base_/") else by_metafile(name, reader)
 
-    config._get_external_cfg_path = found
+    Config._get_cfg_path = staticmethod(found)
 
 
 def serve(address: str, *names: str) -> None:
