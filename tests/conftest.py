@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
+import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -120,6 +122,19 @@ def registry_scope_of_its_own() -> Iterator[None]:
                 handler.close()
 
 
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of a run share; the first that needs it makes it."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with (root / f"{name}.lock").open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        if not made.seek(0, os.SEEK_END):
+            (root / name).mkdir()
+            make(root / name)
+            made.write("made")
+    return root / name
+
+
 @pytest.fixture(scope="session")
 def clip_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A CLIP folder with random weights; norms have statistics of their own, so that a mix-up shows."""
@@ -151,9 +166,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: DemoWorld) -> Pat
     """The folder ``data`` of a tiny world, seed 0, its detection sets in ``sets/``; tests must not change it."""
     from regionclip.demo_world.build import build_demo_world
 
-    root = tmp_path_factory.mktemp("world") / "data"
-    build_demo_world(root, tiny_spec, seed=0, workers=1, sets=DEMO_SETS)
-    return root
+    def build(folder: Path) -> None:
+        build_demo_world(folder / "data", tiny_spec, seed=0, workers=1, sets=DEMO_SETS)
+
+    return _made_once(tmp_path_factory, "world", build) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -161,9 +177,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated MLflow database without runs, to copy; making one takes seconds."""
     from regionclip.tracking.store import connect
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(f"sqlite:///{path}").search_experiments()
-    return path
+    def migrate(folder: Path) -> None:
+        connect(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return _made_once(tmp_path_factory, "mlflow", migrate) / "mlflow.db"
 
 
 @pytest.fixture

@@ -36,10 +36,12 @@ pathlib.Path(out).write_text(name + "".join(pathlib.Path(dep).read_text() for de
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process, where several run, because they share a server."""
+    """Keep the tests that share the server or a repository in one process, where several run."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        shares = {"prefect_server", "command"} & set(item.fixturenames)
+        if Path(__file__).parent in item.path.parents and shares:
             item.add_marker(pytest.mark.xdist_group("flows"))
 
 
