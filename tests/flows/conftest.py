@@ -70,7 +70,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():

@@ -19,7 +19,7 @@ PLANTED = {
 
 def _lint(root: Path) -> tuple[int, str]:
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600, check=False)
     return done.returncode, done.stdout
 
 

@@ -132,6 +132,7 @@ def write_params(clip_path: Path) -> Callable[..., None]:
     return write
 
 
+@pytest.mark.slow  # the protocol's numbers: tests/evaluation; the profiles: tests/test_profiles.py
 def test_supervised_classes_are_all_base(transferred: Path, write_params: Callable[..., None]) -> None:
     """All 80 classes train and none is novel, so what there is to say of novel classes is nothing.
 

@@ -127,7 +127,11 @@ def _run_finetune(context: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "dataset", "run"),
-    [("rpn", None, _run_rpn), ("pretrain", None, _run_pretrain), ("finetune", "lvis", _run_finetune)],
+    [
+        ("rpn", None, _run_rpn),
+        pytest.param("pretrain", None, _run_pretrain, marks=pytest.mark.slow),
+        pytest.param("finetune", "lvis", _run_finetune, marks=pytest.mark.slow),
+    ],
 )
 def test_mmdetections_tool_trains_as_the_stage(
     project: Params, monkeypatch: pytest.MonkeyPatch, stage: str, dataset: str | None, run: Callable
@@ -159,7 +163,7 @@ def _check_text_tower(checkpoint: Path) -> None:
     assert all(torch.equal(found[f"text_tower.{key}"], value) for key, value in wanted.items())
 
 
-@pytest.mark.parametrize("stage", ["finetune", "zero_shot"])
+@pytest.mark.parametrize("stage", ["finetune", pytest.param("zero_shot", marks=pytest.mark.slow)])
 def test_mmdetections_tool_measures_as_the_stage(project: Params, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Of the weights that the config starts from: the same numbers, of boxes and of masks."""
     assert cli.main(["config", stage, "--dataset", "lvis", "-o", "config.py"]) == 0

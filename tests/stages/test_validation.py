@@ -111,7 +111,7 @@ def test_rpn_validates_and_ends_as_without(context: Context) -> None:
     assert meta["step"] == str(best["step"]) and meta["ar100_base"] == f"{best['validation_ar100_base']:.6f}"
 
 
-@pytest.mark.parametrize("dataset", ["coco", "lvis"])
+@pytest.mark.parametrize("dataset", ["coco", pytest.param("lvis", marks=pytest.mark.slow)])
 def test_finetuning_validates_and_ends_as_without(context: Context, dataset: str) -> None:
     """As above; LVIS with masks, which are not measured."""
     for split in ("train", "dev"):
