@@ -15,12 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regionclip import runtime
-from regionclip.cli_app import add_app_command
 from regionclip.cli_data import add_data_commands
 from regionclip.cli_detect import add_detect_commands
 from regionclip.cli_params import add_params_commands
 from regionclip.cli_parts import add_command, console
-from regionclip.cli_serve import add_serve_command
+from regionclip.cli_serve import add_serving_commands
 from regionclip.cli_status import add_status_command
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import FAULT, InputError, Interrupted
@@ -89,8 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_tracking_commands(commands)
     add_detect_commands(commands)
     add_status_command(commands)
-    add_serve_command(commands)
-    add_app_command(commands)
+    add_serving_commands(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command ``regionclip serve``: the detector behind HTTP."""
+"""The commands ``regionclip serve`` and ``app``: the detector behind HTTP, and the page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from regionclip.cli_parts import add_address, add_command, add_model
 from regionclip.inference.service_limits import Limits
 
 
-def add_serve_command(commands: argparse._SubParsersAction) -> None:
-    """Add the command to the subparsers of ``regionclip``."""
-    serve = add_command(commands, "serve", _serve)
-    serve.set_defaults(extra="serve")
-    add_model(serve)
-    add_address(serve, 8080)
+def add_serving_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands to the subparsers of ``regionclip``."""
+    serve, app = add_command(commands, "serve", _serve), add_command(commands, "app", _app)
+    for name, command, port in (("serve", serve, 8080), ("app", app, 7860)):
+        command.set_defaults(extra=name)
+        add_model(command)
+        add_address(command, port)
     for one in fields(Limits):
         flag, text = f"--{one.name.replace('_', '-')}", f"{one.metadata['help']} (default: %(default)s)"
         serve.add_argument(flag, metavar="N", type=type(one.default), default=one.default, help=text)
@@ -38,3 +39,18 @@ def _serve(chosen: argparse.Namespace) -> None:
     limits = Limits(**{one.name: getattr(chosen, one.name) for one in fields(Limits)})
     with suppress(KeyboardInterrupt):  # the way to end it
         serve(partial(RegionCLIP.open, chosen.model, chosen.dataset), chosen.host, chosen.port, limits)
+
+
+def _app(chosen: argparse.Namespace) -> None:
+    """Open the page: drop a picture, type names, see where they are. Only this machine may ask, unless
+    REGIONCLIP_APP_LOGIN is a login, user:password; then --host may let others in. Behind it belongs an own TLS proxy.
+
+    examples:
+      regionclip app
+      regionclip app --model models:/regionclip-coco@champion --port 8000
+      REGIONCLIP_APP_LOGIN=anna:secret regionclip app --model bundle --host 0.0.0.0
+    """
+    from regionclip.inference.app import serve
+
+    with suppress(KeyboardInterrupt):  # the way to end it
+        serve(chosen.model, chosen.dataset, chosen.host, chosen.port)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
+import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +20,8 @@ import pytest
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
 from regionclip.params import Params, check_params
 from regionclip.params.data import DemoWorld
-from regionclip.workspace.profiles import compose_profile, profile_titles
+from regionclip.workspace.profiles import compose_profile, profile_text, profile_titles
+from tests import warm
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,10 +62,18 @@ LONGEST = ("tests/pipeline/test_repro", "tests/flows", "tests/pipeline", "tests/
 PAPER_PROFILES = sorted(set(profile_titles()) - {"demo", "tiny", "tiny_vit"})
 
 
+_composed, profile_yaml = cache(compose_profile), cache(profile_text)
+
+
+def profile_values(name: str) -> dict[str, Any]:
+    """The values of a profile, for the test to change."""
+    return deepcopy(_composed(name))
+
+
 @cache
 def profile_params(name: str) -> Params:
     """A profile, composed and checked."""
-    return check_params(compose_profile(name), name)
+    return check_params(_composed(name), name)
 
 
 # First, because xdist writes the groups that it finds into the names of the tests.
@@ -80,6 +92,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """Leave what was imported out of every later garbage collection: MMDetection's data sets ask for a whole one."""
+    warm.skip_metafiles()
     gc.freeze()
 
 
@@ -107,6 +120,19 @@ def registry_scope_of_its_own() -> Iterator[None]:
             for handler in [one for one in log.handlers if isinstance(one, logging.FileHandler)]:
                 log.removeHandler(handler)
                 handler.close()
+
+
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of a run share; the first that needs it makes it."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    with (root / f"{name}.lock").open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        if not made.seek(0, os.SEEK_END):
+            (root / name).mkdir()
+            make(root / name)
+            made.write("made")
+    return root / name
 
 
 @pytest.fixture(scope="session")
@@ -140,9 +166,10 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_spec: DemoWorld) -> Pat
     """The folder ``data`` of a tiny world, seed 0, its detection sets in ``sets/``; tests must not change it."""
     from regionclip.demo_world.build import build_demo_world
 
-    root = tmp_path_factory.mktemp("world") / "data"
-    build_demo_world(root, tiny_spec, seed=0, workers=1, sets=DEMO_SETS)
-    return root
+    def build(folder: Path) -> None:
+        build_demo_world(folder / "data", tiny_spec, seed=0, workers=1, sets=DEMO_SETS)
+
+    return _made_once(tmp_path_factory, "world", build) / "data"
 
 
 @pytest.fixture(scope="session")
@@ -150,9 +177,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated MLflow database without runs, to copy; making one takes seconds."""
     from regionclip.tracking.store import connect
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    connect(f"sqlite:///{path}").search_experiments()
-    return path
+    def migrate(folder: Path) -> None:
+        connect(f"sqlite:///{folder}/mlflow.db").search_experiments()
+
+    return _made_once(tmp_path_factory, "mlflow", migrate) / "mlflow.db"
 
 
 @pytest.fixture

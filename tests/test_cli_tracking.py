@@ -10,7 +10,7 @@ import pytest
 from regionclip.cli_tracking import add_tracking_commands
 from regionclip.errors import InputError
 from regionclip.files import write_json
-from regionclip.workspace.profiles import profile_text
+from tests.conftest import profile_yaml
 
 
 def run(*arguments: str) -> None:
@@ -51,7 +51,7 @@ def test_register_outside_a_workspace_says_where_to_run() -> None:
 
 
 def test_register_needs_a_data_set_that_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("params.yaml").write_text(profile_text("tiny"))
+    Path("params.yaml").write_text(profile_yaml("tiny"))
     with pytest.raises(InputError, match="there is no data set 'cifar'. To mend: name one of coco, lvis"):
         run("register", "--dataset", "cifar")
     with pytest.raises(SystemExit):

@@ -16,8 +16,7 @@ from pydantic import ValidationError
 
 from regionclip.errors import InputError
 from regionclip.params import Params, check_params, load_params
-from regionclip.workspace.profiles import compose_profile, profile_text
-from tests.conftest import PAPER_PROFILES, profile_params
+from tests.conftest import PAPER_PROFILES, profile_params, profile_values, profile_yaml
 
 ROOT = Path(__file__).parents[1]
 FILES = {f"{part}_{split}": "x" for part in ("instances", "images") for split in ("train", "val")}
@@ -27,7 +26,7 @@ OWN_SET = {"format": "coco", "classes": "all", "protocol": "closed_set", "files"
 @pytest.fixture
 def values() -> dict[str, Any]:
     """The values of the tiny params, to spoil."""
-    return compose_profile("tiny")
+    return profile_values("tiny")
 
 
 def _refused(values: object) -> InputError:
@@ -210,7 +209,7 @@ def test_official_sets_are_those_of_the_data(values: dict[str, Any]) -> None:
     """A name that nothing stands for would be a demand that is never checked."""
     values["check_data"]["official"] = ["coco2017"]
     assert "names coco2017, which the data leave out" in _refused(values).problem
-    profile = compose_profile("pretrain_coco_rn50")
+    profile = profile_values("pretrain_coco_rn50")
     profile["check_data"]["official"] += ["cc3m"]
     assert "names coco_captions and cc3m, and data.captions is one set" in _refused(profile).problem
     profile["check_data"]["official"] = ["flickr30k"]
@@ -286,18 +285,18 @@ def test_what_the_sources_lack_is_refused(values: dict[str, Any]) -> None:
     assert _refused(values).key == "rpn.dataset"
     values["finetune"]["sets"]["coco"] = values["finetune"]["sets"]["lvis"]
     assert _refused(values).key == "finetune.sets.coco"
-    values = compose_profile("tiny")
+    values = profile_values("tiny")
     values["data"]["sets"]["lvis"] = values["data"]["sets"]["coco"]
     assert _refused(values).key == "data.sets"
-    values = compose_profile("transfer_coco48_rn50")
+    values = profile_values("transfer_coco48_rn50")
     values["data"]["sets"]["coco"]["files"] = None
     assert _refused(values).key == "data.sets.coco.files"
-    values = compose_profile("pretrain_coco_rn50")
-    values["teacher"] = compose_profile("demo")["teacher"]
+    values = profile_values("pretrain_coco_rn50")
+    values["teacher"] = profile_values("demo")["teacher"]
     assert _refused(values).key == "teacher.source"
 
 
-TEXT = profile_text("tiny")
+TEXT = profile_yaml("tiny")
 
 
 def _read(path: Path, content: bytes) -> InputError:

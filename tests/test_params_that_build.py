@@ -37,9 +37,9 @@ from regionclip.params import Params, check_params
 from regionclip.params.data import LVIS_CLASSES, DemoWorld
 from regionclip.params.stages import DatasetFinetune, Schedule
 from regionclip.regions.matching import ConceptMatcher
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_values
 
-TINY = compose_profile("tiny")
+TINY = profile_values("tiny")
 SCHEMA = Params.model_json_schema()
 FAR = [-1, 0, 1, 2, 2**31, 2**32 - 1, 2**32, 2**63, 2**64, 10**30]
 FLOATS = [0.0, -0.0, 5e-324, 1e-300, 1e-12, 0.5, 1.0, 1e38, 1e308, float("inf"), float("nan"), -1.0]

@@ -34,7 +34,7 @@ def together(clip_path: Path, tmp_path_factory: pytest.TempPathFactory, environm
     out = tmp_path_factory.mktemp("together")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(PROGRAM)]
     done = subprocess.run(
-        [*command, str(clip_path), str(out)], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [*command, str(clip_path), str(out)], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return out

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flows import commands
+from tests import warm
+
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -33,10 +36,12 @@ pathlib.Path(out).write_text(name + "".join(pathlib.Path(dep).read_text() for de
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of this folder in one process, where several run, because they share a server."""
+    """Keep the tests that share the server or a repository in one process, where several run."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        shares = {"prefect_server", "command"} & set(item.fixturenames)
+        if Path(__file__).parent in item.path.parents and shares:
             item.add_marker(pytest.mark.xdist_group("flows"))
 
 
@@ -52,17 +57,20 @@ def prefect_server() -> Iterator[None]:
         # A flow that ends waits up to a second for the thread of its heartbeats, which only tests/ops looks at.
         with (
             temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-            prefect_test_harness(server_startup_timeout=180),
+            prefect_test_harness(server_startup_timeout=600),
         ):
             yield
 
 
 @pytest.fixture(scope="session")
 def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
-    """A function that runs a program in a folder and returns its exit code and output; flows get the same settings."""
+    """A function that runs a program in a folder and returns its exit code and output; flows get the same settings.
+
+    Its ``dvc`` is that of tests/warm.py.
+    """
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+        return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in QUIET.items():
@@ -71,7 +79,16 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
         patch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
         for name in [name for name in os.environ if name.startswith(("REGIONCLIP_", "MLFLOW_TRACKING"))]:
             patch.delenv(name)
-        yield run
+        with warm.programs(tmp_path_factory.mktemp("warm"), os.environ, "dvc") as path:
+            patch.setenv("PATH", path)
+            yield run
+
+
+@pytest.fixture
+def quick_dvc(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flows take the ``dvc`` of `command`, which no signal reaches, instead of the one beside this Python."""
+    environment = commands.environment
+    monkeypatch.setattr(commands, "environment", lambda root: environment(root) | {"PATH": os.environ["PATH"]})
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
         server = subprocess.Popen(command, env=kept | settings, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: _healthy(f"{address}/api/health"), 90)
+        wait_for(lambda: _healthy(f"{address}/api/health"), 300)
         with (
             temporary_settings({PREFECT_API_URL: f"{address}/api"}),
             get_client(sync_client=True) as opened,

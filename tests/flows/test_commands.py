@@ -151,7 +151,8 @@ def test_dvc_killed_while_hashing_leaves_what_the_next_run_mends(repository: Pat
     (repository / "big.py").write_text(
         "import pathlib\npathlib.Path('a.txt').write_bytes(bytes(300_000_000))\npathlib.Path('made').touch()\n"
     )
-    killed = subprocess.Popen(["dvc", "--quiet", "repro", "a"], cwd=repository, start_new_session=True)
+    dvc = Path(sys.executable).with_name("dvc")
+    killed = subprocess.Popen([dvc, "--quiet", "repro", "a"], cwd=repository, start_new_session=True)
     wait_for((repository / "made").exists)
     time.sleep(0.1)
     os.killpg(killed.pid, signal.SIGKILL)

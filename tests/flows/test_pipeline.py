@@ -50,7 +50,7 @@ module.start_pipeline_run = lambda profile, tags: "parent"
 module.finish_pipeline_run = lambda run, stages, status, root: open(root / "closed", "w").write(status)
 module.pipeline(workspace={repository!r}, targets=["a"])
 """
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = pytest.mark.usefixtures("prefect_server", "quick_dvc")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

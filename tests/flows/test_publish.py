@@ -95,7 +95,7 @@ def test_without_origin_or_outputs_the_change_is_a_patch_of_the_parent_run(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("prefect_server", "quick_dvc")
 def test_fresh_clone_of_the_branch_has_nothing_to_do(
     repository: Path, origin: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,7 +56,7 @@ def log_of(folder: Path) -> list[str]:
     return lines
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("prefect_server", "quick_dvc")
 def test_parts_come_before_the_stage_and_not_when_nothing_changed(labelling: Path) -> None:
     def run(**parameters: Any) -> str:
         return pipeline(workspace=str(labelling), targets=["labels"], return_state=True, **parameters).message
@@ -68,7 +68,7 @@ def test_parts_come_before_the_stage_and_not_when_nothing_changed(labelling: Pat
     assert run(shards=1, force=True) == "2 ran" and log_of(labelling) == ["a"]
 
 
-@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.usefixtures("prefect_server", "quick_dvc")
 def test_flow_of_a_part_makes_it_once_and_refuses_what_is_none(labelling: Path, tmp_path: Path) -> None:
     for _ in range(2):
         label_shard(str(labelling), 2, 3, stage="labels")

@@ -18,7 +18,7 @@ from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.detector_settings import finetune_settings
 from regionclip.params import load_params
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
-from regionclip.workspace.profiles import profile_text
+from tests.conftest import profile_yaml
 
 BASE, NOVEL = ("star", "fish"), ("crown", "red circle")
 NAMES = BASE + NOVEL
@@ -36,7 +36,7 @@ def workspace(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A folder with params.yaml, data/sets/coco and artifacts/, as the pipeline leaves them."""
     root = tmp_path_factory.mktemp("workspace")
     # The pretrained head is asked too and boxes vote, so that every door has to do it.
-    before, _, after = profile_text("tiny").rpartition("frozen_stages: 2")
+    before, _, after = profile_yaml("tiny").rpartition("frozen_stages: 2")
     after = after.replace("fusion: null", "fusion: {base: 0.2, novel: 0.6}", 1)
     text = f"{before}frozen_stages: 4{after.replace('box_voting: null', 'box_voting: 0.4', 1)}"
     (root / "params.yaml").write_text(text)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.kills import COPIED
-from regionclip.workspace.profiles import profile_text
-from tests.pipeline import warm
+from tests import warm
+from tests.conftest import profile_yaml
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,20 +48,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def warm_path(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PATH whose first ``regionclip`` and ``dvc`` are those of warm.py."""
-    folder = tmp_path_factory.mktemp("warm")
-    address = folder / "socket"
-    warm.write_programs(folder, address)
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, warm.__file__, str(address)], env=environment, stderr=log, start_new_session=True
-        )
-    while not address.exists():
-        assert server.poll() is None, (folder / "log").read_text()[-3000:]
-        time.sleep(0.05)
-    yield os.pathsep.join([str(folder), environment["PATH"]])
-    os.killpg(server.pid, signal.SIGKILL)
-    server.wait()
+    """A PATH whose first ``regionclip`` and ``dvc`` are those of tests/warm.py."""
+    with warm.programs(tmp_path_factory.mktemp("warm"), environment, "regionclip", "dvc") as path:
+        yield path
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +74,7 @@ def new_repository(folder: Path, profile: str, command: Command) -> Path:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, folder / name)
-    (folder / "params.yaml").write_text(profile_text(profile))
+    (folder / "params.yaml").write_text(profile_yaml(profile))
     command(folder, "git", "init", "--quiet").check_returncode()
     command(folder, "dvc", "init", "--quiet").check_returncode()
     return folder

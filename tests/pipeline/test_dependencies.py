@@ -17,7 +17,7 @@ from PIL import Image
 
 from regionclip.files import read_json, write_json
 from regionclip.params import check_params
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_values
 from tests.pipeline.conftest import COPIED, ROOT, Command
 from tests.stages.test_closure import STAGES, closure, module_file
 
@@ -92,7 +92,7 @@ def unmade(tmp_path_factory: pytest.TempPathFactory, clip_path: Path, command: C
     lines = [json.dumps({"image": f"{i}.jpg", "caption": "a red star and a heart"}) for i in range(1, 9)]
     (folder / "captions.jsonl").write_text("\n".join(lines))
     shutil.copytree(clip_path, folder / "clip")
-    values = compose_profile("tiny")
+    values = profile_values("tiny")
     coco = {"instances_train": "train.json", "instances_val": "val.json", "images_train": "pictures"}
     classes = {"base": list(names), "novel": []}
     own = {"format": "coco", "classes": classes, "protocol": "closed_set", "files": coco | {"images_val": "pictures"}}

@@ -26,8 +26,7 @@ from regionclip.models.assembly import build_rpn
 from regionclip.regions.store import RegionStore
 from regionclip.stages.runner import run_stage
 from regionclip.text.class_names import COCO_80
-from regionclip.workspace.profiles import compose_profile
-from tests.conftest import profile_params
+from tests.conftest import profile_params, profile_values
 
 ROOT = Path(__file__).parents[2]
 SIZE = (128, 96)
@@ -112,7 +111,7 @@ def write_params(clip_path: Path) -> Callable[..., None]:
     """A function that writes params.yaml of these files into the current folder: the tiny ones, with changes."""
 
     def write(classes: str = "open_vocabulary", protocol: str = "constrained", **changes: dict[str, Any]) -> None:
-        values = compose_profile("tiny")
+        values = profile_values("tiny")
         coco = {
             "instances_train": "datasets/coco/annotations/instances_train2017.json",
             "instances_val": "datasets/coco/annotations/instances_val2017.json",
@@ -133,6 +132,7 @@ def write_params(clip_path: Path) -> Callable[..., None]:
     return write
 
 
+@pytest.mark.slow  # the protocol's numbers: tests/evaluation; the profiles: tests/test_profiles.py
 def test_supervised_classes_are_all_base(transferred: Path, write_params: Callable[..., None]) -> None:
     """All 80 classes train and none is novel, so what there is to say of novel classes is nothing.
 

@@ -20,7 +20,8 @@ from regionclip.files import read_json, write_json
 from regionclip.params import check_params
 from regionclip.stages.runner import run_stage
 from regionclip.workspace.convert import convert
-from regionclip.workspace.profiles import compose_profile, composed
+from regionclip.workspace.profiles import composed
+from tests.conftest import profile_values
 
 ROOT = Path(__file__).parents[2]
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -84,7 +85,7 @@ def project(tmp_path: Path, clip_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("REGIONCLIP_DEVICE", "cpu")
 
     def write(profile: str, names: list[str]) -> None:
-        values, theirs = compose_profile("tiny"), composed(profile)
+        values, theirs = profile_values("tiny"), composed(profile)
         values["data"] = {"source": "files", "captions": None, "demo": None, "sets": theirs["data"]["sets"]}
         values["teacher"] = {"source": "folder", "weights": str(clip_path)}
         values["pretrain"]["weights"], values["rpn"]["dataset"] = str(clip_path), names[0]

@@ -15,7 +15,7 @@ from tests.recovery.conftest import ONE_MACHINE
 STEP = 0.1  # seconds
 
 
-@pytest.mark.parametrize(("workers", "whole_group"), [("0", False), ("2", True)])
+@pytest.mark.parametrize(("workers", "whole_group"), [("0", False), pytest.param("2", True, marks=pytest.mark.slow)])
 def test_sigterm_saves_the_running_step(
     start: Callable,
     fit: Callable,

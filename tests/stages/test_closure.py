@@ -25,7 +25,10 @@ LEFT_OUT = {
     "regionclip.checkpoints.scratch": "where resumable state lies",
 }
 # Files that a module reads by path, which no import shows.
-READ_BY_PATH = {"regionclip.models.assembly": "regionclip/models/configs"}
+READ_BY_PATH = {
+    "regionclip.models.assembly": "regionclip/models/configs",
+    "regionclip.text.pattern_parser": "regionclip/text/pattern_parser.npz",
+}
 # What stands behind a package of others (regionclip/__init__.py).
 BEHIND = {"mmcv": "regionclip.mmcv_ops", "mmdet": "regionclip.mmcv_ops"}
 

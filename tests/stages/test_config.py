@@ -30,7 +30,7 @@ from regionclip.params import Params, load_params
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import finetune, pretrain, rpn
 from regionclip.text.text_bank import TextBank
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_values
 
 STEPS, CONCEPTS = 10, 7
 
@@ -39,7 +39,7 @@ STEPS, CONCEPTS = 10, 7
 def made(clip_path: Path, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all that trainings read: the tiny world, random proposals, labels and banks, untrained CLIPs."""
     root, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
-    values = compose_profile("tiny")
+    values = profile_values("tiny")
     for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
         section["schedule"] |= {"iterations": STEPS, "milestones": [8], "batch_size": 2, "warmup_iterations": 3}
     values["finetune"]["sets"]["lvis"] |= {"score_threshold": 0.0, "max_detections": 300}
@@ -127,7 +127,11 @@ def _run_finetune(context: SimpleNamespace) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "dataset", "run"),
-    [("rpn", None, _run_rpn), ("pretrain", None, _run_pretrain), ("finetune", "lvis", _run_finetune)],
+    [
+        ("rpn", None, _run_rpn),
+        pytest.param("pretrain", None, _run_pretrain, marks=pytest.mark.slow),
+        pytest.param("finetune", "lvis", _run_finetune, marks=pytest.mark.slow),
+    ],
 )
 def test_mmdetections_tool_trains_as_the_stage(
     project: Params, monkeypatch: pytest.MonkeyPatch, stage: str, dataset: str | None, run: Callable
@@ -159,7 +163,7 @@ def _check_text_tower(checkpoint: Path) -> None:
     assert all(torch.equal(found[f"text_tower.{key}"], value) for key, value in wanted.items())
 
 
-@pytest.mark.parametrize("stage", ["finetune", "zero_shot"])
+@pytest.mark.parametrize("stage", ["finetune", pytest.param("zero_shot", marks=pytest.mark.slow)])
 def test_mmdetections_tool_measures_as_the_stage(project: Params, monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Of the weights that the config starts from: the same numbers, of boxes and of masks."""
     assert cli.main(["config", stage, "--dataset", "lvis", "-o", "config.py"]) == 0

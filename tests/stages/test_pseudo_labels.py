@@ -27,7 +27,7 @@ from regionclip.params import load_params
 from regionclip.regions.store import RegionStore
 from regionclip.stages import pretrain, pseudo_labels, runner
 from regionclip.text.text_bank import TextBank
-from regionclip.workspace.profiles import profile_text
+from tests.conftest import profile_yaml
 
 ROOT = Path(__file__).parents[2]
 SCENES, BROKEN = 20, 9  # scenes in three parts of eight, of which the middle one has a broken one
@@ -39,7 +39,7 @@ def prepared(clip_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("dvc.yaml", "regionclip"):
         (folder / name).symlink_to(ROOT / name)
-    params = profile_text("tiny")
+    params = profile_yaml("tiny")
     assert "max_fraction: 0.01" in params
     (folder / "params.yaml").write_text(params.replace("max_fraction: 0.01", "max_fraction: 0.1"))
     for empty in ("data/scenes/images", "data/scenes_truth", "data/sets/coco"):

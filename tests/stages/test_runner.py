@@ -16,7 +16,7 @@ from regionclip.errors import InputError, Interrupted
 from regionclip.files import read_json
 from regionclip.stages.inputs import read_inputs
 from regionclip.stages.runner import StageContext, run_stage
-from regionclip.workspace.profiles import profile_text
+from tests.conftest import profile_yaml
 
 GRAPH = """
 stages:
@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> Path:
     """A pipeline of one stage, in the current folder."""
-    (tmp_path / "params.yaml").write_text(profile_text("tiny"))
+    (tmp_path / "params.yaml").write_text(profile_yaml("tiny"))
     (tmp_path / "dvc.yaml").write_text(GRAPH)
     (tmp_path / "code.py").touch()
     (tmp_path / "data").mkdir()

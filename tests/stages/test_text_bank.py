@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import ClipFolder
@@ -18,14 +17,14 @@ from regionclip.stages import text_bank
 from regionclip.text.concepts import ConceptPool
 from regionclip.text.prompts import TEMPLATE_SETS, embed_names
 from regionclip.text.text_bank import TextBank
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_yaml
 
 
 def test_each_name_is_embedded_once(
     clip_path: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(compose_profile("tiny")))
+    Path("params.yaml").write_text(profile_yaml("tiny"))
     Path("data").symlink_to(world)
     shutil.copytree(clip_path, artifacts.TEACHER)
     names = {dataset: load_classes(dataset).names for dataset in data_sets()}

@@ -29,7 +29,7 @@ from regionclip.params.stages import Validation
 from regionclip.regions.store_writer import RegionStoreWriter
 from regionclip.stages import finetune, pretrain, rpn
 from regionclip.text.text_bank import TextBank
-from regionclip.workspace.profiles import compose_profile
+from tests.conftest import profile_values
 
 VALIDATION = {"interval": 2, "images": 6, "patience": None}
 
@@ -72,7 +72,7 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
         bank.save(TEXT_BANKS / f"{name}.safetensors")
 
     def make(validation: dict[str, Any] | None, dataset: str | None = None) -> SimpleNamespace:
-        values = compose_profile("tiny")
+        values = profile_values("tiny")
         values["finetune"]["initialisations"] = ["clip"]
         for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
             section["schedule"] = section["schedule"] | {"validation": validation}
@@ -111,7 +111,7 @@ def test_rpn_validates_and_ends_as_without(context: Context) -> None:
     assert meta["step"] == str(best["step"]) and meta["ar100_base"] == f"{best['validation_ar100_base']:.6f}"
 
 
-@pytest.mark.parametrize("dataset", ["coco", "lvis"])
+@pytest.mark.parametrize("dataset", ["coco", pytest.param("lvis", marks=pytest.mark.slow)])
 def test_finetuning_validates_and_ends_as_without(context: Context, dataset: str) -> None:
     """As above; LVIS with masks, which are not measured."""
     for split in ("train", "dev"):

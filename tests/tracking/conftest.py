@@ -59,9 +59,17 @@ class Server:
             self._process = None
 
 
-@pytest.fixture(scope="module")
-def server_of_module(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One server a module: it takes seconds to start."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that share the server in one process, where several run."""
+    for item in items:
+        if "shared_server" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("mlflow"))
+
+
+@pytest.fixture(scope="session")
+def shared_server(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests: it takes seconds to start."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(template, folder / "mlflow.db")
     server = Server(folder)
@@ -73,12 +81,12 @@ def server_of_module(template: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture
-def server(server_of_module: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(shared_server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server as the store of a stage in an empty working folder; its client gives up soon."""
     monkeypatch.chdir(tmp_path)
     for name in ("REGIONCLIP_PARENT_RUN_ID", "PREFECT__FLOW_RUN_ID", "REGIONCLIP_FLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server_of_module.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shared_server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-    return server_of_module
+    return shared_server
