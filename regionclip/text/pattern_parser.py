@@ -75,6 +75,8 @@ class PatternParser:
         for word, part in zip(words, labels, strict=True):
             if not word[0].isalnum() or len(word) > _LONGEST_WORD:
                 part = "O"
+            if len(words) == 1 and readings(word) >= {"NOUN", "VERB"}:
+                part = "H"  # nothing tells which it is: a caption of one word names what there is
             if part == "H":
                 concepts += self._of_phrase(word, before, adjectives)
             # spaCy calls "orange" in "an orange house" a noun; who wants adjectives wants the house too.

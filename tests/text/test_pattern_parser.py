@@ -35,7 +35,7 @@ DEMO = PatternParser(["compound", "adjective"])
         ("a teddy bear with a tennis racket", ["teddy bear", "tennis racket"]),
         ("a traffic light hangs over the street", ["traffic light", "street"]),
         ("two parking meters and a dining table", ["parking meter", "dining table"]),
-        ("STOP sign", ["stop sign"]),
+        ("a STOP sign", ["stop sign"]),
         ("a stop-sign", ["stop sign"]),
         ("children eat hot dogs on the bus stop bench", ["child", "dog", "stop bench"]),
         ("A bathroom with a toilet and a sink", ["bathroom", "toilet", "sink"]),
@@ -53,7 +53,7 @@ def test_without_compounds_the_head_alone_is_the_concept() -> None:
     ("caption", "concepts"),
     [
         ("Two red stars", ["star", "red star"]),
-        ("a red stop sign", ["stop sign", "red stop sign"]),
+        ("a big stop sign", ["stop sign", "big stop sign"]),
         ("a big red cross", ["cross", "big cross", "red cross"]),
         ("a red and blue star", ["star", "red star", "blue star"]),
         ("a red, striped circle", ["circle", "red circle", "striped circle"]),
