@@ -113,6 +113,9 @@ def build_detector(
         raise InputError("only CLIP ResNets have a mask head here", key="finetune.sets", mend=mend)
     if trained and not resnet and _sizes(clip).blocks:
         return _fvit(clip, parts["roi_extractor"], overrides)
+    if not resnet and "roi_head.fusion" in overrides:
+        mend = "set its fusion: null; or use a CLIP with a transformer, or a ResNet"
+        raise InputError("this CLIP has no frozen head beside the trained one", key="finetune.sets", mend=mend)
     config = read_config("ov_mask_rcnn_clip_rn50_c4.py" if masks else "ov_fast_rcnn_clip_rn50_c4.py")
     if masks:
         # A mask is as large as the regions that are pooled: layer4 halves them, the head doubles them.

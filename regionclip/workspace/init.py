@@ -80,12 +80,14 @@ def _clip(path: str | None) -> Clip:
     config, state = clip_weights(path)
     names = [name for name in open_clip.list_models() if open_clip.get_model_config(name) == config]
     if not Path(path).is_dir() and not names:
-        raise InputError("this CLIP is none of open_clip's ResNets", file=path, mend="give it as a CLIP folder")
+        raise InputError("this CLIP is none of those that open_clip names", file=path, mend="give it as a CLIP folder")
+    # EVA's own files have other names than open_clip's models, and are read like a folder.
+    whole = Path(path).is_dir() or names[0].startswith("EVA")
     temperature = math.exp(-float(state["logit_scale"]))
     # Two digits are as many as matter, and a person can read them.
     return Clip(
         path=path,
-        model=None if Path(path).is_dir() else names[0],
+        model=None if whole else names[0],
         image_size=config["vision_cfg"]["image_size"],
         temperature=float(f"{temperature:.2g}"),
         context=config["text_cfg"]["context_length"],
