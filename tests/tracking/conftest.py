@@ -43,7 +43,7 @@ class Server:
             self._process = subprocess.Popen(
                 command, env=kept | off, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
             )
-        for _ in range(1200):
+        for _ in range(6000):
             assert self._process.poll() is None, (self.folder / "server.log").read_text()[-2000:]
             try:
                 return require_answer(self.uri)
