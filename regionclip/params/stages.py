@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from regionclip.params.section import (
     Count,
@@ -91,9 +91,6 @@ class Concepts(Section):
     minimum_count: Positive
 
 
-_Blocks = Annotated[int, Field(ge=1, le=64)]
-
-
 class VisionTower(Section):
     """open_clip's ``vision_cfg``.
 
@@ -101,7 +98,12 @@ class VisionTower(Section):
     transformer has one number of them and ``patch_size``. ``head_width``: null is open_clip's, 64.
     """
 
-    layers: _Blocks | Annotated[list[_Blocks], Field(min_length=4, max_length=4)]
+    layers: Annotated[
+        list[Annotated[int, Field(ge=1, le=64)]],
+        Field(min_length=1, max_length=4),
+        BeforeValidator(lambda value: [value] if type(value) is int else value),
+        PlainSerializer(lambda value: value[0] if len(value) == 1 else value),
+    ]
     width: Annotated[int, Field(ge=2, le=2048, multiple_of=2)]
     image_size: Annotated[int, Field(ge=32, le=1024)]
     patch_size: Annotated[int, Field(ge=4, le=64)] | None = None
@@ -109,9 +111,10 @@ class VisionTower(Section):
 
     @model_validator(mode="after")
     def _whole_patches(self) -> Self:
-        resnet = isinstance(self.layers, list)
-        if resnet and self.width > 256:
-            raise Relation("width", "a ResNet's is up to 256")
+        resnet = len(self.layers) > 1
+        if resnet and (len(self.layers) != 4 or self.width > 256):
+            wrong = ("layers", "not of four stages") if len(self.layers) != 4 else ("width", "a ResNet's is up to 256")
+            raise Relation(*wrong)
         if not resnet and self.patch_size is None:
             raise Relation("patch_size", "missing, and layers is one number, as a transformer has it")
         if self.image_size % (patch := 32 if resnet else self.patch_size):
