@@ -146,7 +146,7 @@ def require_architecture(visual: Mapping[str, Tensor], path: str | Path) -> str:
 
 
 def _fingerprint(visual: Mapping[str, Tensor]) -> tuple[Any, ...]:
-    blocks = {match.groups() for key in visual if (match := re.match(r"(layer\d|trunk\.blocks)\.(\d+)\.", key))}
+    blocks = {match.groups() for key in visual if (match := re.match(r"(layer[1-4]|trunk\.blocks)\.(\d+)\.", key))}
     depths = tuple(sorted(Counter(layer for layer, _ in blocks).items()))
     names = ("conv3.weight", "attnpool.positional_embedding", "attnpool.c_proj.weight")
     names += ("trunk.pos_embed", "trunk.patch_embed.proj.weight", "trunk.head.weight")

@@ -160,20 +160,20 @@ def _title(file: Path) -> str:
 
 def _keys(section: Section) -> dict[str, Any]:
     """All keys of a section but those that may be left out and are null, such as the schedule of an imported CLIP."""
-    values = {}
+    values, plain = {}, section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if value is not None or field.is_required():
-            values[name] = _plain(value)
+            values[name] = _plain(value, plain[name])
     return values
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, plain: Any) -> Any:
     if isinstance(value, Section):
         return _keys(value)
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+        return {name: _plain(part, plain[name]) for name, part in value.items()}
+    return plain
 
 
 def _comments(name: str, workspace: Path) -> dict[tuple[str, ...], str]:

@@ -163,7 +163,7 @@ def test_a_profile_leaves_nothing_to_the_next_run(repository: Path, parent_run: 
     assert sorted(shown) == [big, big, small]
     assert "profile; there: big, small" not in run(repository, profile="none").message
     assert (
-        "the commit holds no such profile. To mend: commit it; there: cityscapes_foggy_rn50, demo, "
+        "the commit holds no such profile. To mend: commit it; there: cityscapes_foggy_rn50, coco_eva_b16, "
         in run(repository, profile="x").message
     )
 

@@ -80,6 +80,7 @@ def test_finished_stage_has_metrics_sidecar_and_run(project: Path, stage: Callab
     stage(run)
     (context,) = seen
     losses = {"contrastive": 1.0, "distillation": 1.0, "image_text": 0.1}
+    losses |= {"crop_distillation": 0.0, "classification": 0.0}
     inputs = read_inputs([Path("data/in.txt"), Path("code.py")])
     digest = inputs.digest({"seed": 0, "pretrain.losses": losses})
     assert context.digest == digest and context.dataset == "coco" and context.params.profile == "tiny"

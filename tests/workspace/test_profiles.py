@@ -118,7 +118,7 @@ def test_what_cannot_be_given_to_each_set_is_named(each: str | None, toys: str) 
 
 
 def test_another_name_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(InputError, match="no such profile 'x'. To mend: there are cityscapes_foggy_rn50, demo"):
+    with pytest.raises(InputError, match="no such profile 'x'. To mend: there are cityscapes_foggy_rn50, coco_eva_b16"):
         profile_text("x")
 
 

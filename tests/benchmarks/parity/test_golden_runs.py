@@ -144,4 +144,14 @@ def test_refuses_a_folder_without_inputs(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_every_run_of_the_issue_has_a_name() -> None:
-    assert list(RUNS) == ["zs_coco", "zs_lvis", "ft_coco", "pretrain", "rpn_coco", "rpn_lvis", "text"]
+    assert list(RUNS) == [
+        "zs_coco",
+        "zs_lvis",
+        "ft_coco",
+        "pretrain",
+        "rpn_coco",
+        "rpn_lvis",
+        "text",
+        "vit_eva",
+        "vit_openai",
+    ]
