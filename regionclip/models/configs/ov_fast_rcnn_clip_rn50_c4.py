@@ -1,15 +1,9 @@
 """Open-vocabulary Fast R-CNN on CLIP RN50-C4 and stored proposals: COCO's 48 base classes, official settings."""
 
-_base_ = "mmdet::_base_/models/fast-rcnn_r50_fpn.py"
+_base_ = ["mmdet::_base_/models/fast-rcnn_r50_fpn.py", "./clip_preprocessor.py"]
 
 model = dict(
-    data_preprocessor=dict(
-        _delete_=True,
-        type="DetDataPreprocessor",
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321579, 70.32316305],
-        bgr_to_rgb=True,
-    ),
+    data_preprocessor=_base_.clip_preprocessor,
     backbone=dict(_delete_=True, type="CLIPResNetC4", layers=[3, 4, 6], width=64, frozen_stages=2),
     neck=None,
     roi_head=dict(

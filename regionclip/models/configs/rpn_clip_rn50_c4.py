@@ -1,15 +1,9 @@
 """RPN on the stride-16 map of CLIP RN50, raw logits kept; MMDetection's C4 schedule of anchors and samples."""
 
-_base_ = "mmdet::_base_/models/rpn_r50-caffe-c4.py"
+_base_ = ["mmdet::_base_/models/rpn_r50-caffe-c4.py", "./clip_preprocessor.py"]
 
 model = dict(
-    data_preprocessor=dict(
-        _delete_=True,
-        type="DetDataPreprocessor",
-        mean=[122.7709383, 116.7460125, 104.09373615],
-        std=[68.5005327, 66.6321579, 70.32316305],
-        bgr_to_rgb=True,
-    ),
+    data_preprocessor=_base_.clip_preprocessor,
     backbone=dict(_delete_=True, type="CLIPResNetC4", layers=[3, 4, 6], width=64, frozen_stages=2),
     rpn_head=dict(
         type="LogitRPNHead",
