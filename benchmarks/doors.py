@@ -72,7 +72,8 @@ def main() -> None:
         "|---|---|---:|---:|---:|",
     ]
     about = [
-        *__doc__.splitlines(),
+        "`python -m benchmarks.doors`",
+        *__doc__.splitlines()[1:],
         "",
         f"{len(files)} pictures, threshold {THRESHOLD}, at most {MOST} objects a picture.",
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import grimp
 import pytest
 
+from regionclip.params.stages import DatasetFinetune
 from regionclip.stages.graph import read_graph
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +97,12 @@ def test_dvc_yaml_names_no_code_that_a_stage_does_not_use(stage: str) -> None:
             inside = [dep] if dep.suffix else [path.relative_to(ROOT) for path in (ROOT / dep).rglob("[!_]*.py")]
             named = sorted(path.as_posix() for path in inside if path in used)
             assert len(named) >= len(inside) / 2, f"{stage}: {dep} is mostly unused; name the files {named}"
+
+
+def test_all_settings_of_a_transfer_but_those_of_a_test_make_its_training_stale() -> None:
+    place = "finetune.sets.coco."
+    named = {key.removeprefix(place) for key in GRAPH["finetune@coco"].params if key.startswith(place)}
+    assert named == DatasetFinetune.model_fields.keys() - {"fusion", "box_voting"}
 
 
 def test_what_is_left_out_is_there() -> None:
