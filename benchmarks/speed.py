@@ -192,12 +192,15 @@ def zero_shot(
     changes = {"roi_head.bbox_head.with_reg": False, "roi_head.bbox_head.num_classes": 65}
     detector, plain_detector = _detectors(device, model, changes)
     images, boxes = torch.randn(1, 3, side, side, device=device), _boxes(proposals, side, device)
+    kept = detector.roi_head.test_cfg
 
     @torch.no_grad()
     def detect(one: BaseModel, memory_format: torch.memory_format) -> Tensor:
         samples = [_sample(side, boxes)]
         (found,) = one(images.contiguous(memory_format=memory_format), samples, mode="predict")
-        return found.pred_instances.scores
+        scores = found.pred_instances.scores
+        # What is not among the detections scores the threshold at most.
+        return F.pad(scores, (0, kept.max_per_img - len(scores)), value=kept.score_thr)
 
     plain = partial(detect, plain_detector, torch.contiguous_format)
 

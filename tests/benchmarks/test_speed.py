@@ -21,7 +21,7 @@ SMALL = {
     "zero_shot_bfloat16": dict(proposals=20, side=96),
 }
 CLIP = dict(
-    embed_dim=16,
+    embed_dim=256,
     vision_cfg=dict(layers=[1, 1, 1, 1], width=8, head_width=8, image_size=32),
     text_cfg=dict(context_length=40, vocab_size=49408, width=16, heads=2, layers=1),
 )
@@ -31,8 +31,11 @@ CLIP = dict(
 def test_both_sides_give_the_same(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed.open_clip, "get_model_config", lambda name: CLIP)
     sizes: dict[str, Any] = SMALL[part]
+    torch.manual_seed(0)
     pair = speed.PAIRS[part](torch.device("cpu"), **sizes)
-    assert pair.difference < (0.02 if part.endswith("bfloat16") else 1e-5)
+    # A zero-shot score is a softmax of cosines over 0.01: their rounding counts up to 25 times.
+    bar = (0.02 if part.endswith("bfloat16") else 1e-5) * (5 if part.startswith("zero_shot") else 1)
+    assert pair.difference < bar
     found = paired.measure(pair, 3, torch.device("cpu"))
     assert found["least_ratio"] <= found["ratio"] <= found["largest_ratio"]
     assert f"| {pair.work} |" in paired.page({"device": "here"}, {part: found})
