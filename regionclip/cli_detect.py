@@ -149,12 +149,13 @@ def _search(
     from regionclip.inference import RegionCLIP
     from regionclip.inference.api import SETTINGS
     from regionclip.inference.outputs import FORMATS, PICTURES, REJECTED, Journal, Pictures, search, write_results
+    from regionclip.inference.results import normal
 
     names, background = _names(chosen.names), _split(chosen.background, "--background") if chosen.background else []
     pictures, out = Pictures.of(sources), Path(chosen.out)
     pictures.require_names(form)
-    searched = [Path(source).absolute() for source in sources if Path(source).is_dir()]
-    if drawn and any(map(out.absolute().is_relative_to, searched)):
+    searched = [normal(source) for source in sources if Path(source).is_dir()]
+    if drawn and any(map(normal(out).is_relative_to, searched)):
         mend = "name a folder elsewhere with --out, or drawings would be taken for pictures"
         raise InputError("it lies in a folder that is searched", file=out, key="--pictures", mend=mend)
     settings = {key: value for key in SETTINGS if (value := getattr(chosen, key)) is not None}
@@ -207,7 +208,7 @@ def _say(journal: Journal, pictures: Pictures, out: Path) -> int | None:
     if journal.changed:
         what = ", ".join(journal.changed)
         terminal.print(f"{out}: an earlier run had another {what}; starting anew.", soft_wrap=True)
-    if pictures.files is None:
+    if not pictures.counted:
         return None
     files = {*pictures.files}
     known = sum(map(journal.knows, files))
