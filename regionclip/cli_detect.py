@@ -311,7 +311,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
     """Find out how often a detector is right at which score. Base and novel names are told apart. It is told by
     pictures with truth that no training and no test looks at; without --truth by the split dev, and checked on val.
     From then on results have a confidence, in bundles and registered versions too, and
-    `RegionCLIP.thresholds(names, precision=0.9)` gives thresholds.
+    `RegionCLIP.thresholds(names, precision=0.8)` gives thresholds.
 
     examples:
       regionclip calibrate
@@ -326,7 +326,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
 
     if (chosen.truth is None) != (chosen.images is None):
         raise InputError("a file and its folder go together", key="--truth", mend="give both, or none")
-    root = Path(chosen.model)
+    root = Path(chosen.model).absolute()
     if not (root / "params.yaml").is_file():
         raise InputError("this is no workspace", file=root, key="--model", mend="calibrate before a bundle is made")
     model = RegionCLIP.open(root, chosen.dataset)

@@ -549,7 +549,7 @@ def test_blocks_of_the_page_run(
         if language == "python":
             if "thresholds" in block:
                 # The untrained detector is right nowhere.
-                curve = Curve(1.0, 1.0, {"0.9": 0.2}, 30)
+                curve = Curve(1.0, 1.0, {"0.8": 0.2}, 30)
                 names["model"].calibration = Calibration(("forklift",), curve, curve, "", "")
             exec(block, names)
             continue
@@ -562,3 +562,20 @@ def test_blocks_of_the_page_run(
     assert names["result"].confidence is not None and Path("artifacts/calibration/coco/regionclip.json").is_file()
     written = ["found/detections.jsonl", "drawn/pictures", "coco/detections.json", "numbers.json", "objects.parquet"]
     assert all(Path(name).exists() for name in written)
+
+
+def test_lines_that_serve_what_people_ask_for_are_there() -> None:
+    """Of the table in docs/use.md: the parser takes each command, and `RegionCLIP` has each method."""
+    table = PAGE.partition("## What people ask for")[2]
+    codes = [code for line in table.splitlines() if line.startswith("| ") for code in re.findall("`(.*?)`", line)]
+    commands = [part for code in codes for part in code.split(" && ") if part.startswith("regionclip ")]
+    for command in commands:
+        words = shlex.split(command)[1:]
+        # A bare name points to its own section.
+        if words[1:]:
+            cli.build_parser().parse_args(words)
+        else:
+            with pytest.raises(SystemExit, match="^0$"):
+                cli.build_parser().parse_args([*words, "--help"])
+    methods = {name for code in codes for name in re.findall(r"\bmodel\.(\w+)", code)}
+    assert len(commands) >= 9 and len(methods) >= 5 and all(hasattr(RegionCLIP, name) for name in methods)
