@@ -562,6 +562,10 @@ def test_blocks_of_the_page_run(
     assert names["result"].confidence is not None and Path("artifacts/calibration/coco/regionclip.json").is_file()
     written = ["found/detections.jsonl", "drawn/pictures", "coco/detections.json", "numbers.json", "objects.parquet"]
     assert all(Path(name).exists() for name in written)
+    Path("artifacts/calibration/coco/regionclip.json").unlink()
+    monkeypatch.chdir(tmp_path.parent)
+    assert cli.main(["calibrate", "--model", tmp_path.name]) == 0
+    assert (tmp_path / "artifacts/calibration/coco/regionclip.json").is_file()
 
 
 def test_lines_that_serve_what_people_ask_for_are_there() -> None:
