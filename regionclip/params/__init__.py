@@ -81,6 +81,7 @@ class Params(Section):
             "teacher/weights": self.teacher.weights,
             "rpn/weights": self.rpn.weights,
             "rpn/backbone_weights": self.rpn.backbone_weights,
+            "pseudo_labels/weights": self.pseudo_labels.weights,
             "pretrain/weights": self.pretrain.weights,
         }
         for name, of in self.data.sets.items():

@@ -237,8 +237,12 @@ class Rpn(Section):
 
 
 class PseudoLabels(Section):
-    """Regions of the captioned scenes, labelled by the teacher."""
+    """Regions of the captioned scenes, labelled by the teacher, or by another CLIP, whose folder ``weights`` names.
 
+    The student comes from the teacher either way: concepts and captions, which it is compared with, are the teacher's.
+    """
+
+    weights: Text | None = None
     regions: Literal["rpn", "random"]
     view: Literal["roi", "crop", "both"]
     crop_context: Annotated[float, Field(ge=1, le=16)]
