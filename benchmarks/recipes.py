@@ -50,16 +50,17 @@ def _without(*keys: str) -> dict[str, None]:
     return {f"finetune.sets.{dataset}.{key}": None for dataset in ("coco", "lvis") for key in keys}
 
 
-_PLAIN = _without("fusion", "box_voting")
+_RPN = {"rpn.objectness": "classification"}
+_PLAIN = _RPN | _without("fusion", "box_voting")
 # CLIP's row does not depend on the view.
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
-    "demo": Recipe("the demo's: score fusion and box voting", {}),
-    "plain": Recipe("without either", _PLAIN),
-    "fusion": Recipe("score fusion alone", _without("box_voting")),
-    "voting": Recipe("box voting alone", _without("fusion")),
-    "roi": Recipe("without either, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
-    "roi_demo": Recipe("the demo's, but the teacher sees the student's view", _ROI),
+    "demo": Recipe("the demo's: an RPN that learns quality, score fusion and box voting", {}),
+    "quality": Recipe("an RPN that learns quality alone", _without("fusion", "box_voting")),
+    "plain": Recipe("without any of them", _PLAIN),
+    "fusion": Recipe("score fusion alone", _RPN | _without("box_voting")),
+    "voting": Recipe("box voting alone", _RPN | _without("fusion")),
+    "roi": Recipe("without any of them, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
 }
 """Made in this order, so that what two recipes share is made once."""
 

@@ -13,9 +13,10 @@ from regionclip.models.logit_rpn_head import LogitRPNHead
 class LocalisationRPNHead(LogitRPNHead):
     """``LogitRPNHead`` that learns the IoU of an anchor's box with its object instead of object or not.
 
-    Where few classes are labelled, object or not teaches that the objects of all others are background. Localisation
-    quality is learned where there is a labelled object alone, as in "Learning Open-World Object Proposals without
-    Learning to Classify" (Kim et al., 2022), by a sampler without negatives; those that it does give have quality 0.
+    A sampler's negatives have quality 0, so that the best box of an object comes first (as in VarifocalNet, Zhang et
+    al., 2021). Where few classes are labelled, that teaches that the objects of all others are background; a sampler
+    without negatives does not, as in "Learning Open-World Object Proposals without Learning to Classify" (Kim et al.,
+    2022).
     """
 
     def loss_by_feat_single(

@@ -49,7 +49,7 @@ def test_the_target_is_the_overlap_of_the_box_that_is_proposed() -> None:
     assert torch.allclose(scores.grad.flatten(), torch.tensor([*expected, 0.0]), atol=1e-6)
 
 
-@pytest.mark.parametrize(("objectness", "learns"), [("classification", True), ("localisation", False)])
+@pytest.mark.parametrize(("objectness", "learns"), [("classification", True), ("quality", True), ("localisation", False)])
 def test_what_lies_on_no_labelled_object_teaches_nothing(clip_path: Path, objectness: str, learns: bool) -> None:
     section = profile_params("tiny").rpn.model_copy(update={"objectness": objectness})
     model = build_rpn(ClipFolder.open(clip_path), section, nms_iou=0.7, proposals=9)
