@@ -10,13 +10,11 @@ from regionclip.models.logit_rpn_head import LogitRPNHead
 
 
 @MODELS.register_module()
-class LocalisationRPNHead(LogitRPNHead):
+class QualityRPNHead(LogitRPNHead):
     """``LogitRPNHead`` that learns the IoU of an anchor's box with its object instead of object or not.
 
-    A sampler's negatives have quality 0, so that the best box of an object comes first (as in VarifocalNet, Zhang et
-    al., 2021). Where few classes are labelled, that teaches that the objects of all others are background; a sampler
-    without negatives does not, as in "Learning Open-World Object Proposals without Learning to Classify" (Kim et al.,
-    2022).
+    Background has quality 0. So the best box of an object comes first among its neighbours, as in "VarifocalNet: An
+    IoU-aware Dense Object Detector" (Zhang et al., 2021).
     """
 
     def loss_by_feat_single(
