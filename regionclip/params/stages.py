@@ -217,12 +217,11 @@ class Rpn(Section):
 
     ``clip_c4`` shares CLIP's first stages, ``clip_fpn`` a pyramid of a transformer's blocks, as F-ViT; the others are
     the official offline RPNs on a ResNet-50 of their own, which starts from ``backbone_weights``. ``objectness``: what
-    training asks of a box: object or not, as in the paper; its IoU with an object, 0 on background (``quality``); or
-    that on objects alone (``localisation``), which does not teach that those of unlabelled classes are background.
+    training asks of a box: object or not, as in the paper, or its IoU with an object, 0 on background (``quality``).
     """
 
     architecture: Literal["clip_c4", "clip_fpn", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
-    objectness: Literal["classification", "quality", "localisation"] = "classification"
+    objectness: Literal["classification", "quality"] = "classification"
     weights: Text | None
     backbone_weights: Text | None
     dataset: Text
