@@ -180,6 +180,7 @@ def page(found: Found, split: str, seeds: Sequence[int], picture: str) -> str:
     """Write both tables as Markdown: RegionCLIP against CLIP by the demo's recipe, and the recipes."""
     each = ", ".join(map(str, seeds))
     options = "" if split == "val" else f" --split {split}"
+    options += "" if len(found) == len(RECIPES) else f" --recipes {' '.join(found)}"
     lines = [
         "# Recipes",
         "",
