@@ -80,12 +80,17 @@ def _locked_reports(root: Path) -> dict[str, Any]:
 
 
 def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
-    clip, base = ClipFolder.open(files.clip).model_cfg, read(files.detector)[1]["classes"]
-    vision = clip["vision_cfg"]
-    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in base]
+    clip, meta = ClipFolder.open(files.clip).model_cfg, read(files.detector)[1]
+    vision, pseudo = clip["vision_cfg"], meta.get("pseudo_box_classes", [])
+    base = [name for name in meta["classes"] if name not in pseudo]
+    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in meta["classes"]]
     weights = files.params.finetune.sets[files.dataset].weights
     made = "imported" if weights else f"fine-tuned on boxes of {files.dataset}'s base classes"
-    groups = {"Trained on boxes of": base, "Measured, but never trained, on boxes of": novel}
+    groups = {
+        "Trained on boxes of": base,
+        "Trained on boxes that RegionCLIP found of": pseudo,
+        "Measured, but never trained, on boxes of": novel,
+    }
     tower = f"{image_tower(vision)}; embeddings of {clip['embed_dim']}"
     return [
         "An open-vocabulary detector: it finds whatever is named in words. A Fast R-CNN on RegionCLIP's visual encoder "

@@ -327,14 +327,28 @@ class Fusion(Section):
     novel: Fraction
 
 
+class PseudoBoxes(Section):
+    """Boxes of novel classes that the pretrained CLIP finds in the training pictures.
+
+    ``score_threshold``: least sqrt(class probability x objectness). ``weight``: of such a box's loss.
+    """
+
+    score_threshold: Fraction
+    weight: Weight
+
+
 class DatasetFinetune(Section):
-    """Transfer to one data set, or a detector that ``weights`` holds already."""
+    """Transfer to one data set, or a detector that ``weights`` holds already.
+
+    ``pseudo_boxes``: objects of novel classes to learn beside the true base boxes; null: none, as in the paper.
+    """
 
     weights: Text | None
     masks: bool
     repeat_threshold: Fraction | None
     background_weight: Weight
     focal_gamma: Annotated[float, Field(ge=0, le=100)]
+    pseudo_boxes: PseudoBoxes | None
     score_threshold: Fraction
     nms: Literal["hard", "soft"]
     nms_iou: Fraction
@@ -343,6 +357,13 @@ class DatasetFinetune(Section):
     fusion: Fusion | None = None
     box_voting: Fraction | None = None
     schedule: ValidatedSchedule
+
+    @model_validator(mode="after")
+    def _boxes_alone(self) -> Self:
+        if self.pseudo_boxes is not None and (self.masks or self.weights):
+            because = "masks, which they lack" if self.masks else "weights: nothing is trained"
+            raise Relation("pseudo_boxes", f"not null, but the set has {because}; let one of them be null or false")
+        return self
 
 
 class Finetune(Section):

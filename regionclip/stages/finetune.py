@@ -48,7 +48,7 @@ def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
     target = params.finetune.sets[dataset]
-    bank = TextBank.load(artifacts.class_bank(dataset)).subset(load_classes(dataset).base_names)
+    bank = TextBank.load(artifacts.class_bank(dataset)).subset(trained_names(params, dataset))
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         model = build_model(params, dataset, clip, bank)
@@ -61,13 +61,21 @@ def run(context: StageContext) -> None:
             else:
                 _train(context, model, name, [HistoryHook(history, tracker), *filter(None, [validation])])
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
+        if target.pseudo_boxes is not None:
+            meta["pseudo_box_classes"] = list(load_classes(dataset).novel_names)
         if is_main_process():
             file = artifacts.FINETUNED / dataset / f"{name}.pth"
             publish_training(model, file, {**meta, "stage_digest": context.digest}, validation)
 
 
+def trained_names(params: Params, dataset: str) -> tuple[str, ...]:
+    """Return the classes of the training, by id: the base ones, and the novel ones too where it has pseudo boxes."""
+    classes = load_classes(dataset)
+    return classes.base_names if params.finetune.sets[dataset].pseudo_boxes is None else classes.names
+
+
 def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, *, tested: bool = False) -> BaseModel:
-    """Build the detector as its training starts from, with a bank of the base classes as vocabulary.
+    """Build the detector as its training starts from, with a bank of the training's classes as vocabulary.
 
     ``tested``: with what a test does beside, for a config that has both; no training depends on it.
     """
@@ -76,6 +84,10 @@ def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, 
     settings = finetune_settings(params.finetune, target, len(bank.names)) | (
         detection_settings(target) if tested else {}
     )
+    if target.pseudo_boxes is not None:
+        novel = load_classes(dataset).novel_names
+        labels = [label for label, name in enumerate(bank.names) if name in novel]
+        settings["roi_head.bbox_head.pseudo_boxes"] = {"labels": labels, "weight": target.pseudo_boxes.weight}
     torch.manual_seed(params.seed)
     model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks, trained=True)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
@@ -84,8 +96,8 @@ def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, 
     return model
 
 
-def training_set(params: Params, dataset: str) -> dict[str, Any]:
-    """Return the configuration of the training's stream over base boxes.
+def training_set(params: Params, dataset: str, initialisation: str) -> dict[str, Any]:
+    """Return the configuration of the training's stream over base boxes, and the pseudo boxes of an initialisation.
 
     Raises:
         InputError: A novel class is among the boxes.
@@ -93,16 +105,22 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
     target, scenes = params.finetune.sets[dataset], detection_set(dataset, "train")
     assert_no_novel(scenes.annotations, artifacts.SETS / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.proposals(dataset, "train"), masks=target.masks)
-    names = load_classes(dataset).base_names
-    out = taken_out(dataset, target.schedule.validation)
-    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold, held_out=out)
+    boxes = boxes_config(
+        scenes,
+        trained_names(params, dataset),
+        pipeline,
+        training=True,
+        repeat_threshold=target.repeat_threshold,
+        held_out=taken_out(dataset, target.schedule.validation),
+        pseudo_boxes=artifacts.pseudo_boxes(dataset, initialisation) if target.pseudo_boxes else None,
+    )
     return stream_config(boxes, params.detection, target.schedule.batch_size, params.seed)
 
 
 def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
-    boxes, schedule = build_dataset(training_set(params, dataset)), params.finetune.sets[dataset].schedule
+    boxes, schedule = build_dataset(training_set(params, dataset, name)), params.finetune.sets[dataset].schedule
     title, scratch = f"finetune {dataset} from {name}", context.scratch / name
     train(model, boxes, schedule, title=title, seed=params.seed, scratch=scratch, hooks=hooks)
 
@@ -118,14 +136,19 @@ def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -
     split = write_development(dataset, settings.images, scratch / "development.json", key=key)
     pipeline = test_pipeline(sizes, artifacts.proposals(dataset, split.split))
     pictures = boxes_dataset(split.scenes, split.base_names, pipeline, training=False)
+    bank = TextBank.load(artifacts.class_bank(dataset)).subset(split.base_names)
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
         samples: list[DetDataSample] = []
+        classifier = model.roi_head.bbox_head.fc_cls
+        trained = classifier.embeddings
+        classifier.set_vocabulary(bank.embeddings)
         predicted = predict(model, pictures, title="validation", batch_size=sizes.test_batch)
         found = detections_from_samples(_boxes(predicted, samples), split.ids)
+        classifier.set_vocabulary(trained)
         if not is_main_process():
             return {}, []
-        # The file holds base classes alone, and so does the vocabulary that is trained with.
+        # The file holds base classes alone, and so does the vocabulary.
         truth = load_truth(split.scenes.annotations, lvis=load_classes(dataset).federated)
         numbers = measure_by(protocol, truth, found, split)
         return {f"{name}_base": numbers[name] for name in ("ap", "ap50")}, samples
