@@ -88,7 +88,7 @@ def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
     made = "imported" if weights else f"fine-tuned on boxes of {files.dataset}'s base classes"
     groups = {
         "Trained on boxes of": base,
-        "Trained on boxes that RegionCLIP found of": pseudo,
+        "Trained on pseudo boxes of": pseudo,
         "Measured, but never trained, on boxes of": novel,
     }
     tower = f"{image_tower(vision)}; embeddings of {clip['embed_dim']}"

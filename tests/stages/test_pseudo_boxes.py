@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip import artifacts
+from regionclip.checkpoints.clip_folder import ClipFolder
 from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.annotations.truth import BoxArrays, BoxColumns, Truth, boxes_by_image, load_truth
 from regionclip.data.datasets.detection import build_dataset
@@ -18,6 +21,7 @@ from regionclip.data.layout import detection_set, load_classes
 from regionclip.errors import InputError
 from regionclip.evaluation.overlap import overlaps
 from regionclip.stages import finetune, pseudo_boxes
+from regionclip.text.text_bank import TextBank
 from tests.stages.conftest import Context, propose
 
 NOVEL, IMAGES = (3, 4), (7, 8)
@@ -56,9 +60,14 @@ def test_kept_are_exactly_the_novel_ones_beside_all_true_boxes(found: list, true
 
 @pytest.fixture
 def made(context: Context) -> SimpleNamespace:
-    """The stage's context after it ran."""
+    """The stage's context after it ran; what the CLIP sees looks like novel classes to it, and like no base class."""
     for split in ("train", "dev"):
         propose("coco", split)
+    bank, novel = TextBank.load(artifacts.class_bank("coco")), load_classes("coco").novel_names
+    with torch.no_grad():
+        seen = ClipFolder.open(artifacts.TEACHER).model().encode_image(torch.zeros(1, 3, 64, 64), normalize=True)
+    likeness = torch.tensor([1.0 if name in novel else -1.0 for name in bank.names])
+    replace(bank, embeddings=likeness[:, None] * seen + 0.02 * bank.embeddings).save(artifacts.class_bank("coco"))
     stage = context({"interval": 2, "images": 6}, "coco", score_threshold=0.0, weight=0.5)
     stage.metrics = pseudo_boxes.run(stage)["clip"]
     return stage
