@@ -51,7 +51,6 @@ def _without(*keys: str) -> dict[str, None]:
 
 
 _PLAIN = _without("fusion", "box_voting")
-_PSEUDO_BOXES = {"score_threshold": 0.6, "weight": 1.0}
 # CLIP's row does not depend on the view.
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
@@ -60,9 +59,9 @@ RECIPES = {
     "fusion": Recipe("score fusion alone", _without("box_voting")),
     "voting": Recipe("box voting alone", _without("fusion")),
     "pseudo_boxes": Recipe(
-        "the demo's, and pseudo boxes of novel classes in fine-tuning",
-        {f"finetune.sets.{dataset}.pseudo_boxes": _PSEUDO_BOXES for dataset in ("coco", "lvis")},
-        names="base and novel",
+        "the demo's, and on COCO pseudo boxes of novel classes in fine-tuning",
+        {"finetune.sets.coco.pseudo_boxes": {"score_threshold": 0.6, "weight": 1.0}},
+        names="novel",
     ),
     "roi": Recipe("without either, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
     "roi_demo": Recipe("the demo's, but the teacher sees the student's view", _ROI),
