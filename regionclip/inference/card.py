@@ -81,9 +81,8 @@ def _locked_reports(root: Path) -> dict[str, Any]:
 
 def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
     clip, meta = ClipFolder.open(files.clip).model_cfg, read(files.detector)[1]
-    vision, pseudo = clip["vision_cfg"], meta.get("pseudo_box_classes", [])
-    base = [name for name in meta["classes"] if name not in pseudo]
-    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in meta["classes"]]
+    vision, base, pseudo = clip["vision_cfg"], meta["classes"], meta.get("pseudo_box_classes", [])
+    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in base + pseudo]
     weights = files.params.finetune.sets[files.dataset].weights
     made = "imported" if weights else f"fine-tuned on boxes of {files.dataset}'s base classes"
     groups = {

@@ -113,9 +113,8 @@ def measure_found(subject: Subject, found: BoxArrays) -> dict[str, Any]:
 
 
 def _classes(model: RegionCLIP, truth: Truth) -> ClassList:
-    """Return the file's classes; base are those that the detector was trained on true boxes of."""
-    names, meta = tuple(map(class_name, truth.categories)), read(model.files.detector)[1]
-    trained = {*meta["classes"]} - {*meta.get("pseudo_box_classes", ())}
+    """Return the file's classes; base are those that the detector was trained on boxes of."""
+    names, trained = tuple(map(class_name, truth.categories)), {*read(model.files.detector)[1]["classes"]}
     base = tuple(name for name in names if name in trained)
     novel = tuple(name for name in names if name not in trained)
     frequency = {

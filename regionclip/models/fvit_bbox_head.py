@@ -17,13 +17,11 @@ class FViTBBoxHead(RegionEmbeddingHead, ConvFCBBoxHead):
     Losses are over the joint batch, and one set of deltas serves all classes, as in `RegionEmbeddingHead`.
 
     Args:
-        pseudo_boxes: As in `RegionEmbeddingHead`.
         **kwargs: Arguments of ``ConvFCBBoxHead``.
     """
 
-    def __init__(self, pseudo_boxes: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         layers = dict(num_shared_convs=4, num_shared_fcs=2, num_cls_fcs=1, num_reg_fcs=1)
         ConvFCBBoxHead.__init__(self, **layers, reg_class_agnostic=True, **kwargs)
-        self.pseudo_boxes = pseudo_boxes
 
     forward = ConvFCBBoxHead.forward

@@ -216,7 +216,7 @@ class FocalScaledCrossEntropy(nn.Module):
         Args:
             cls_score: Logits (N, K + 1), background last.
             label: (N,) int64 in 0..K; K is background.
-            weight: (N,) weight of each sampled region; 1 unless the sampler pads or the box is a pseudo box.
+            weight: (N,) weight of each sampled region; 1 unless the sampler pads.
             avg_factor: The number of sampled regions of this process, as ``BBoxHead`` counts it; N by default.
             reduction_override: ``BBoxHead``'s, which nothing sets.
         """

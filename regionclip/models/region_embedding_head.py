@@ -28,17 +28,10 @@ class RegionEmbeddingHead(BBoxHead):
     Args:
         attention_pool: Arguments of :class:`AttentionPool`: spacial_dim, embed_dim, num_heads, output_dim. None: the
             regions are embeddings already, of ``in_channels``.
-        pseudo_boxes: ``labels`` of the classes whose boxes are pseudo boxes, and the ``weight`` of their
-            classification; such boxes do not teach where an object ends. None: all boxes are true.
         **kwargs: Arguments of ``BBoxHead``. ``with_reg=False`` leaves the boxes as they are (zero-shot).
     """
 
-    def __init__(
-        self,
-        attention_pool: dict[str, Any] | None = None,
-        pseudo_boxes: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, attention_pool: dict[str, Any] | None = None, **kwargs: Any) -> None:
         deltas = dict(type="Normal", std=0.001, override=dict(name="fc_reg"))
         if attention_pool is not None:
             kwargs["in_channels"] = attention_pool["output_dim"]
@@ -49,7 +42,6 @@ class RegionEmbeddingHead(BBoxHead):
             **kwargs,
         )
         self.attention_pool = MODELS.build({"type": "AttentionPool", **attention_pool}) if attention_pool else None
-        self.pseudo_boxes = pseudo_boxes
 
     def forward(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Score and refine regions.
@@ -66,15 +58,6 @@ class RegionEmbeddingHead(BBoxHead):
     def embed(self, maps: Tensor) -> Tensor:
         """Return the embeddings (N, D), un-normalised, of what `forward` takes."""
         return maps.flatten(1) if self.attention_pool is None else self.attention_pool(maps)
-
-    def get_targets(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return labels, their weights, box targets and their weights, as ``BBoxHead`` does."""
-        labels, weights, targets, box_weights = super().get_targets(*args, **kwargs)
-        if self.pseudo_boxes is not None:
-            pseudo = torch.isin(labels, labels.new_tensor(self.pseudo_boxes["labels"]))
-            weights = torch.where(pseudo, self.pseudo_boxes["weight"] * weights, weights)
-            box_weights = box_weights * ~pseudo[:, None]
-        return labels, weights, targets, box_weights
 
     def loss(self, cls_score: Tensor, bbox_pred: Tensor, rois: Tensor, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Compute the losses as ``BBoxHead`` does; the mean over the processes of each is that of the joint batch."""

@@ -321,7 +321,10 @@ class ZeroShot(Section):
 
 
 class Fusion(Section):
-    """Share of the pretrained head in the scores of base and of novel classes at test; see `models.fused_roi_head`."""
+    """Share of the second head in the scores of base and of novel classes at test; see `models.fused_roi_head`.
+
+    That is the pretrained one, or with pseudo boxes the open branch.
+    """
 
     base: Fraction
     novel: Fraction
@@ -330,11 +333,10 @@ class Fusion(Section):
 class PseudoBoxes(Section):
     """Boxes of novel classes that the pretrained CLIP finds in the training pictures.
 
-    ``score_threshold``: least sqrt(class probability x objectness). ``weight``: of such a box's loss.
+    ``score_threshold``: least sqrt(class probability x objectness).
     """
 
     score_threshold: Fraction
-    weight: Weight
 
 
 class DatasetFinetune(Section):
@@ -360,9 +362,9 @@ class DatasetFinetune(Section):
 
     @model_validator(mode="after")
     def _boxes_alone(self) -> Self:
-        if self.pseudo_boxes is not None and (self.masks or self.weights):
-            because = "masks, which they lack" if self.masks else "weights: nothing is trained"
-            raise Relation("pseudo_boxes", f"not null, but the set has {because}; let one of them be null or false")
+        if self.pseudo_boxes is not None and (self.masks or self.fusion is None):
+            wrong = "masks is true, and they have none" if self.masks else "fusion is null, which mixes in their head"
+            raise Relation("pseudo_boxes", f"not null, but {wrong}")
         return self
 
 

@@ -75,7 +75,7 @@ def _common(model: BaseModel, weights: Path) -> dict[str, Any]:
 
 def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[str, Any]]:
     clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.class_bank(dataset)
-    known = TextBank.load(bank).subset(finetune.trained_names(params, dataset))
+    known = TextBank.load(bank).subset(load_classes(dataset).base_names)
     schedule = params.finetune.sets[dataset].schedule
     parts = recipe(finetune.training_set(params, dataset, name), schedule, params.seed)
     test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))

@@ -37,7 +37,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.protocols import measure as measure_by
 from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import detection_settings, finetune_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings, split_settings
 from regionclip.params import Params
 from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
@@ -48,7 +48,7 @@ def run(context: StageContext) -> None:
     """Write artifacts/finetune/DATASET/INITIALISATION.pth, trained alike or taken from the target's ``weights``."""
     dataset, params = context.dataset, context.params
     target = params.finetune.sets[dataset]
-    bank = TextBank.load(artifacts.class_bank(dataset)).subset(trained_names(params, dataset))
+    bank = TextBank.load(artifacts.class_bank(dataset)).subset(load_classes(dataset).base_names)
     for name in params.finetune.initialisations:
         clip = ClipFolder.open(artifacts.CLIP_FOLDERS[name])
         model = build_model(params, dataset, clip, bank)
@@ -68,14 +68,8 @@ def run(context: StageContext) -> None:
             publish_training(model, file, {**meta, "stage_digest": context.digest}, validation)
 
 
-def trained_names(params: Params, dataset: str) -> tuple[str, ...]:
-    """Return the classes of the training, by id: the base ones, and the novel ones too where it has pseudo boxes."""
-    classes = load_classes(dataset)
-    return classes.base_names if params.finetune.sets[dataset].pseudo_boxes is None else classes.names
-
-
 def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, *, tested: bool = False) -> BaseModel:
-    """Build the detector as its training starts from, with a bank of the training's classes as vocabulary.
+    """Build the detector as its training starts from, with a bank of the base classes as vocabulary.
 
     ``tested``: with what a test does beside, for a config that has both; no training depends on it.
     """
@@ -84,15 +78,19 @@ def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, 
     settings = finetune_settings(params.finetune, target, len(bank.names)) | (
         detection_settings(target) if tested else {}
     )
-    if target.pseudo_boxes is not None:
-        novel = load_classes(dataset).novel_names
-        labels = [label for label, name in enumerate(bank.names) if name in novel]
-        settings["roi_head.bbox_head.pseudo_boxes"] = {"labels": labels, "weight": target.pseudo_boxes.weight}
+    split = target.pseudo_boxes is not None
+    if split:
+        classes = load_classes(dataset)
+        novel = [label for label, name in enumerate(classes.names) if name in classes.novel_names]
+        settings |= split_settings(target, novel)
     torch.manual_seed(params.seed)
     model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks, trained=True)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
-    if tested and target.fusion is not None:
+    if split or (tested and target.fusion is not None):
         model.roi_head.freeze()
+    if split:
+        every = TextBank.load(artifacts.class_bank(dataset)).embeddings
+        model.roi_head.open_branch.bbox_head.fc_cls.set_vocabulary(every)
     return model
 
 
@@ -105,14 +103,15 @@ def training_set(params: Params, dataset: str, initialisation: str) -> dict[str,
     target, scenes = params.finetune.sets[dataset], detection_set(dataset, "train")
     assert_no_novel(scenes.annotations, artifacts.SETS / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.proposals(dataset, "train"), masks=target.masks)
+    classes, found = load_classes(dataset), target.pseudo_boxes and artifacts.pseudo_boxes(dataset, initialisation)
     boxes = boxes_config(
         scenes,
-        trained_names(params, dataset),
+        classes.names if found else classes.base_names,
         pipeline,
         training=True,
         repeat_threshold=target.repeat_threshold,
         held_out=taken_out(dataset, target.schedule.validation),
-        pseudo_boxes=artifacts.pseudo_boxes(dataset, initialisation) if target.pseudo_boxes else None,
+        pseudo_boxes=found,
     )
     return stream_config(boxes, params.detection, target.schedule.batch_size, params.seed)
 
@@ -136,19 +135,14 @@ def _validation(context: StageContext, scratch: Path, tracker: Tracker | None) -
     split = write_development(dataset, settings.images, scratch / "development.json", key=key)
     pipeline = test_pipeline(sizes, artifacts.proposals(dataset, split.split))
     pictures = boxes_dataset(split.scenes, split.base_names, pipeline, training=False)
-    bank = TextBank.load(artifacts.class_bank(dataset)).subset(split.base_names)
 
     def measure(model: BaseModel) -> tuple[dict[str, float | None], list[DetDataSample]]:
         samples: list[DetDataSample] = []
-        classifier = model.roi_head.bbox_head.fc_cls
-        trained = classifier.embeddings
-        classifier.set_vocabulary(bank.embeddings)
         predicted = predict(model, pictures, title="validation", batch_size=sizes.test_batch)
         found = detections_from_samples(_boxes(predicted, samples), split.ids)
-        classifier.set_vocabulary(trained)
         if not is_main_process():
             return {}, []
-        # The file holds base classes alone, and so does the vocabulary.
+        # The file holds base classes alone, and so does the vocabulary that is trained with.
         truth = load_truth(split.scenes.annotations, lvis=load_classes(dataset).federated)
         numbers = measure_by(protocol, truth, found, split)
         return {f"{name}_base": numbers[name] for name in ("ap", "ap50")}, samples

@@ -6,20 +6,17 @@ import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from regionclip.checkpoints.mmengine_files import publish, read
-from regionclip.data.annotations.truth import Truth
 from regionclip.evaluation.detection_errors import KINDS
 from regionclip.files import write_json
 from regionclip.inference.calibration import Calibration, Curve
 from regionclip.inference.card import model_card, shortened
 from regionclip.inference.files import read_bundle, workspace_files, write_bundle
-from regionclip.inference.measuring import _classes
 
 TAGS = {
     **{"data.md5": "d.dir", "split": "val", "protocol": "COCO box AP", "git.sha": "abc", "git.dirty": "true"},
@@ -96,18 +93,15 @@ def test_card_of_a_whole_workspace(root: Path, tmp_path: Path) -> None:
     assert "of another set" not in card and "no width" not in card
 
 
-def test_classes_of_pseudo_boxes_are_told_from_those_of_true_ones(root: Path) -> None:
-    """On the card, and where a file of boxes is measured."""
+def test_classes_of_pseudo_boxes_stand_apart(root: Path) -> None:
     files = workspace_files(root, "coco", "regionclip")
     state, meta = read(files.detector)
-    publish(state, files.detector, meta | {"classes": ["star", "fish", "crown"], "pseudo_box_classes": ["crown"]})
+    publish(state, files.detector, meta | {"pseudo_box_classes": ["crown"]})
     card = model_card(files, root, "regionclip-coco", TAGS).splitlines()
     assert (
         "Trained on boxes of 2 classes: star, fish." in card and "Trained on pseudo boxes of 1 classes: crown." in card
     )
-    truth = Truth(Path("t"), [], [{"id": key, "name": name} for key, name in enumerate(("crown", "star"))], None)
-    classes = _classes(SimpleNamespace(files=files), truth)
-    assert (classes.base_names, classes.novel_names) == (("star",), ("crown",))
+    assert "Measured, but never trained, on boxes of 1 classes: &#60;b&#62;&#124;&#96;x&#96;." in card
 
 
 def test_reports_of_another_run_are_not_quoted(root: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -101,30 +100,3 @@ def test_boxes_without_area_are_left_out_and_the_rest_keeps_its_order(nms: dict)
     assert found.bboxes.tolist() == boxes[[0, 3]].tolist() and found.scores.tolist() == pytest.approx([0.9, 0.6])
     assert found.labels.tolist() == [0, 0]
     assert len(best_detections(boxes[:0], scores[:0], config)) == 0
-
-
-def test_a_pseudo_box_is_named_by_its_weight_and_moves_no_box(parts: dict) -> None:
-    """By hand: three regions, each class at 1/3, on a true box, a pseudo box of weight 0.25 and the background of 0.2:
-    (1 + 0.25 + 0.2) ln 3 / 3. Both boxes are a tenth of their width away, 1 by the coder; the true one alone counts:
-    1 / 3.
-    """
-    head = MODELS.build(
-        dict(
-            type="RegionEmbeddingHead",
-            attention_pool=parts["attention_pool"],
-            pseudo_boxes=dict(labels=[1], weight=0.25),
-            num_classes=2,
-            cls_predictor_cfg=dict(type="TextEmbeddingClassifier"),
-            loss_cls=dict(type="FocalScaledCrossEntropy", gamma=0.0, background_weight=0.2),
-            loss_bbox=dict(type="L1Loss"),
-        )
-    )
-    priors = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10]])
-    shift = torch.tensor([1.0, 0, 1, 0])
-    sampled = SimpleNamespace(
-        pos_priors=priors, neg_priors=priors[:1] + 50, pos_gt_bboxes=priors + shift, pos_gt_labels=torch.tensor([0, 1])
-    )
-    targets = head.get_targets([sampled], ConfigDict(pos_weight=-1))
-    losses = head.loss(torch.zeros(3, 3), torch.zeros(3, 4), torch.zeros(3, 5), *targets)
-    assert losses["loss_cls"].item() == pytest.approx(1.45 * math.log(3) / 3)
-    assert losses["loss_bbox"].item() == pytest.approx(1 / 3)

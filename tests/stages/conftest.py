@@ -61,7 +61,9 @@ def context(world: Path, clip_path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     def make(validation: dict[str, Any] | None, dataset: str | None = None, **pseudo: float) -> SimpleNamespace:
         values = profile_values("tiny")
         if pseudo:
-            values["finetune"]["sets"][dataset] |= {"pseudo_boxes": pseudo, "masks": False}
+            fusion = {"base": 0.3, "novel": 0.7}
+            values["finetune"]["sets"][dataset] |= {"pseudo_boxes": pseudo, "masks": False, "fusion": fusion}
+            values["finetune"]["frozen_stages"] = 4
         values["finetune"]["initialisations"] = ["clip"]
         for section in (values["rpn"], values["pretrain"], *values["finetune"]["sets"].values()):
             section["schedule"] = section["schedule"] | {"validation": validation}

@@ -18,6 +18,7 @@ from regionclip.checkpoints.mmengine_files import read
 from regionclip.data.annotations.truth import BoxArrays, BoxColumns, Truth, boxes_by_image, load_truth
 from regionclip.data.datasets.detection import build_dataset
 from regionclip.data.layout import detection_set, load_classes
+from regionclip.engine.detection import trained_detector
 from regionclip.errors import InputError
 from regionclip.evaluation.overlap import overlaps
 from regionclip.stages import finetune, pseudo_boxes
@@ -68,7 +69,7 @@ def made(context: Context) -> SimpleNamespace:
         seen = ClipFolder.open(artifacts.TEACHER).model().encode_image(torch.zeros(1, 3, 64, 64), normalize=True)
     likeness = torch.tensor([1.0 if name in novel else -1.0 for name in bank.names])
     replace(bank, embeddings=likeness[:, None] * seen + 0.02 * bank.embeddings).save(artifacts.class_bank("coco"))
-    stage = context({"interval": 2, "images": 6}, "coco", score_threshold=0.0, weight=0.5)
+    stage = context({"interval": 2, "images": 6}, "coco", score_threshold=0.0)
     stage.metrics = pseudo_boxes.run(stage)["clip"]
     return stage
 
@@ -88,10 +89,18 @@ def test_a_training_has_true_and_pseudo_boxes_and_is_measured_on_base_classes(ma
         ids = [*true[record["img_id"]][1], *found.get(record["img_id"], ([], []))[1]]
         assert labels.tolist() == [dict(zip(classes.ids, classes.names, strict=True))[key] for key in ids]
     finetune.run(made)
-    meta = read("artifacts/finetune/coco/clip.pth")[1]
-    assert meta["classes"] == list(classes.names) and meta["pseudo_box_classes"] == list(classes.novel_names)
-    state = read("artifacts/finetune/coco/best/clip.pth")[0]
-    assert len(state["roi_head.bbox_head.fc_cls.embeddings"]) == len(names), "measured on fewer, trained on all"
+    file = Path("artifacts/finetune/coco/clip.pth")
+    meta = read(file)[1]
+    assert (meta["classes"], meta["pseudo_box_classes"]) == (list(classes.base_names), list(classes.novel_names))
+    assert read(file.parent / "best" / file.name)[1]["step"] in ("2", "4")
+    head = trained_detector(file, ClipFolder.open(artifacts.TEACHER), made.params.finetune, "coco").roi_head
+    maps, rois = (torch.rand(1, 256, 8, 8),), torch.tensor([[0.0, 9, 9, 90, 90]])
+    with torch.no_grad():
+        open_branch, closed = (
+            head.frozen_embeddings(maps, rois),
+            head.bbox_head.embed(head._bbox_forward(maps, rois)["bbox_feats"]),
+        )
+    assert not torch.equal(open_branch, closed), "both are as they were trained"
 
 
 def test_a_set_without_novel_classes_is_refused(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,5 +108,5 @@ def test_a_set_without_novel_classes_is_refused(context: Context, monkeypatch: p
     everything = SimpleNamespace(**{**vars(classes), "novel_names": ()})
     monkeypatch.setattr(pseudo_boxes, "load_classes", lambda _: everything)
     with pytest.raises(InputError, match="coco has no novel class to find") as caught:
-        pseudo_boxes.run(context(None, "coco", score_threshold=0.5, weight=1.0))
+        pseudo_boxes.run(context(None, "coco", score_threshold=0.5))
     assert caught.value.key == "finetune.sets.coco.pseudo_boxes"
