@@ -59,8 +59,11 @@ RECIPES = {
     "fusion": Recipe("score fusion alone", _without("box_voting")),
     "voting": Recipe("box voting alone", _without("fusion")),
     "pseudo_boxes": Recipe(
-        "the demo's, and on COCO pseudo boxes of novel classes in fine-tuning",
-        {"finetune.sets.coco.pseudo_boxes": {"score_threshold": 0.6, "weight": 1.0}},
+        "the demo's, and on COCO a split head that learns pseudo boxes of novel classes",
+        {
+            "finetune.sets.coco.pseudo_boxes": {"score_threshold": 0.6},
+            "finetune.sets.coco.fusion": {"base": 1.0, "novel": 1.0},
+        },
         names="novel",
     ),
     "roi": Recipe("without either, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),

@@ -63,15 +63,14 @@ def test_the_closed_branch_is_trained_as_if_there_were_no_pseudo_box(head: Split
     for name in ("loss_cls", "loss_bbox"):
         assert torch.equal(losses[name], without[name]) and losses[name] > 0
     assert not torch.equal(losses["open_loss_cls"], without["open_loss_cls"])
-    pseudo = sum(value for name, value in losses.items() if name == "open_loss_cls")
-    pseudo.backward()
+    losses["open_loss_cls"].backward()
     assert all(weight.grad is None for weight in head.shared_head.parameters())
     assert all(weight.grad is not None for weight in head.open_branch.shared_head.parameters() if weight.requires_grad)
 
 
 def test_the_loss_of_a_pseudo_box_by_hand(head: SplitRoIHead) -> None:
-    """Of four samples (the box itself, its proposal, two others) with their own logits: the open branch's mean of
-    -log P(pseudo class), and 0.2 times -log P(background); the closed branch has background alone, and no place.
+    """Of five samples, the box itself, its proposal and three others: the open branch's mean of -log P(pseudo class),
+    and 0.2 times -log P(background); the closed branch has background alone, and no place.
     """
     maps = (torch.rand(1, 256, 4, 4),)
     losses = _losses(head, maps, [1])
