@@ -18,8 +18,15 @@ from regionclip.files import write_json, write_text
 from regionclip.inference.measuring import Subject, detect_classes, measure_found, read_subject
 
 RESULTS = Path(__file__).parent / "results"
+DATASET = "coco"
 EXAMPLES = 3
 LEAST_SIDE = 24  # pixels: an example that a person would choose
+
+
+def subject_of(model: RegionCLIP, root: Path, split: str) -> Subject:
+    """Read a split of the demo."""
+    place = detection_set(DATASET, split, root / artifacts.SETS)
+    return read_subject(model, place.annotations, place.images)
 
 
 def examples(subject: Subject) -> dict[str, list[Example]]:
@@ -42,12 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where the demo has run")
     root = parser.parse_args().folder
-    dataset = "coco"
-    model, subjects = RegionCLIP.open(root, dataset), {}
-    for split in ("dev", "val"):
-        place = detection_set(dataset, split, root / artifacts.SETS)
-        subjects[split] = read_subject(model, root / place.annotations, root / place.images)
-    shown, val, classes = examples(subjects["dev"]), subjects["val"], subjects["val"].classes
+    model = RegionCLIP.open(root, DATASET)
+    shown, val = examples(subject_of(model, root, "dev")), subject_of(model, root, "val")
+    classes = val.classes
     words: dict[str, Any] = {name: name for name in classes.names}
     ways = {
         "names": words,

@@ -50,14 +50,12 @@ def _without(*keys: str) -> dict[str, None]:
     return {f"finetune.sets.{dataset}.{key}": None for dataset in ("coco", "lvis") for key in keys}
 
 
-_PLAIN = _without("fusion", "box_voting")
+_RPN = {"rpn.objectness": "classification"}
+_PLAIN = _RPN | _without("fusion", "box_voting")
 # CLIP's row does not depend on the view.
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
-    "demo": Recipe("the demo's: score fusion and box voting", {}),
-    "plain": Recipe("without either", _PLAIN),
-    "fusion": Recipe("score fusion alone", _without("box_voting")),
-    "voting": Recipe("box voting alone", _without("fusion")),
+    "demo": Recipe("the demo's: an RPN that learns quality, score fusion and box voting", {}),
     "pseudo_boxes": Recipe(
         "the demo's, and on COCO a split head that learns pseudo boxes of novel classes",
         {
@@ -66,8 +64,11 @@ RECIPES = {
         },
         names="novel",
     ),
-    "roi": Recipe("without either, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
-    "roi_demo": Recipe("the demo's, but the teacher sees the student's view", _ROI),
+    "quality": Recipe("an RPN that learns quality alone", _without("fusion", "box_voting")),
+    "plain": Recipe("without any of them", _PLAIN),
+    "fusion": Recipe("score fusion alone", _RPN | _without("box_voting")),
+    "voting": Recipe("box voting alone", _RPN | _without("fusion")),
+    "roi": Recipe("without any of them, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
 }
 """Made in this order, so that what two recipes share is made once."""
 
@@ -187,6 +188,7 @@ def page(found: Found, split: str, seeds: Sequence[int], picture: str) -> str:
     """Write both tables as Markdown: RegionCLIP against CLIP by the demo's recipe, and the recipes."""
     each = ", ".join(map(str, seeds))
     options = "" if split == "val" else f" --split {split}"
+    options += "" if len(found) == len(RECIPES) else f" --recipes {' '.join(found)}"
     lines = [
         "# Recipes",
         "",

@@ -1,6 +1,7 @@
 """What the service gives: pictures a second and latency at 1, 8 and 32 clients, with batches and without, in turns.
 
 Run ``python -m benchmarks.serving`` in a folder with a fine-tuned detector and its pictures; less than two minutes.
+With ``--soak 10000`` it asks so many times instead, and says what memory the service holds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -25,7 +27,7 @@ import torch
 
 from benchmarks.services import environment_of
 from regionclip import RegionCLIP
-from regionclip.files import atomic_path, write_json
+from regionclip.files import atomic_path, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 CLIENTS = (1, 8, 32)
@@ -41,11 +43,14 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, default=Path("data/sets/coco/val"), help="folder")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     parser.add_argument("--about", default="", help="the detector, in words for the table")
+    parser.add_argument("--soak", type=int, metavar="REQUESTS", help="ask so many times and watch the memory instead")
     chosen = parser.parse_args()
     load = os.getloadavg()[0]
     files = [file.read_bytes() for file in sorted(chosen.pictures.iterdir())[:32]]
-    rows = [row for _ in range(ROUNDS) for row in direct(chosen.model, files, chosen.seconds)]
     bodies = [{"image": base64.b64encode(file).decode(), "names": NAMES, "threshold": 0.05} for file in files]
+    if chosen.soak:
+        return soak(chosen.model, bodies, chosen.soak)
+    rows = [row for _ in range(ROUNDS) for row in direct(chosen.model, files, chosen.seconds)]
     with ExitStack() as stack:
         served = {most: stack.enter_context(serving(chosen.model, most)) for most in BATCHES}
         for address in served.values():
@@ -117,11 +122,34 @@ def asked(address: str, bodies: list[dict[str, Any]], clients: int, seconds: flo
     return {"clients": clients, **speed, "batch": pictures / calls, "cpu": cpu / pictures}
 
 
+def soak(model: str, bodies: list[dict[str, Any]], requests: int) -> None:
+    """Ask from eight clients, a fifth of the time with names never seen before; write what memory the service holds."""
+    rows, begin = [], time.perf_counter()
+    with (
+        serving(model, max(BATCHES)) as address,
+        httpx.Client(base_url=address, timeout=120, trust_env=False) as client,
+    ):
+
+        def ask(number: int) -> None:
+            new = {} if number % 5 else {"names": [f"thing {number}"]}
+            client.post("/detect", json=bodies[number % len(bodies)] | new).raise_for_status()
+
+        with ThreadPoolExecutor(8) as pool:
+            for start in range(0, requests, requests // 10):
+                list(pool.map(ask, range(start, start + requests // 10)))
+                megabytes = counted(address)["memory"] / 1e6
+                rows.append(f"| {start + requests // 10} | {megabytes:.0f} | {time.perf_counter() - begin:.0f} |")
+                print(rows[-1], flush=True)
+    about = f"`python -m benchmarks.serving --soak {requests}`: {' '.join(soak.__doc__.split())}"
+    lines = ["# Memory of the service", "", about, "", "| requests | resident, MB | seconds |", "|---:|---:|---:|"]
+    write_text(RESULTS / "serving_soak.md", "\n".join([*lines, *rows, ""]))
+
+
 def counted(address: str) -> dict[str, float]:
-    """Pictures that went to the model, how often it was called, and seconds of processors that the service took."""
+    """Pictures that went to the model, how often it was called, and the service's seconds of processors and bytes."""
     said = httpx.get(f"{address}/metrics", trust_env=False).text
     names = {what: f"regionclip_batch_pictures_{what}" for what in ("sum", "count")}
-    names["cpu"] = "process_cpu_seconds_total"
+    names |= {"cpu": "process_cpu_seconds_total", "memory": "process_resident_memory_bytes"}
     return {what: float(re.search(rf"^{name} (\S+)", said, re.MULTILINE)[1]) for what, name in names.items()}
 
 

@@ -149,12 +149,13 @@ def _search(
     from regionclip.inference import RegionCLIP
     from regionclip.inference.api import SETTINGS
     from regionclip.inference.outputs import FORMATS, PICTURES, REJECTED, Journal, Pictures, search, write_results
+    from regionclip.inference.results import normal
 
     names, background = _names(chosen.names), _split(chosen.background, "--background") if chosen.background else []
     pictures, out = Pictures.of(sources), Path(chosen.out)
     pictures.require_names(form)
-    searched = [Path(source).absolute() for source in sources if Path(source).is_dir()]
-    if drawn and any(map(out.absolute().is_relative_to, searched)):
+    searched = [normal(source) for source in sources if Path(source).is_dir()]
+    if drawn and any(map(normal(out).is_relative_to, searched)):
         mend = "name a folder elsewhere with --out, or drawings would be taken for pictures"
         raise InputError("it lies in a folder that is searched", file=out, key="--pictures", mend=mend)
     settings = {key: value for key in SETTINGS if (value := getattr(chosen, key)) is not None}
@@ -207,7 +208,7 @@ def _say(journal: Journal, pictures: Pictures, out: Path) -> int | None:
     if journal.changed:
         what = ", ".join(journal.changed)
         terminal.print(f"{out}: an earlier run had another {what}; starting anew.", soft_wrap=True)
-    if pictures.files is None:
+    if not pictures.counted:
         return None
     files = {*pictures.files}
     known = sum(map(journal.knows, files))
@@ -310,7 +311,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
     """Find out how often a detector is right at which score. Base and novel names are told apart. It is told by
     pictures with truth that no training and no test looks at; without --truth by the split dev, and checked on val.
     From then on results have a confidence, in bundles and registered versions too, and
-    `RegionCLIP.thresholds(names, precision=0.9)` gives thresholds.
+    `RegionCLIP.thresholds(names, precision=0.8)` gives thresholds.
 
     examples:
       regionclip calibrate
@@ -325,7 +326,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
 
     if (chosen.truth is None) != (chosen.images is None):
         raise InputError("a file and its folder go together", key="--truth", mend="give both, or none")
-    root = Path(chosen.model)
+    root = Path(chosen.model).absolute()
     if not (root / "params.yaml").is_file():
         raise InputError("this is no workspace", file=root, key="--model", mend="calibrate before a bundle is made")
     model = RegionCLIP.open(root, chosen.dataset)

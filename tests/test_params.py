@@ -174,8 +174,8 @@ def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("of", ["zero_shot", "finetune.sets.coco"])
-def test_objectness_as_localisation_takes_no_score_that_cuts_at_half(values: dict[str, Any], of: str) -> None:
-    values["rpn"]["objectness"] = "localisation"
+def test_objectness_as_quality_takes_no_score_that_cuts_at_half(values: dict[str, Any], of: str) -> None:
+    values["rpn"]["objectness"] = "quality"
     check_params(values, "params.yaml")
     section = values["zero_shot"] if of == "zero_shot" else values["finetune"]["sets"]["coco"]
     section["score_mode"] = "official"

@@ -21,7 +21,7 @@ from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, atomic_path, write_text
 from regionclip.inference.api import RegionCLIP
-from regionclip.inference.results import Result, file_name, unicode_of
+from regionclip.inference.results import Result, normal, path_below, unicode_of
 from regionclip.inference.sources import Opened, boxes_of_picture, is_video, open_source, picture_files
 
 JOURNAL, PICTURES, REJECTED = ".regionclip.jsonl", "pictures", "rejected.jsonl"
@@ -43,12 +43,14 @@ class Pictures(NamedTuple):
     Attributes:
         source: What `open_source` takes: paths, or the number of a camera.
         root: The folder that names of pictures start from in what is written.
-        files: Those that are known before they are read; None where there are videos.
+        files: Those that are known before they are read, which frames are not.
+        counted: Whether those are all.
     """
 
     source: list[str] | int
     root: Path
-    files: list[str] | None
+    files: list[str]
+    counted: bool
 
     @classmethod
     def of(cls, sources: list[str]) -> Pictures:
@@ -58,22 +60,22 @@ class Pictures(NamedTuple):
             InputError: A folder or glob has no picture.
         """
         if len(sources) == 1 and sources[0].isdecimal() and not Path(sources[0]).exists():
-            return cls(int(sources[0]), Path.cwd(), None)
+            return cls(int(sources[0]), Path.cwd(), [], counted=False)
         roots, files = [], []
         for source in sources:
             path = Path(source)
             # Of a glob: what stands before its first wildcard.
             while not path.is_dir() and path != path.parent:
                 path = path.parent
-            roots.append(path.absolute())
+            roots.append(normal(path))
             files += [] if is_video(source) else map(str, picture_files(source))
         root = Path(os.path.commonpath(roots))
-        return cls(sources, root, None if any(map(is_video, sources)) else files)
+        return cls(sources, root, files, counted=not any(map(is_video, sources)))
 
     def require_names(self, form: str) -> None:
         """Refuse two pictures of one name, or for YOLO of one name but for its ending: their results would be one."""
         seen: dict[str, str] = {}
-        for file in dict.fromkeys(self.files or ()):
+        for file in dict.fromkeys(self.files):
             name = str(Path(self.name(file)).with_suffix("")) if form == "yolo" else self.name(file)
             if name in seen:
                 mend = "rename one" + (", or take another --format" if form == "yolo" else ", or name it once")
@@ -82,8 +84,7 @@ class Pictures(NamedTuple):
 
     def name(self, source: str) -> str:
         """Return a picture's name from the root on, with / between folders; of a frame with its number."""
-        path = Path(file_name(source)).absolute()
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.name
+        return path_below(source, self.root).as_posix()
 
 
 class Journal:
@@ -265,9 +266,8 @@ def search(
     def note(found: Result | InputError) -> Result | InputError:
         # A picture that is written down is not searched again, so its drawing comes first.
         if drawn is not None and isinstance(found, Result):
-            file = drawn / pictures.name(found.source)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            found.plot(file)
+            drawn.mkdir(exist_ok=True)
+            found.plot(drawn, pictures.root)
         journal.add(found)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from regionclip.data.pictures import FORMATS
 from regionclip.errors import InputError, printable
 from regionclip.files import atomic_path
 
@@ -129,11 +131,13 @@ class Result:
         data = {"class_name": np.array(self.names, dtype=object)}
         return supervision.Detections(self.boxes, self.masks, self.scores, self.labels, data=data)
 
-    def plot(self, out: str | Path | None = None) -> Image.Image:
+    def plot(self, out: str | Path | None = None, root: str | Path = ".") -> Image.Image:
         """Draw the boxes with names and scores; a name always has the same colour.
 
         Args:
-            out: Where to write the picture: a file, or a folder, in which it gets its own name as a PNG; or None.
+            out: Where to write the drawing: a file, a folder, or None.
+            root: In a folder, the drawing gets the picture's path from here on, or its whole path where it lies
+                elsewhere: pictures of one name in several folders stay apart.
 
         Returns:
             The drawing, of the picture's size.
@@ -154,8 +158,10 @@ class Result:
         if out is not None:
             file = Path(out)
             if file.is_dir() or not file.suffix:
-                file.mkdir(parents=True, exist_ok=True)
-                file /= Path(file_name(self.source)).with_suffix(".png").name
+                file /= path_below(self.source, normal(root))
+                if Image.registered_extensions().get(file.suffix.lower()) not in FORMATS:
+                    file = file.with_name(f"{file.name}.png")
+            file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(file) as beside:
                 drawing.save(beside, format=Image.registered_extensions().get(file.suffix.lower(), "PNG"))
         return drawing
@@ -169,10 +175,22 @@ class Result:
         return shaded.astype(np.uint8)
 
 
-def file_name(source: str) -> str:
-    """Return what a file about a picture is called: as the picture, and of a video's frame with its number."""
+def path_below(source: str, root: Path) -> Path:
+    """Return what a file about a picture is called below a folder: other pictures' have other names.
+
+    Args:
+        source: The picture; of a video's frame the name ends with its number.
+        root: Normal and absolute: where the path begins; that of a picture which lies elsewhere is its whole one.
+    """
     file, mark, frame = source.rpartition("#")
-    return f"{Path(file).with_suffix('')}_{int(frame):06d}.jpg" if mark and frame.isdecimal() else source
+    name = f"{file}_{int(frame):06d}.jpg" if mark and frame.isdecimal() else source
+    path = normal(name)
+    return path.relative_to(root if path.is_relative_to(root) else path.anchor)
+
+
+def normal(path: str | Path) -> Path:
+    """Return the absolute path without ``..``, by which a file might leave its folder; links stay what they are."""
+    return Path(os.path.normpath(Path(path).absolute()))
 
 
 def unicode_of(source: str) -> str:

@@ -28,11 +28,10 @@ _LOSSES = {
     "image_text": "ImageTextContrastiveLoss",
     "classification": "ConceptClassificationLoss",
 }
-# Quality is learned where an anchor lies on an object, and on those alone.
-_LOCALISATION = {
-    "rpn_head.type": "LocalisationRPNHead",
-    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.3, "neg_iou_thr": 0.1, "min_pos_iou": 0.3},
-    "train_cfg.rpn.sampler": {"pos_fraction": 1.0, "neg_pos_ub": 0},
+# More anchors lie on an object where each learns how well.
+_QUALITY = {
+    "rpn_head.type": "QualityRPNHead",
+    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.4, "neg_iou_thr": 0.3, "min_pos_iou": 0.3},
 }
 
 
@@ -69,8 +68,8 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
     own_trunk = not params.architecture.startswith("clip_")
     names = {"clip_c4": "rpn_clip_rn50_c4.py", "clip_fpn": "rpn_fvit.py"}
     file = read_config(names.get(params.architecture, f"rpn_{params.architecture}.py"))
-    if params.objectness == "localisation":
-        file.merge_from_dict({f"model.{key}": value for key, value in _LOCALISATION.items()})
+    if params.objectness == "quality":
+        file.merge_from_dict({f"model.{key}": value for key, value in _QUALITY.items()})
     config = file.model
     config.rpn_head.anchor_generator.scales = list(params.anchor_scales)
     nms = {"type": "nms", "iou_threshold": nms_iou}

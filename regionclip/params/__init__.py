@@ -81,6 +81,7 @@ class Params(Section):
             "teacher/weights": self.teacher.weights,
             "rpn/weights": self.rpn.weights,
             "rpn/backbone_weights": self.rpn.backbone_weights,
+            "pseudo_labels/weights": self.pseudo_labels.weights,
             "pretrain/weights": self.pretrain.weights,
         }
         for name, of in self.data.sets.items():
@@ -114,9 +115,9 @@ class Params(Section):
             raise Relation("rpn.dataset", f"{self.rpn.dataset} is none of data.sets: {', '.join(self.data.sets)}")
         modes = {"zero_shot": self.zero_shot} | {f"finetune.sets.{name}": of for name, of in self.finetune.sets.items()}
         for key, of in modes.items():
-            if self.rpn.objectness == "localisation" and of.score_mode == "official":
+            if self.rpn.objectness == "quality" and of.score_mode == "official":
                 problem = "official, which takes a box that overlaps its object by less than half for none where"
-                raise Relation(f"{key}.score_mode", f"{problem} rpn.objectness is localisation: write sigmoid")
+                raise Relation(f"{key}.score_mode", f"{problem} rpn.objectness is quality: write sigmoid")
         self._sources_agree()
         self._official_sets_are_there()
         return self

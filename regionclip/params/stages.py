@@ -217,12 +217,11 @@ class Rpn(Section):
 
     ``clip_c4`` shares CLIP's first stages, ``clip_fpn`` a pyramid of a transformer's blocks, as F-ViT; the others are
     the official offline RPNs on a ResNet-50 of their own, which starts from ``backbone_weights``. ``objectness``: what
-    training asks of a box, object or not, as in the paper, or how well it lies on an object, which does not teach that
-    objects of unlabelled classes are background.
+    training asks of a box: object or not, as in the paper, or its IoU with an object, 0 on background (``quality``).
     """
 
     architecture: Literal["clip_c4", "clip_fpn", "r50_c4", "r50_fpn", "r50_fpn_lsj"]
-    objectness: Literal["classification", "localisation"] = "classification"
+    objectness: Literal["classification", "quality"] = "classification"
     weights: Text | None
     backbone_weights: Text | None
     dataset: Text
@@ -237,8 +236,12 @@ class Rpn(Section):
 
 
 class PseudoLabels(Section):
-    """Regions of the captioned scenes, labelled by the teacher."""
+    """Regions of the captioned scenes, labelled by the teacher, or by another CLIP, whose folder ``weights`` names.
 
+    The student comes from the teacher either way: concepts and captions, which it is compared with, are the teacher's.
+    """
+
+    weights: Text | None = None
     regions: Literal["rpn", "random"]
     view: Literal["roi", "crop", "both"]
     crop_context: Annotated[float, Field(ge=1, le=16)]

@@ -1,4 +1,4 @@
-"""Stage pseudo_labels: proposals of the captioned scenes with the concepts the teacher sees in them, and captions."""
+"""Stage pseudo_labels: proposals of the captioned scenes with the concepts that a CLIP sees in them, and captions."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.regions.store_parts import StoreParts
 from regionclip.stages.context import StageContext
+from regionclip.text.prompts import embed_names
 from regionclip.text.text_bank import TextBank
 
 
@@ -92,9 +93,11 @@ def _label(
     """Make what is missing of a share of the parts."""
     params, batch = context.params.pseudo_labels, context.params.detection.test_batch
     clip = ClipFolder.open(TEACHER)
+    labeller = ClipFolder.open(params.weights) if params.weights else clip
     bank.require(width=clip.model_cfg["embed_dim"], weights_sha256=clip.weights_sha256)
     metadata = {
         "teacher_sha256": clip.weights_sha256,
+        "labeller_sha256": labeller.weights_sha256,
         "bank_sha256": bank.sha256,
         "rpn_sha256": sha256_file(RPN) if params.regions == "rpn" else "random regions",
         "view": params.view,
@@ -108,8 +111,12 @@ def _label(
     if not missing:
         return parts
     model, tokenizer = clip.model().to(runtime.device()), clip.tokenizer()
-    teacher = RegionTeacher(model, params.view, params.crop_context)
-    matcher = ConceptMatcher(bank.embeddings, params.temperature)
+    labelling, concepts = model, bank.embeddings
+    if labeller is not clip:
+        labelling = labeller.model().to(runtime.device())
+        concepts = embed_names(labelling, labeller.tokenizer(), bank.names, bank.templates, runtime.device())
+    teacher = RegionTeacher(labelling, params.view, params.crop_context)
+    matcher = ConceptMatcher(concepts, params.temperature)
     left = np.concatenate([parts.images_of(part) for part in missing])
     pictures = PicturesDataset(_Pictures(everything.table, left), context.params.detection)
     labelled = label_regions(_proposer(context, clip), teacher, matcher, pictures, params.top_k, batch)

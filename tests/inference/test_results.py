@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,26 @@ def test_yolo_lines() -> None:
 
 
 def test_drawing_is_the_picture_with_its_boxes(tmp_path: Path) -> None:
-    """Pixels outside boxes, labels and masks stay; a folder gets the picture's name, a file its own."""
-    drawn = np.asarray(result().plot(tmp_path / "out"))
+    """Pixels outside boxes, labels and masks stay; a file gets the form of its ending."""
+    drawn = np.asarray(result().plot(tmp_path / "out.png"))
     assert drawn.shape == (30, 40, 3) and (drawn[29, 0] == 200).all() and (drawn[10, 30] != 200).any()
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "out/b.png")), drawn)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), drawn)
     result(masks=True)[:0].plot(tmp_path / "none.jpg")
     assert Image.open(tmp_path / "none.jpg").format == "JPEG"
     shaded = np.asarray(result(masks=True).plot())
     assert (shaded[15, 30] != 200).any() and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_drawings_of_one_name_stay_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder's drawings have the paths of their pictures, and none leaves it."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    inside = {"a/1.jpg": "a/1.jpg", "a/1.png": "a/1.png", "b/1.jpg": "b/1.jpg", "a/../1.jpg": "1.jpg"}
+    frames = {"film.avi#1": "film.avi_000001.jpg", "film.mp4#1": "film.mp4_000001.jpg", "picture 0": "picture 0.png"}
+    outside = {"../1.jpg": f"{tmp_path.relative_to('/')}/1.jpg"}
+    for source in inside | frames | outside:
+        replace(result(), source=source).plot("out")
+    written = {path.relative_to("out").as_posix() for path in Path("out").rglob("*") if path.is_file()}
+    assert written == {*inside.values(), *frames.values(), *outside.values()}
+    result().plot("out", root="a")
+    assert Image.open("out/b.jpg").format == "JPEG"

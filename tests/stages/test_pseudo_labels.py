@@ -14,18 +14,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from PIL import Image
 
-from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
 from regionclip.checkpoints.mmengine_files import publish
 from regionclip.data.captions import open_captioned_images
+from regionclip.data.datasets.detection import PicturesDataset
 from regionclip.data.datasets.image_text import ImageTextRegionDataset
 from regionclip.data.layout import captioned_scenes
 from regionclip.files import sha256_tree
-from regionclip.models.assembly import build_rpn
+from regionclip.labelling.views import RegionTeacher
+from regionclip.models.assembly import build_rpn, clip_preprocessor
 from regionclip.params import load_params
+from regionclip.regions.matching import ConceptMatcher
 from regionclip.regions.store import RegionStore
 from regionclip.stages import pretrain, pseudo_labels, runner
+from regionclip.text.prompts import embed_names
 from regionclip.text.text_bank import TextBank
 from tests.conftest import profile_yaml
 
@@ -110,6 +115,31 @@ def test_captions_lie_beside_the_regions_as_the_teacher_encodes_them(project: Pa
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
     drawn = ImageTextRegionDataset(**pretrain.training_set(load_params()))[0]["data_samples"]
     assert drawn.caption_features.tolist() in store[drawn.img_id].caption_features.tolist()
+
+
+def test_another_clip_labels_and_the_teacher_encodes_the_captions(project: Path) -> None:
+    """Its width is not the teacher's; the labels are those of a pipeline whose teacher it is."""
+    torch.manual_seed(1)
+    model_cfg = {**ClipFolder.open("artifacts/teacher").model_cfg, "embed_dim": 24}
+    save_clip("other", model_cfg, build_clip(model_cfg).state_dict(), {})
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("\npseudo_labels:\n", "\npseudo_labels:\n  weights: other\n"))
+    _run()
+    store, other = RegionStore.open("artifacts/pseudo_labels"), ClipFolder.open("other")
+    assert store.metadata["labeller_sha256"] == other.weights_sha256 != store.metadata["teacher_sha256"]
+    bank = TextBank.load("artifacts/concept_bank/concepts.safetensors")
+    model, sight = other.model(), load_params().pseudo_labels
+    concepts = embed_names(model, other.tokenizer(), bank.names, bank.templates)
+    matcher = ConceptMatcher(concepts, sight.temperature)
+    teacher = RegionTeacher(model, sight.view, sight.crop_context)
+    pictures = PicturesDataset([(0, Path("data/scenes/images/0.png"))], load_params().detection)
+    images = clip_preprocessor(teacher.encoder)(pseudo_collate([pictures[0]]), False)["inputs"]
+    scale = pictures[0]["data_samples"].scale_factor
+    boxes = torch.from_numpy(store[0].boxes * np.tile(np.float32(scale), 2))
+    index, probs = matcher(teacher(images, [boxes]), sight.top_k)
+    np.testing.assert_array_equal(store[0].concept_index[:, 0], index[:, 0])
+    np.testing.assert_allclose(store[0].concept_prob, probs, atol=1e-5)
+    assert store[0].caption_features.shape[1] == ClipFolder.open("artifacts/teacher").model_cfg["embed_dim"] != 24
 
 
 def _run() -> dict[str, Any]:

@@ -10,12 +10,11 @@ from regionclip.models.logit_rpn_head import LogitRPNHead
 
 
 @MODELS.register_module()
-class LocalisationRPNHead(LogitRPNHead):
+class QualityRPNHead(LogitRPNHead):
     """``LogitRPNHead`` that learns the IoU of an anchor's box with its object instead of object or not.
 
-    Where few classes are labelled, object or not teaches that the objects of all others are background. Localisation
-    quality is learned where there is a labelled object alone, as in "Learning Open-World Object Proposals without
-    Learning to Classify" (Kim et al., 2022), by a sampler without negatives; those that it does give have quality 0.
+    Background has quality 0. So the best box of an object comes first among its neighbours, as in "VarifocalNet: An
+    IoU-aware Dense Object Detector" (Zhang et al., 2021).
     """
 
     def loss_by_feat_single(

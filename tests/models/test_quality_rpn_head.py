@@ -1,4 +1,4 @@
-"""Objectness as localisation quality: its loss by hand, and what it does not learn."""
+"""Objectness as quality: its loss by hand, and what teaches it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_the_target_is_the_overlap_of_the_box_that_is_proposed() -> None:
     """A box is half of its object, an object three quarters of its box; the third has none, the last is not taken."""
     head = MODELS.build(
         dict(
-            type="LocalisationRPNHead",
+            type="QualityRPNHead",
             in_channels=1,
             anchor_generator=dict(type="AnchorGenerator", scales=[1], ratios=[1.0], strides=[16]),
             bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
@@ -49,8 +49,8 @@ def test_the_target_is_the_overlap_of_the_box_that_is_proposed() -> None:
     assert torch.allclose(scores.grad.flatten(), torch.tensor([*expected, 0.0]), atol=1e-6)
 
 
-@pytest.mark.parametrize(("objectness", "learns"), [("classification", True), ("localisation", False)])
-def test_what_lies_on_no_labelled_object_teaches_nothing(clip_path: Path, objectness: str, learns: bool) -> None:
+@pytest.mark.parametrize("objectness", ["classification", "quality"])
+def test_objects_and_background_teach_both_kinds(clip_path: Path, objectness: str) -> None:
     section = profile_params("tiny").rpn.model_copy(update={"objectness": objectness})
     model = build_rpn(ClipFolder.open(clip_path), section, nms_iou=0.7, proposals=9)
     boxes = torch.tensor([[8.0, 8, 40, 40]])
@@ -62,4 +62,4 @@ def test_what_lies_on_no_labelled_object_teaches_nothing(clip_path: Path, object
     sum(losses["loss_rpn_cls"]).backward()
     touched = scores[0].grad[0].abs().sum(dim=0) > 0
     assert touched[1:3, 1:3].any(), "anchors on the object"
-    assert touched[4:, 4:].any() == learns, "anchors apart from it"
+    assert touched[4:, 4:].any(), "anchors apart from it"
