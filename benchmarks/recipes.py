@@ -201,11 +201,11 @@ def page(found: Found, split: str, seeds: Sequence[int], picture: str) -> str:
     lines += ["## Each recipe", "", "| recipe | is | names of the classes in training |", "|---|---|---|"]
     lines += [f"| {name} | {RECIPES[name].words} | {RECIPES[name].names} |" for name in found]
     lines += ["", f"RegionCLIP's mean, in brackets its difference from *{REFERENCE}*.", ""]
-    for names in ("base", "novel"):
-        shown = [name for name in found if RECIPES[name].names == names]
-        if shown and names == "novel":
-            lines += ["", "With the *names* of novel classes in training, without their boxes:", ""]
-        lines += _at_a_glance(found, shown) if shown else []
+    novel = [name for name in found if RECIPES[name].names == "novel"]
+    lines += _at_a_glance(found, [name for name in found if name not in novel])
+    if novel:
+        lines += ["", "With the *names* of novel classes in training, without their boxes:", ""]
+        lines += _at_a_glance(found, [name for name in found if name == "demo" or name in novel])
     lines += ["", f"![Differences]({picture})", ""]
     lines.append("Differences seed by seed; the intervals hold 95 % of the mean difference over ")
     lines[-1] += f"{RESAMPLED} draws of each seed's pictures."
