@@ -210,8 +210,9 @@ def server(folder: Path, probe: str, *command: str) -> Iterator[str]:
                 time.sleep(0.5)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 if __name__ == "__main__":
