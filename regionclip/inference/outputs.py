@@ -182,7 +182,7 @@ class Journal:
             labels, scores = np.array(line["labels"], np.int64), np.array(line["scores"], np.float32)
             pixels, masks = np.broadcast_to(np.uint8(0), (height, width, 3)), None
             if "masks" in line:
-                masks = coco_mask.decode(line["masks"]).transpose(2, 0, 1).reshape(-1, height, width).astype(bool)
+                masks = np.array([coco_mask.decode(rle) for rle in line["masks"]], bool).reshape(-1, height, width)
             yield Result(line["source"], pixels, names, boxes, scores, labels, masks)
 
     def rejected(self) -> Iterator[InputError]:
