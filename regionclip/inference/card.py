@@ -25,6 +25,12 @@ from regionclip.params import Params
 
 _NAMES = 40  # of each group that are listed
 _LEAKS = ("{} training boxes", "{} pictures across splits", "pictures across sets")  # checks that look for leakage
+_USE = """```python
+from regionclip import RegionCLIP
+model = RegionCLIP.open("models:/{model}@candidate")  # or the folder that holds this file
+for result in model.detect("pictures/", ["traffic cone", "forklift"], threshold=0.3):
+    print(result.names, result.scores, result.boxes)
+```"""
 
 
 def model_card(files: DetectorFiles, root: Path, model: str, tags: Mapping[str, str]) -> str:
@@ -41,7 +47,7 @@ def model_card(files: DetectorFiles, root: Path, model: str, tags: Mapping[str, 
     locked = _locked_reports(root)
     measured = read_json(root / artifacts.metrics(f"evaluate@{files.dataset}"))
     sections = {
-        "How to use it": _use(model),
+        "How to use it": [_USE.format(model=model)],
         "Data": _data(files, tags, locked),
         "Numbers": _numbers(files, tags, measured, locked),
         "Checks of the data": _checks(files.dataset, locked),
@@ -97,16 +103,6 @@ def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
         "pipeline, whose code is Apache-2.0.",
         *(f"{words} {len(names)} classes: {_listed(names)}." for words, names in groups.items() if names),
     ]
-
-
-def _use(model: str) -> list[str]:
-    lines = (
-        "from regionclip import RegionCLIP",
-        f'model = RegionCLIP.open("models:/{model}@candidate")  # or the folder that holds this file',
-        'for result in model.detect("pictures/", ["traffic cone", "forklift"], threshold=0.3):',
-        "    print(result.names, result.scores, result.boxes)",
-    )
-    return ["\n".join(["```python", *lines, "```"])]
 
 
 def _data(files: DetectorFiles, tags: Mapping[str, str], locked: Mapping[str, Any]) -> list[str]:
