@@ -56,6 +56,14 @@ _PLAIN = _RPN | _without("fusion", "box_voting")
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
     "demo": Recipe("the demo's: an RPN that learns quality, score fusion and box voting", {}),
+    "pseudo_boxes": Recipe(
+        "the demo's, and on COCO a split head that learns pseudo boxes of novel classes",
+        {
+            "finetune.sets.coco.pseudo_boxes": {"score_threshold": 0.6},
+            "finetune.sets.coco.fusion": {"base": 1.0, "novel": 1.0},
+        },
+        names="novel",
+    ),
     "quality": Recipe("an RPN that learns quality alone", _without("fusion", "box_voting")),
     "plain": Recipe("without any of them", _PLAIN),
     "fusion": Recipe("score fusion alone", _RPN | _without("box_voting")),
@@ -190,26 +198,37 @@ def page(found: Found, split: str, seeds: Sequence[int], picture: str) -> str:
     ]
     if "demo" in found:
         lines += ["## The demo's recipe", "", *_against_clip(found["demo"], each), ""]
-    lines += ["## Each recipe", "", f"Differences are from *{REFERENCE}*, seed by seed. The intervals hold 95 % of the"]
-    lines[-1] += f" mean difference over {RESAMPLED} draws of each seed's pictures."
-    lines += ["", "| recipe | is | names of the classes in training |", "|---|---|---|"]
+    lines += ["## Each recipe", "", "| recipe | is | names of the classes in training |", "|---|---|---|"]
     lines += [f"| {name} | {RECIPES[name].words} | {RECIPES[name].names} |" for name in found]
-    lines += [
-        "",
-        f"| measured | recipe | mean | difference | by seed ({each}) | interval |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
+    lines += ["", f"RegionCLIP's mean, in brackets its difference from *{REFERENCE}*.", ""]
+    novel = [name for name in found if RECIPES[name].names == "novel"]
+    lines += _at_a_glance(found, [name for name in found if name not in novel])
+    if novel:
+        lines += ["", "With the *names* of novel classes in training, without their boxes:", ""]
+        lines += _at_a_glance(found, [name for name in found if name == "demo" or name in novel])
+    lines += ["", f"![Differences]({picture})", ""]
+    lines.append("Differences seed by seed; the intervals hold 95 % of the mean difference over ")
+    lines[-1] += f"{RESAMPLED} draws of each seed's pictures."
+    lines += ["", f"| measured | recipe | by seed ({each}) | interval |", "|---|---|---:|---:|"]
     for row in ROWS:
-        for name, results in found.items():
-            values = [result["numbers"][row.words]["regionclip"] for result in results]
-            cells = [row.words, name, f"{100 * statistics.mean(values):.1f}"]
-            if name != REFERENCE:
-                gains, (low, high) = _gains(found, name, row.words), _interval(found, name, row.words)
-                by_seed = ", ".join(f"{100 * gain:+.1f}" for gain in gains)
-                interval = "" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
-                cells += [f"{100 * statistics.mean(gains):+.1f}", by_seed, interval]
-            lines.append(f"| {' | '.join([*cells, *[''] * (6 - len(cells))])} |")
-    return "\n".join([*lines, "", f"![Differences]({picture})"]) + "\n"
+        for name in [name for name in found if name != REFERENCE]:
+            (low, high), gains = _interval(found, name, row.words), _gains(found, name, row.words)
+            interval = "" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+            cells = [row.words, name, ", ".join(f"{100 * gain:+.1f}" for gain in gains), interval]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _at_a_glance(found: Found, shown: Sequence[str]) -> list[str]:
+    lines = [f"| measured | {' | '.join(shown)} |", f"|---|{'---:|' * len(shown)}"]
+    for row in ROWS:
+        cells = [row.words]
+        for name in shown:
+            mean = statistics.mean(result["numbers"][row.words]["regionclip"] for result in found[name])
+            gain = "" if name == REFERENCE else f" ({100 * statistics.mean(_gains(found, name, row.words)):+.1f})"
+            cells.append(f"{100 * mean:.1f}{gain}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _against_clip(results: list[Result], each: str) -> list[str]:

@@ -20,6 +20,7 @@ CONCEPT_BANK = Path("artifacts/concept_bank/concepts.safetensors")
 RPN = Path("artifacts/rpn/rpn.pth")
 PROPOSALS = Path("artifacts/proposals")
 PSEUDO_LABELS = Path("artifacts/pseudo_labels")
+PSEUDO_BOXES = Path("artifacts/pseudo_boxes")
 GATES = Path("artifacts/gates")
 PRETRAINED = Path("artifacts/pretrain")
 FINETUNED = Path("artifacts/finetune")
@@ -74,6 +75,11 @@ def class_bank(dataset: str) -> Path:
 def proposals(dataset: str, split: str) -> Path:
     """Return the region store of a split's proposals."""
     return PROPOSALS / dataset / split
+
+
+def pseudo_boxes(dataset: str, initialisation: str) -> Path:
+    """Return the objects of novel classes that a CLIP found in the training pictures, a COCO file."""
+    return PSEUDO_BOXES / dataset / f"{initialisation}.json"
 
 
 def recall(dataset: str) -> Path:

@@ -37,13 +37,14 @@ STAGES = {
     "check_pseudo_labels": "check the pseudo labels against their contract",
     "pretrain": "region-text pretraining of the student",
     "zero_shot": "CLIP and RegionCLIP without fine-tuning, on true and proposed boxes",
+    "pseudo_boxes": "objects of novel classes in the training pictures, where a transfer wants them",
     "finetune": "transfer CLIP and RegionCLIP to open-vocabulary detection",
     "evaluate": "detections of the fine-tuned, measured by the data set's protocol",
     "report": "the summary, its table and its pictures",
 }
-BY_DATASET = {"proposals", "zero_shot", "finetune", "evaluate"}
+BY_DATASET = {"proposals", "zero_shot", "pseudo_boxes", "finetune", "evaluate"}
 # Their trainings and passes over pictures can be shared by several processes; pseudo labels have shards instead.
-SHARED = {"teacher", "rpn", "proposals", "pretrain", "zero_shot", "finetune", "evaluate"}
+SHARED = {"teacher", "rpn", "proposals", "pretrain", "zero_shot", "pseudo_boxes", "finetune", "evaluate"}
 _SETTINGS = (
     "Settings of the machine come from the environment: REGIONCLIP_DEVICE, REGIONCLIP_WORKERS, REGIONCLIP_PRECISION, "
     "REGIONCLIP_CHECKPOINT_INTERVAL (iterations between resume points), REGIONCLIP_PROCESSES (processes, one a GPU, "

@@ -181,7 +181,7 @@ def _search(
         started, count = time.perf_counter(), 0
         found = search(model, pictures, vocabulary, journal, out / PICTURES if drawn else None, **settings)
         try:
-            for _ in _watched(found, new, "pictures"):
+            for _ in _watched(found, new):
                 count += 1
         except KeyboardInterrupt:
             # Else a camera would never end.
@@ -223,14 +223,13 @@ def _tell(journal: Journal, names: tuple[str, ...], seconds: float | None, files
     Raises:
         InputError: No picture could be used.
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     objects, pictures, rejected = Counter[str](), 0, list(journal.rejected())
     for one in journal.results(names):
         pictures += 1
         objects.update(one.names)
-    table = Table("", "count", box=None)
-    table.columns[1].justify = "right"
+    table = Table("", Column("count", justify="right"), box=None)
     table.add_row("pictures", str(pictures))
     table.add_row("set aside", str(len(rejected)))
     table.add_row("objects", str(objects.total()))
@@ -248,25 +247,15 @@ def _tell(journal: Journal, names: tuple[str, ...], seconds: float | None, files
         raise InputError(problem, file=rejected[0].file, mend=rejected[0].mend)
 
 
-def _watched(items: Iterable[T], total: int | None, title: str) -> Iterator[T]:
-    """Show a progress bar with the time left, on the error stream."""
+def _watched(items: Iterable[T], total: int | None) -> Iterator[T]:
+    """Show a progress bar of pictures with the time left, on the error stream."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield from progress.track(items, total=total, description=title)
-
-
-def _pictures(items: Iterable[T], total: int | None) -> Iterator[T]:
-    return _watched(items, total, "pictures")
+    columns = [progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn()]
+    columns += [progress.TimeElapsedColumn(), progress.TimeRemainingColumn()]
+    with progress.Progress(*columns, console=Console(stderr=True)) as bar:
+        yield from bar.track(items, total=total, description="pictures")
 
 
 def _val(chosen: argparse.Namespace) -> None:
@@ -278,7 +267,7 @@ def _val(chosen: argparse.Namespace) -> None:
       regionclip val annotations/instances_val.json --images val/
       regionclip val lvis_v1_val.json --images coco/ --model models:/regionclip-lvis@champion --out numbers.json
     """
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from regionclip.evaluation.protocols import PROTOCOLS
     from regionclip.evaluation.summary import percent, spoken
@@ -288,10 +277,9 @@ def _val(chosen: argparse.Namespace) -> None:
 
     model = RegionCLIP.open(chosen.model, chosen.dataset)
     subject = read_subject(model, Path(chosen.file), Path(chosen.images))
-    numbers = measure_found(subject, detect_classes(model, subject, batch_size=chosen.batch_size, watch=_pictures))
+    numbers = measure_found(subject, detect_classes(model, subject, batch_size=chosen.batch_size, watch=_watched))
     of = PROTOCOLS[numbers["protocol_name"]]
-    table = Table("", "percent", box=None)
-    table.columns[1].justify = "right"
+    table = Table("", Column("percent", justify="right"), box=None)
     for key in dict.fromkeys((*of.headline, "ap", "ap50", "ap75", "aps", "apm", "apl")):
         table.add_row(spoken(key), percent(numbers[key]))
     terminal = console()
@@ -334,7 +322,7 @@ def _calibrate(chosen: argparse.Namespace) -> None:
 
     def seen(file: Path, images: Path) -> Any:
         subject = read_subject(model, file, images)
-        found = detect_classes(model, subject, threshold=FLOOR, watch=_pictures)
+        found = detect_classes(model, subject, threshold=FLOOR, watch=_watched)
         return judged(subject.protocol, subject.truth, found, subject.classes), subject.classes.base_names
 
     def of_split(split: str) -> tuple[Path, Path]:
@@ -399,7 +387,7 @@ def _embed(chosen: argparse.Namespace) -> None:
     from regionclip.data.rejects import SUFFIX, Rejects
     from regionclip.inference import RegionCLIP
     from regionclip.inference.outputs import Pictures, write_features
-    from regionclip.inference.sources import boxes_of_file, count, open_source
+    from regionclip.inference.sources import boxes_of_file, open_source
 
     if chosen.most < 1:
         raise InputError(f"{chosen.most} is no whole number from 1 on", key="--most", mend="give 1 or more")
@@ -408,6 +396,6 @@ def _embed(chosen: argparse.Namespace) -> None:
     model = RegionCLIP.open(chosen.model, chosen.dataset)
     with Rejects(out.with_name(f"{out.stem}{SUFFIX}"), limit=1.0) as rejects:
         rows = write_features(model, open_source(pictures.source), boxes, chosen.most, out, rejects)
-        features = sum(_watched(rows, count(pictures.source), "pictures"))
+        features = sum(_watched(rows, len(pictures.files) if pictures.counted else None))
     aside = f"; {len(rejects)} pictures are set aside in {rejects.path}" if rejects else ""
     console().print(f"{out}: {features} features{aside}", soft_wrap=True)

@@ -8,7 +8,7 @@ from dataclasses import fields
 from functools import partial
 
 from regionclip.cli_parts import add_address, add_command, add_model
-from regionclip.inference.service_limits import Limits
+from regionclip.inference import Limits
 
 
 def add_serving_commands(commands: argparse._SubParsersAction) -> None:

@@ -155,6 +155,19 @@ def test_fusion_needs_the_map_that_the_pretrained_head_was_trained_on(values: di
         assert error.key == "finetune.sets.lvis.fusion" and "freeze 4 stages" in error.problem
 
 
+@pytest.mark.parametrize(("key", "value"), [("masks", True), ("fusion", None)])
+def test_pseudo_boxes_have_no_masks_and_a_head_that_is_mixed_in(
+    values: dict[str, Any], key: str, value: object
+) -> None:
+    values["finetune"]["frozen_stages"] = 4
+    target = values["finetune"]["sets"]["coco"]
+    target |= {"pseudo_boxes": {"score_threshold": 0.6}, "fusion": {"base": 1.0, "novel": 1.0}}
+    assert check_params(values, "params.yaml").finetune.sets["coco"].pseudo_boxes.score_threshold == 0.6
+    target[key] = value
+    error = _refused(values)
+    assert error.key == "finetune.sets.coco.pseudo_boxes" and key in error.problem
+
+
 def test_gradients_need_not_be_clipped(values: dict[str, Any]) -> None:
     values["rpn"]["schedule"]["clip_gradients"] = None
     assert check_params(values, "params.yaml").rpn.schedule.clip_gradients is None

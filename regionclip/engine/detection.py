@@ -20,7 +20,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import Group
 from regionclip.evaluation.region_classification import classify_regions
 from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import detection_settings, finetune_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings, split_settings
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.params.stages import Detection as PictureSizes
 from regionclip.params.stages import Finetune
@@ -41,6 +41,9 @@ def trained_detector(file: Path, clip: ClipFolder, finetune: Finetune, dataset: 
     """
     target, (state, meta) = finetune.sets[dataset], read(file)
     settings = finetune_settings(finetune, target, len(meta["classes"])) | detection_settings(target)
+    if target.pseudo_boxes is not None:
+        # Of its labels only the number matters here.
+        settings |= split_settings(target, [*range(len(meta["pseudo_box_classes"]))])
     model, fused = build_detector(clip, settings, masks=target.masks, trained=True), target.fusion is not None
     if fused:
         # The checkpoint holds what was trained, the CLIP what it was before.

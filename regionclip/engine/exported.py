@@ -23,6 +23,7 @@ from regionclip.errors import InputError
 from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import measure
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
+from regionclip.models.split_roi_head import SplitRoIHead
 from regionclip.text.text_bank import TextBank
 
 # The vocabulary comes from the text bank, on the counter no result depends, and the text tower is `TextTowerHook`'s.
@@ -89,7 +90,8 @@ class VocabularyHook(Hook):
                 mend = "give the bank that the region store was made with, or make the store again"
                 raise InputError(problem, file=self.bank.source, key="sha256", mend=mend)
             model.set_concepts(self.bank.embeddings)
-        else:
+        elif not isinstance(model.roi_head, SplitRoIHead):
+            # The two vocabularies of that are in the weights that it starts from.
             self._set(model, metainfo["classes"])
 
     def before_test(self, runner: Runner) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from regionclip import runtime
 from regionclip.data.pictures import Picture
@@ -21,7 +19,7 @@ from regionclip.files import sha256_file
 from regionclip.inference import BATCH_SIZE, THRESHOLD
 from regionclip.inference.calibration import Calibration
 from regionclip.inference.results import Result
-from regionclip.inference.sources import boxes_of, boxes_of_file, boxes_of_picture, open_source, pixels_of
+from regionclip.inference.sources import boxes_of, boxes_of_file, boxes_of_picture, check_form, open_source, pixels_of
 
 # Torch and MMDetection take seconds to import, so they come when a detector is opened.
 if TYPE_CHECKING:
@@ -121,11 +119,13 @@ class RegionCLIP:
                 folder holds something else than an export.
         """
         _expect(folder, (str, Path), "folder", "a path")
-        vocabulary = None if names is None else self.vocabulary(names)
-        if vocabulary is not None and vocabulary.owners is not None:
-            mend = "give one text a name"
-            raise InputError("ONNX takes one embedding a name", key="names", mend=mend)
-        self._networks.export(self.files, folder, vocabulary)
+        embeddings: dict[str, Any] = {}
+        if names is not None:
+            vocabulary = self.vocabulary(names)
+            if vocabulary.owners is not None:
+                raise InputError("ONNX takes one embedding a name", key="names", mend="give one text a name")
+            embeddings = dict(zip(vocabulary.names, vocabulary.embeddings, strict=True))
+        self._networks.export(self.files, folder, embeddings)
 
     def vocabulary(self, names: Names, background: Sequence[str] = ()) -> Vocabulary:
         """Embed names; what is returned can be given wherever names can.
@@ -156,8 +156,8 @@ class RegionCLIP:
 
     def __call__(self, picture: Picture, names: Names, boxes: Boxes | None = None, **settings: Any) -> Result:
         """Find objects on one picture; arguments as in `detect`."""
-        given = None if boxes is None else [boxes]
-        (result,) = self.detect([_expect_one(picture)], names, given, **settings)
+        check_form(picture, "picture")
+        (result,) = self.detect([picture], names, None if boxes is None else [boxes], **settings)
         return result
 
     def detect(
@@ -205,22 +205,23 @@ class RegionCLIP:
 
         vocabulary = self.vocabulary(names, background)
         boxes = boxes_of_file(boxes) if isinstance(boxes, (str, Path)) else boxes
-        rules = Rules(vocabulary, _thresholds(threshold, vocabulary.names), iou, max_detections, agnostic)
-        return self._stream(source, boxes, rules, top_k, batch_size, rejected)
+        rules = Rules(vocabulary, _thresholds(threshold, vocabulary.names), iou, max_detections, agnostic, top_k)
+        return self._stream(source, boxes, rules, batch_size, rejected)
 
     def proposals(self, picture: Picture, most: int = 100) -> NDArray[np.float32]:
         """Return where the RPN sees objects of any kind: (n, 4) x1, y1, x2, y2 in pixels, the surest first."""
-        return self._networks.propose(pixels_of(_expect_one(picture), "picture"))[:most]
+        return self._networks.propose(pixels_of(picture, "picture"))[:most]
 
     def features(self, picture: Picture, boxes: Boxes) -> NDArray[np.float32]:
         """Embed regions: (n, 4) x1, y1, x2, y2 in pixels to (n, D) float32, not normalised."""
-        return self._regions(picture, boxes, None)[0]
+        return self._networks.regions(pixels_of(picture, "picture"), boxes_of(boxes, "picture"), None)[0]
 
     def classify(
         self, picture: Picture, boxes: Boxes, names: Names, background: Sequence[str] = ()
     ) -> NDArray[np.float32]:
         """Return how likely each of n boxes shows each of K names: (n, K) float32, whose rows sum to at most 1."""
-        return self._regions(picture, boxes, self.vocabulary(names, background))[1]
+        vocabulary = self.vocabulary(names, background)
+        return self._networks.regions(pixels_of(picture, "picture"), boxes_of(boxes, "picture"), vocabulary)[1]
 
     def similarity(self, features: NDArray[np.float32], names: Names) -> NDArray[np.float32]:
         """Return cosines (n, K) of `features` (n, D) with names; of what a name means the nearest counts."""
@@ -231,18 +232,11 @@ class RegionCLIP:
             raise InputError(problem, key="features", mend="give what this model's `features` gave")
         return self._networks.similarity(given, vocabulary)
 
-    def _regions(
-        self, picture: Picture, boxes: Boxes, vocabulary: Vocabulary | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        pixels = pixels_of(_expect_one(picture), "picture")
-        return self._networks.regions(pixels, boxes_of(boxes, "picture"), vocabulary)
-
     def _stream(
         self,
         source: Any,
         boxes: Sequence[Boxes] | Mapping[str, Boxes] | None,
         rules: Rules,
-        top_k: int | None,
         batch_size: int,
         rejected: list[InputError] | None,
     ) -> Iterator[Result]:
@@ -255,17 +249,17 @@ class RegionCLIP:
                     waiting.append(_Waiting(name, pixels, self._networks.prepare(pixels)))
                 else:
                     found = self._networks.name(pixels, boxes_of_picture(boxes, name, place), rules)
-                    yield self._result(name, pixels, found, rules, top_k)
+                    yield self._result(name, pixels, found, rules)
             except InputError as error:
                 if rejected is None:
                     raise
                 rejected.append(error)
             if len(waiting) == batch_size:
-                yield from self._in_order(waiting, rules, top_k)
+                yield from self._in_order(waiting, rules)
                 waiting.clear()
-        yield from self._in_order(waiting, rules, top_k)
+        yield from self._in_order(waiting, rules)
 
-    def _in_order(self, waiting: Sequence[_Waiting], rules: Rules, top_k: int | None) -> list[Result]:
+    def _in_order(self, waiting: Sequence[_Waiting], rules: Rules) -> list[Result]:
         """Search pictures in batches of one size: padding would change what is found near the border."""
         by_size: dict[tuple[int, ...], list[int]] = {}
         for place, one in enumerate(waiting):
@@ -274,20 +268,16 @@ class RegionCLIP:
         for places in by_size.values():
             records = [waiting[place].record for place in places]
             found.update(zip(places, self._networks.search(records, rules), strict=True))
-        return [self._result(one.source, one.pixels, found[place], rules, top_k) for place, one in enumerate(waiting)]
+        return [self._result(one.source, one.pixels, found[place], rules) for place, one in enumerate(waiting)]
 
-    def _result(self, source: str, pixels: NDArray[np.uint8], found: Found, rules: Rules, top_k: int | None) -> Result:
+    def _result(self, source: str, pixels: NDArray[np.uint8], found: Found, rules: Rules) -> Result:
         result = Result(source, np.ascontiguousarray(pixels[..., ::-1]), rules.vocabulary.names, *found)
         if self.calibration is not None:
             result = replace(result, confidence=self.calibration.confidence(result.scores, result.names))
-        if top_k is None:
+        if rules.top_k is None:
             return result
-        before: Counter[int] = Counter()
-        best = []
-        for row, label in enumerate(result.labels.tolist()):
-            before[label] += 1
-            best += [row] if before[label] <= top_k else []
-        return result[best]
+        labels = result.labels.tolist()
+        return result[[row for row, label in enumerate(labels) if labels[:row].count(label) < rules.top_k]]
 
 
 def _quiet() -> AbstractContextManager[None]:
@@ -318,13 +308,6 @@ def _thresholds(threshold: Any, names: Sequence[str]) -> NDArray[np.float32]:
     if not several:
         return np.full(len(names), threshold, np.float32)
     return np.array([given.get(name, THRESHOLD) for name in names], np.float32)
-
-
-def _expect_one(picture: Any) -> Picture:
-    """Refuse what is no single picture; tensors are known by what they can do."""
-    if not hasattr(picture, "permute"):
-        _expect(picture, (str, Path, bytes, Image.Image, np.ndarray), "picture", "a path, bytes, a picture or pixels")
-    return picture
 
 
 def _expect(value: object, kinds: tuple[type, ...], key: str, words: str) -> None:

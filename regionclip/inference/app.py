@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,17 +20,19 @@ import gradio as gr
 import numpy as np
 from gradio import processing_utils
 from PIL import Image, ImageDraw
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 from regionclip import artifacts
 from regionclip.data.layout import load_classes
+from regionclip.data.pictures import decode_image
 from regionclip.errors import InputError
 from regionclip.inference import THRESHOLD
 from regionclip.inference.api import REGISTRY, RegionCLIP
 from regionclip.inference.files import MANIFEST, workspace_files
 from regionclip.inference.results import Result
-from regionclip.inference.sources import Example, open_source, picture_files, pixels_of
+from regionclip.inference.sources import Example, open_source, picture_files
 from regionclip.inference.vocabulary import split_names
 
 LOGIN = "REGIONCLIP_APP_LOGIN"
@@ -47,10 +49,11 @@ _PICTURES_SHOWN, _NAMES_SHOWN = 6, 12  # of a data set
 _FOLDER = "GRADIO_TEMP_DIR"
 _LOCAL = ("127.0.0.1", "localhost")
 # The browser may ask nobody but this page, whatever the libraries of the page would like to fetch.
-_POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; form-action 'self'; "
-    "base-uri 'self'"
-)
+_HEADERS = {
+    "content-security-policy": "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'; "
+    "form-action 'self'; base-uri 'self'",
+    "referrer-policy": "no-referrer",
+}
 _STYLE = "[role=gridcell], [role=columnheader] { font-size: 12px !important } button { font-weight: 400 !important }"
 _COLUMNS = ["#", "name", "score", "box"]
 _INTRO = """### RegionCLIP
@@ -80,12 +83,13 @@ class Asked(NamedTuple):
         """Whether there is a name."""
         return bool(self.names.strip() or self.examples)
 
-    def vocabulary(self) -> tuple[dict[str, list[Any]], list[str]]:
-        """Names with what they mean, and background words, as `RegionCLIP` takes them."""
-        found: dict[str, list[Any]] = dict(parse_names(self.names))
+    def settings(self, threshold: float, most: int) -> dict[str, Any]:
+        """Arguments of `RegionCLIP.detect`: names with what they mean, background words, and what is kept."""
+        names: dict[str, list[Any]] = dict(parse_names(self.names))
         for one in self.examples:
-            found.setdefault(one.name, []).append(one.example)
-        return found, _split(self.background)
+            names.setdefault(one.name, []).append(one.example)
+        kept = {"threshold": threshold, "max_detections": int(most), "agnostic": self.agnostic}
+        return {"names": names, "background": _split(self.background), **kept}
 
 
 class Page:
@@ -101,9 +105,7 @@ class Page:
 
     @cached_property
     def _other(self) -> RegionCLIP:
-        if isinstance(self.other, InputError):
-            raise self.other
-        return self.other()
+        return self.other()  # there is no button for it where there is none
 
     def first(self, picture: str | None, threshold: float, most: int, *asked: Any) -> tuple[Any, ...]:
         """Search a picture that was just put there; nothing is wrong yet if no name is."""
@@ -113,7 +115,7 @@ class Page:
 
     def find(self, picture: str | None, threshold: float, most: int, *asked: Any) -> tuple[Any, ...]:
         """Search a picture, and show what is sure enough: all that was found, drawing, table."""
-        result = _search(self.model, picture, Asked(*asked))
+        result = self.model(_given(picture), **Asked(*asked).settings(LEAST, MOST))
         return result, *self.show(result, threshold, most)
 
     def show(self, result: Result | None, threshold: float, most: int) -> tuple[Any, ...]:
@@ -129,7 +131,8 @@ class Page:
 
     def compare(self, picture: str | None, threshold: float, most: int, *asked: Any) -> tuple[Any, ...]:
         """Search a picture with both detectors: both results, both drawings."""
-        results = [_search(one, picture, Asked(*asked)) for one in (self._other, self.model)]
+        settings = Asked(*asked).settings(LEAST, MOST)
+        results = [one(_given(picture), **settings) for one in (self._other, self.model)]
         return results, *self.show_both(results, threshold, most)
 
     def show_both(self, results: list[Result] | None, threshold: float, most: int) -> tuple[Any, ...]:
@@ -144,7 +147,7 @@ class Page:
         self, picture: str | None, first: list[float] | None, boxes: list[list[float]], at: gr.SelectData
     ) -> tuple[Any, ...]:
         """Take a click as a box's first corner, or as its second one: corner, boxes, drawing."""
-        times = _times(_opened(picture).size)
+        times = _times(decode_image(_given(picture)).size)
         x, y = (side / times for side in at.index[:2])
         if first is None:
             first = [x, y]
@@ -155,8 +158,7 @@ class Page:
 
     def name(self, picture: str | None, boxes: list[list[float]], *asked: Any) -> tuple[Any, ...]:
         """Say what the visitor's boxes show: drawing, table."""
-        names, background = Asked(*asked).vocabulary()
-        found = self.model(_given(picture), names, _drawn(boxes), threshold=0.0, background=background)
+        found = self.model(_given(picture), boxes=_drawn(boxes), **Asked(*asked).settings(0.0, MOST))
         return _drawing(found), _table(found)
 
     def remember(
@@ -165,7 +167,7 @@ class Page:
         """Keep the boxes as examples of a name: examples, their pictures, and the board as `board` gives it."""
         if not name.strip():
             raise InputError("the example has no name", mend="type the name that the boxes are examples of")
-        pixels = np.asarray(_opened(picture))
+        pixels = np.asarray(decode_image(_given(picture)))
         new = [Shown(name.strip(), Example(pixels, tuple(box))) for box in _drawn(boxes)]
         if len(examples) + len(new) > _MOST_EXAMPLES:
             raise InputError(f"there are more than {_MOST_EXAMPLES} examples", mend="forget them and begin anew")
@@ -188,9 +190,11 @@ class Page:
         if not files:
             raise InputError("there are no pictures", mend="drop some")
         rejected: list[InputError] = []
-        results = self._stream(list(files), threshold, most, Asked(*asked), rejected)
-        steps = progress.tqdm(results, total=len(files), desc="pictures")
-        found = [(_drawing(one), f"{Path(one.source).name}: {_count(one)}") for one in steps]
+        results = self.model.detect(files, rejected=rejected, **Asked(*asked).settings(threshold, most))
+        found = []
+        for one in progress.tqdm(results, total=len(files), desc="pictures"):
+            caption = f"{Path(one.source).name}: {len(one)} object{'s' * (len(one) != 1)}"
+            found.append((_drawing(one), caption))
         for error in rejected:
             gr.Warning(html.escape(_words(error)))
         return found
@@ -209,27 +213,19 @@ class Page:
             raise InputError("there is no video", mend="drop one")
         every = int(every)
         # One more than are shown, to know whether there are more.
-        opened = islice(open_source(file), 0, _MOST_FRAMES * every + 1, every)
-        frames = (_frame(one.pixels) for one in opened)
+        frames = islice(open_source(file), 0, _MOST_FRAMES * every + 1, every)
+        results = self.model.detect(frames, **Asked(*asked).settings(threshold, most))
         rows: list[list[Any]] = []
-        with _film(file, every) as (out, write):
-            results = self._stream(frames, threshold, most, Asked(*asked))
+
+        def drawings() -> Iterator[Image.Image]:
             for number, one in enumerate(progress.tqdm(results, desc="frames", unit="frames")):
                 if number == _MOST_FRAMES:
                     gr.Warning(f"Only {number} frames were searched. Take fewer of them for more of the video.")
-                    break
-                write(_drawing(one, even=True))
-                rows += [[number * every, *row[1:]] for row in _table(one)]
-        if not out.exists():
-            raise InputError("there is no frame in the video", mend="give one that OpenCV reads, such as MP4")
-        return str(out), rows
+                    return
+                rows.extend([number * every, *row[1:]] for row in _table(one))
+                yield _drawing(one, even=True)
 
-    def _stream(
-        self, source: Any, threshold: float, most: int, asked: Asked, rejected: list[InputError] | None = None
-    ) -> Iterator[Result]:
-        names, background = asked.vocabulary()
-        settings = {"threshold": threshold, "max_detections": int(most), "agnostic": asked.agnostic}
-        return self.model.detect(source, names, background=background, rejected=rejected, **settings)
+        return _film(file, every, drawings()), rows
 
 
 def parse_names(text: str) -> dict[str, list[str]]:
@@ -286,10 +282,10 @@ def build(page: Page, pictures: Sequence[Path] = (), names: Sequence[str] = ()) 
 def _found_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -> None:
     with gr.Tab("Find"):
         result = gr.State(None, time_to_live=_HOUR)
-        button = _button("Find", "find")
+        button = _button("Find", elem_id="find")
         with gr.Row():
-            drawing = _picture("Found", "found", scale=3)
-            table = _objects("objects", scale=2)
+            drawing = _picture(label="Found", elem_id="found", scale=3)
+            table = _objects(elem_id="objects", scale=2)
         gr.Markdown("Click a row to see it alone; move a slider to see them all again.")
     inputs, outputs = [picture, *kept, *asked], [result, drawing, table]
     _on([button.click, asked[0].submit], page.find, inputs, outputs, model=True)
@@ -304,9 +300,10 @@ def _beside_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]
             gr.Markdown(f"There is no detector from CLIP here: {html.escape(_words(page.other))}")
             return
         results = gr.State(None, time_to_live=_HOUR)
-        button = _button("Compare", "compare")
+        button = _button("Compare", elem_id="compare")
         with gr.Row():
-            drawings = [_picture("Fine-tuned from CLIP", "clip"), _picture("Fine-tuned from RegionCLIP", "regionclip")]
+            clip = _picture(label="Fine-tuned from CLIP", elem_id="clip")
+            drawings = [clip, _picture(label="Fine-tuned from RegionCLIP", elem_id="regionclip")]
     _on([button.click], page.compare, [picture, *kept, *asked], [results, *drawings], model=True)
     _on([event for one in kept for event in (one.input, one.release)], page.show_both, [results, *kept], drawings)
 
@@ -317,20 +314,20 @@ def _own_tab(page: Page, picture: gr.Image, asked: list[Any], kept: list[Any]) -
         corner, boxes = gr.State(None), gr.State([])
         gr.Markdown(_OWN)
         with gr.Row():
-            board = _picture("Click two corners", "board", scale=3)
+            board = _picture(label="Click two corners", elem_id="board", scale=3)
             with gr.Column(scale=2):
                 with gr.Row():
-                    naming = _button("Name my boxes", "name-boxes")
-                    clear = _button("Remove them", "remove-boxes", "secondary")
-                table = _objects("named")
+                    naming = _button("Name my boxes", elem_id="name-boxes")
+                    clear = _button("Remove them", elem_id="remove-boxes", variant="secondary")
+                table = _objects(elem_id="named")
                 name = gr.Textbox(label="Examples of", placeholder="a name", elem_id="example-name")
                 with gr.Row():
-                    keep = _button("Keep as examples", "remember")
-                    drop = _button("Forget them", "forget", "secondary")
-                kept_pictures = _pictures("Examples", "examples", columns=4)
+                    keep = _button("Keep as examples", elem_id="remember")
+                    drop = _button("Forget them", elem_id="forget", variant="secondary")
+                kept_pictures = _pictures(label="Examples", elem_id="examples", columns=4)
         files = gr.File(label="Search these pictures", file_count="multiple", file_types=["image"], elem_id="files")
-        search = _button("Search the pictures", "search-pictures")
-        gallery = _pictures("Found", "gallery", columns=3)
+        search = _button("Search the pictures", elem_id="search-pictures")
+        gallery = _pictures(label="Found", elem_id="gallery", columns=3)
     anew = [corner, boxes, board, table]
     _on([picture.change, clear.click], page.board, [picture], anew)
     _on([board.select], page.corner, [picture, corner, boxes], [corner, boxes, board])
@@ -346,49 +343,25 @@ def _video_tab(page: Page, asked: list[Any], kept: list[Any]) -> None:
             film = gr.Video(sources=["upload"], label="Video", elem_id="video", buttons=[])
             found = gr.Video(label="Found", interactive=False, elem_id="film", buttons=["download"])
         every = gr.Slider(1, 60, 5, step=1, label="Every n-th frame", elem_id="every")
-        button = _button("Search the video", "search-video")
-        table = _objects("frames", ["frame", *_COLUMNS[1:]])
+        button = _button("Search the video", elem_id="search-video")
+        table = _objects(elem_id="frames", headers=["frame", *_COLUMNS[1:]])
     _on([button.click], page.video, [film, every, *kept, *asked], [found, table], model=True)
 
 
-def _picture(label: str, name: str, **layout: Any) -> gr.Image:
-    return gr.Image(
-        label=label, interactive=False, format=_FORMAT, elem_id=name, buttons=["download", "fullscreen"], **layout
-    )
-
-
-def _pictures(label: str, name: str, **layout: Any) -> gr.Gallery:
-    return gr.Gallery(
-        label=label,
-        interactive=False,
-        format="png",
-        object_fit="contain",
-        elem_id=name,
-        buttons=["fullscreen"],
-        **layout,
-    )
-
-
-def _button(text: str, name: str, variant: str = "primary") -> gr.Button:
-    return gr.Button(text, variant=variant, size="md", elem_id=name)
-
-
-def _objects(name: str, columns: Sequence[str] = _COLUMNS, **layout: Any) -> gr.Dataframe:
-    kinds = ["number", "str", "number", "str"]
-    return gr.Dataframe(
-        headers=list(columns), datatype=kinds, type="array", interactive=False, label="Objects", max_height=420,
-        elem_id=name, buttons=["copy"], column_widths=["12%", "27%", "18%", "43%"], **layout,
-    )  # fmt: skip
+_picture = partial(gr.Image, interactive=False, format=_FORMAT, buttons=["download", "fullscreen"])
+_pictures = partial(gr.Gallery, interactive=False, format="png", object_fit="contain", buttons=["fullscreen"])
+_button = partial(gr.Button, variant="primary", size="md")
+_objects = partial(
+    gr.Dataframe, headers=_COLUMNS, datatype=["number", "str", "number", "str"], type="array", interactive=False,
+    label="Objects", max_height=420, buttons=["copy"], column_widths=["12%", "27%", "18%", "43%"],
+)  # fmt: skip
 
 
 def _on(events: list[Any], run: Callable[..., Any], inputs: list[Any], outputs: list[Any], model: bool = False) -> None:
-    """Let events call a method; those that ask a model wait for each other, a slider's last place always counts."""
-    how = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE} if model else {"show_progress": "hidden"}
-    gr.on(events, _told(run), inputs, outputs, api_name=run.__name__, trigger_mode="always_last", **how)
+    """Let events call a method; those that ask a model wait for each other, a slider's last place always counts.
 
-
-def _told(run: Callable[..., Any]) -> Callable[..., Any]:
-    """Say what a visitor gave wrong in words, and nothing of the machine."""
+    What a visitor gave wrong is said in words, and nothing of the machine.
+    """
 
     @wraps(run)
     def told(*arguments: Any, **settings: Any) -> Any:
@@ -397,7 +370,8 @@ def _told(run: Callable[..., Any]) -> Callable[..., Any]:
         except InputError as error:
             raise gr.Error(html.escape(_words(error)), title="That did not work", print_exception=False) from None
 
-    return told
+    how = {"concurrency_id": "model", "concurrency_limit": _AT_ONCE} if model else {"show_progress": "hidden"}
+    gr.on(events, told, inputs, outputs, api_name=run.__name__, trigger_mode="always_last", **how)
 
 
 def _words(error: InputError) -> str:
@@ -405,13 +379,6 @@ def _words(error: InputError) -> str:
     file = None if error.file is None else Path(error.file).name
     record = Path(str(error.record)).name if error.record is not None else None
     return str(InputError(error.problem, file=file, record=record, mend=error.mend))
-
-
-def _search(model: RegionCLIP, picture: str | None, asked: Asked) -> Result:
-    """Search for all that the sliders can show."""
-    names, background = asked.vocabulary()
-    settings = {"threshold": LEAST, "max_detections": MOST, "agnostic": asked.agnostic}
-    return model(_given(picture), names, background=background, **settings)
 
 
 def _chosen(result: Result, threshold: float, most: int) -> Result:
@@ -442,10 +409,6 @@ def _table(result: Result) -> list[list[Any]]:
     ]
 
 
-def _count(result: Result) -> str:
-    return f"{len(result)} object{'s' * (len(result) != 1)}"
-
-
 def _drawing(result: Result, even: bool = False) -> Image.Image:
     """Draw in a size that is fit to be looked at; ``even``: with sides that every video codec takes."""
     times = _times(result.size)
@@ -465,7 +428,7 @@ def _times(size: Sequence[int]) -> int:
 
 def _board(picture: str, boxes: Sequence[Sequence[float]], corner: Sequence[float] | None) -> Image.Image:
     """Draw own boxes, and the corner of one that is begun; only enlarged, for its pixels are those that are clicked."""
-    board = _opened(picture)
+    board = decode_image(picture)
     times = _times(board.size)
     board = board.resize([side * times for side in board.size])
     pen, width = ImageDraw.Draw(board), max(2, round(max(board.size) / 300))
@@ -478,10 +441,6 @@ def _board(picture: str, boxes: Sequence[Sequence[float]], corner: Sequence[floa
     return board
 
 
-def _opened(picture: str | None) -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(pixels_of(_given(picture), "picture")[..., ::-1]))
-
-
 def _crop(shown: Shown) -> tuple[Image.Image, str]:
     """Cut an example out, with its name."""
     pixels, box = shown.example
@@ -489,33 +448,25 @@ def _crop(shown: Shown) -> tuple[Image.Image, str]:
     return Image.fromarray(np.ascontiguousarray(pixels[top : bottom + 1, left : right + 1])), shown.name
 
 
-def _frame(pixels: Any) -> np.ndarray:
-    if isinstance(pixels, InputError):
-        raise pixels
-    return pixels[..., ::-1]
-
-
-@contextmanager
-def _film(file: str, every: int) -> Iterator[tuple[Path, Callable[[Image.Image], None]]]:
-    """Give a new video, as fast as every n-th frame of ``file``, and what writes a frame to it."""
+def _film(file: str, every: int, frames: Iterator[Image.Image]) -> str:
+    """Write frames to a new video, as fast as every n-th frame of ``file``."""
     capture = cv2.VideoCapture(file)
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
     capture.release()
     out = Path(os.environ[_FOLDER]) / uuid.uuid4().hex / "found.webm"
     out.parent.mkdir(parents=True)
-    writer: list[cv2.VideoWriter] = []
-
-    def write(frame: Image.Image) -> None:
-        if not writer:
-            # Every browser plays it, and OpenCV's wheels can write it.
-            writer.append(cv2.VideoWriter(str(out), cv2.VideoWriter.fourcc(*"VP90"), max(rate / every, 1), frame.size))
-        writer[0].write(np.asarray(frame)[..., ::-1])
-
+    writer = cv2.VideoWriter()
     try:
-        yield out, write
+        for frame in frames:
+            if not writer.isOpened():
+                # Every browser plays it, and OpenCV's wheels can write it.
+                writer.open(str(out), cv2.VideoWriter.fourcc(*"VP90"), max(rate / every, 1), frame.size)
+            writer.write(np.asarray(frame)[..., ::-1])
     finally:
-        for one in writer:
-            one.release()
+        writer.release()
+    if not out.exists():
+        raise InputError("there is no frame in the video", mend="give one that OpenCV reads, such as MP4")
+    return str(out)
 
 
 class _Guard:
@@ -527,10 +478,10 @@ class _Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
-        asked = headers.get(b"host", "")
+        headers = Headers(scope=scope)
+        asked = headers.get("host", "")
         # A page of another site in the same browser counts as a stranger, too.
-        stranger = asked.partition(":")[0] not in self._hosts or headers.get(b"origin", asked).split("//")[-1] != asked
+        stranger = asked.partition(":")[0] not in self._hosts or headers.get("origin", asked).split("//")[-1] != asked
         # Gradio would fetch the address and hand it on.
         fetches = "file=http" in scope["path"].lower() or "/proxy=" in scope["path"].lower()
         if fetches or (self._hosts and stranger):
@@ -538,8 +489,7 @@ class _Guard:
 
         async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
-                policy = [(b"content-security-policy", _POLICY.encode()), (b"referrer-policy", b"no-referrer")]
-                message = message | {"headers": [*message.get("headers", []), *policy]}
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         return await self._app(scope, receive, sent)
@@ -606,7 +556,7 @@ def open_page(source: str | Path, dataset: str | None = None) -> tuple[Page, dic
         only = InputError("a bundle holds one detector", mend="open the page in the folder where the pipeline has run")
         return Page(model, only), {}
     dataset = model.files.dataset
-    other: Callable[[], RegionCLIP] | InputError = lambda: RegionCLIP.open(source, dataset, "clip")  # noqa: E731
+    other: Callable[[], RegionCLIP] | InputError = partial(RegionCLIP.open, source, dataset, "clip")
     try:
         workspace_files(root, dataset, "clip")
     except InputError as error:
@@ -615,10 +565,9 @@ def open_page(source: str | Path, dataset: str | None = None) -> tuple[Page, dic
     for folder in sorted((root / artifacts.SETS).glob("*/val")):
         with suppress(InputError):  # a folder without pictures
             pictures += picture_files(folder)[:_PICTURES_SHOWN]
-    try:
+    names: tuple[str, ...] = ()
+    with suppress(InputError):
         names = load_classes(dataset, root / artifacts.SETS).names[:_NAMES_SHOWN]
-    except InputError:
-        names = ()
     return Page(model, other), {"pictures": pictures, "names": names}
 
 

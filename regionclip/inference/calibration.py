@@ -139,12 +139,11 @@ def judged(protocol: str, truth: Truth, found: BoxArrays, classes: ClassList) ->
     # Of LVIS's classes it is known of some only that a picture has them not.
     if classes.federated:
         gone = np.array([key for image in truth.images for key in image["neg_category_ids"]], np.int64)
-        chances = [len(gone) - int(np.isin(gone, novel_ids).sum()), int(np.isin(gone, novel_ids).sum())]
     else:
-        of = np.isin(np.array(truth.category_ids)[there // len(truth.images)], novel_ids)
-        counts = len(truth.category_ids) - len(novel_ids), len(novel_ids)
-        chances = [len(truth.images) * count - int((of == group).sum()) for group, count in enumerate(counts)]
-    return Judged(seen.scores, kinds[kept] == RIGHT, novel, absent, (chances[0], chances[1]))
+        pairs = np.arange(len(truth.category_ids) * len(truth.images))
+        gone = np.array(truth.category_ids)[np.setdiff1d(pairs, there) // len(truth.images)]
+    of_novel = int(np.isin(gone, novel_ids).sum())
+    return Judged(seen.scores, kinds[kept] == RIGHT, novel, absent, (len(gone) - of_novel, of_novel))
 
 
 def fit(judged: Judged, base_names: Collection[str], detector_sha256: str, truth_sha256: str) -> Calibration:

@@ -25,6 +25,12 @@ from regionclip.params import Params
 
 _NAMES = 40  # of each group that are listed
 _LEAKS = ("{} training boxes", "{} pictures across splits", "pictures across sets")  # checks that look for leakage
+_USE = """```python
+from regionclip import RegionCLIP
+model = RegionCLIP.open("models:/{model}@candidate")  # or the folder that holds this file
+for result in model.detect("pictures/", ["traffic cone", "forklift"], threshold=0.3):
+    print(result.names, result.scores, result.boxes)
+```"""
 
 
 def model_card(files: DetectorFiles, root: Path, model: str, tags: Mapping[str, str]) -> str:
@@ -41,7 +47,7 @@ def model_card(files: DetectorFiles, root: Path, model: str, tags: Mapping[str, 
     locked = _locked_reports(root)
     measured = read_json(root / artifacts.metrics(f"evaluate@{files.dataset}"))
     sections = {
-        "How to use it": _use(model),
+        "How to use it": [_USE.format(model=model)],
         "Data": _data(files, tags, locked),
         "Numbers": _numbers(files, tags, measured, locked),
         "Checks of the data": _checks(files.dataset, locked),
@@ -80,12 +86,16 @@ def _locked_reports(root: Path) -> dict[str, Any]:
 
 
 def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
-    clip, base = ClipFolder.open(files.clip).model_cfg, read(files.detector)[1]["classes"]
-    vision = clip["vision_cfg"]
-    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in base]
+    clip, meta = ClipFolder.open(files.clip).model_cfg, read(files.detector)[1]
+    vision, base, pseudo = clip["vision_cfg"], meta["classes"], meta.get("pseudo_box_classes", [])
+    novel = [name for name in measured["regionclip"].get("per_class", ()) if name not in base + pseudo]
     weights = files.params.finetune.sets[files.dataset].weights
     made = "imported" if weights else f"fine-tuned on boxes of {files.dataset}'s base classes"
-    groups = {"Trained on boxes of": base, "Measured, but never trained, on boxes of": novel}
+    groups = {
+        "Trained on boxes of": base,
+        "Trained on pseudo boxes of": pseudo,
+        "Measured, but never trained, on boxes of": novel,
+    }
     tower = f"{image_tower(vision)}; embeddings of {clip['embed_dim']}"
     return [
         "An open-vocabulary detector: it finds whatever is named in words. A Fast R-CNN on RegionCLIP's visual encoder "
@@ -93,16 +103,6 @@ def _what(files: DetectorFiles, measured: Mapping[str, Any]) -> list[str]:
         "pipeline, whose code is Apache-2.0.",
         *(f"{words} {len(names)} classes: {_listed(names)}." for words, names in groups.items() if names),
     ]
-
-
-def _use(model: str) -> list[str]:
-    lines = (
-        "from regionclip import RegionCLIP",
-        f'model = RegionCLIP.open("models:/{model}@candidate")  # or the folder that holds this file',
-        'for result in model.detect("pictures/", ["traffic cone", "forklift"], threshold=0.3):',
-        "    print(result.names, result.scores, result.boxes)",
-    )
-    return ["\n".join(["```python", *lines, "```"])]
 
 
 def _data(files: DetectorFiles, tags: Mapping[str, str], locked: Mapping[str, Any]) -> list[str]:

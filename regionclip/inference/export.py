@@ -296,8 +296,8 @@ def _facts(files: DetectorFiles, detector: BaseModel) -> dict[str, str]:
 
 
 def _readme(facts: dict[str, str]) -> str:
-    kind = "soft" if facts["nms"] == "soft" else "hard"
-    return _README.format(outputs=_OUTPUTS[kind], code=_CODE[kind], note=_NOTES[kind].format(**facts), **facts)
+    nms = facts["nms"]
+    return _README.format(outputs=_OUTPUTS[nms], code=_CODE[nms], note=_NOTES[nms].format(**facts), **facts)
 
 
 _OUTPUTS = {

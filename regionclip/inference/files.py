@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from regionclip import artifacts
 from regionclip.checkpoints.clip_folder import CONFIG, WEIGHTS, ClipFolder, save_clip
@@ -19,7 +18,7 @@ from regionclip.params import Params, check_params, load_params
 from regionclip.text.text_bank import BUILT_IN
 
 MANIFEST = "manifest.json"
-_CALIBRATION, _CARD = "calibration.json", "README.md"
+_NAMES = {"detector": "detector.pth", "rpn": "rpn.pth", "calibration": "calibration.json", "card": "README.md"}
 _FORMAT = "regionclip-detector-2"
 _MEND = "export the bundle again"
 
@@ -101,10 +100,8 @@ def write_bundle(files: DetectorFiles, folder: str | Path) -> None:
         (beside / "clip").mkdir()
         for name in (CONFIG, WEIGHTS):
             shutil.copyfile(files.clip / name, beside / "clip" / name)
-        shutil.copyfile(files.detector, beside / "detector.pth")
-        shutil.copyfile(files.rpn, beside / "rpn.pth")
-        for name, file in ((_CALIBRATION, files.calibration), (_CARD, files.card)):
-            if file is not None:
+        for key, name in _NAMES.items():
+            if (file := getattr(files, key)) is not None:
                 shutil.copyfile(file, beside / name)
         write_json(beside / "params.json", files.params.model_dump(mode="json"))
         written = sorted(path for path in beside.rglob("*") if path.is_file())
@@ -148,34 +145,21 @@ def read_bundle(folder: Path) -> DetectorFiles:
     """Return the files of a bundle, each compared with its SHA-256.
 
     Raises:
-        InputError: The bundle is incomplete, or a file is not the one that was exported.
+        InputError: It is none or incomplete, or a file is not the one that was exported.
     """
-    manifest = _manifest(folder / MANIFEST)
-    for name, digest in manifest["sha256"].items():
-        path = folder / name
-        if not path.is_file():
-            raise InputError("the file does not exist", file=path, mend=_MEND)
-        if sha256_file(path) != digest:
-            raise InputError("the file is not the one that was exported", file=path, key="sha256", mend=_MEND)
-    return DetectorFiles(
-        manifest["dataset"],
-        manifest["initialisation"],
-        check_params(read_json(folder / "params.json"), folder / "params.json"),
-        clip=folder / "clip",
-        detector=folder / "detector.pth",
-        rpn=folder / "rpn.pth",
-        **{
-            key: folder / name if name in manifest["sha256"] else None
-            for key, name in (("calibration", _CALIBRATION), ("card", _CARD))
-        },
-    )
-
-
-def _manifest(file: Path) -> dict[str, Any]:
+    file = folder / MANIFEST
     manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         raise InputError("this is no bundle of a detector", file=file, key="format", mend=_MEND)
     needed = {f"clip/{CONFIG}", f"clip/{WEIGHTS}", "detector.pth", "rpn.pth", "params.json"}
     if missing := needed - manifest.get("sha256", {}).keys():
         raise InputError("the file has no SHA-256", file=file, key=min(missing), mend=_MEND)
-    return manifest
+    for name, digest in manifest["sha256"].items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError("the file does not exist", file=path, mend=_MEND)
+        if sha256_file(path) != digest:
+            raise InputError("the file is not the one that was exported", file=path, key="sha256", mend=_MEND)
+    params = check_params(read_json(folder / "params.json"), folder / "params.json")
+    held = {key: folder / name for key, name in _NAMES.items() if name in manifest["sha256"]}
+    return DetectorFiles(manifest["dataset"], manifest["initialisation"], params, folder / "clip", **held)

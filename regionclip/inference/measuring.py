@@ -117,9 +117,5 @@ def _classes(model: RegionCLIP, truth: Truth) -> ClassList:
     names, trained = tuple(map(class_name, truth.categories)), {*read(model.files.detector)[1]["classes"]}
     base = tuple(name for name in names if name in trained)
     novel = tuple(name for name in names if name not in trained)
-    frequency = {
-        name: category["frequency"]
-        for name, category in zip(names, truth.categories, strict=True)
-        if "frequency" in category
-    }
+    frequency = {class_name(one): one["frequency"] for one in truth.categories if "frequency" in one}
     return ClassList(names, tuple(truth.category_ids), base, novel, frequency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,6 +46,7 @@ class Rules(NamedTuple):
     iou: float | None
     max_detections: int | None
     agnostic: bool
+    top_k: int | None
 
 
 class Found(NamedTuple):
@@ -114,7 +115,7 @@ class Networks:
         self, pixels: NDArray[np.uint8], boxes: NDArray[np.float32], vocabulary: Vocabulary | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return embeddings (n, D) of regions and their probabilities (n, K) among K names."""
-        width, classes = self._words.shape[1], 0 if vocabulary is None else vocabulary.size
+        width, classes = self._words.shape[1], 0 if vocabulary is None else len(vocabulary.names)
         if not len(boxes):
             return np.zeros((0, width), np.float32), np.zeros((0, classes), np.float32)
         with self._lock, inference(self._device):
@@ -140,15 +141,12 @@ class Networks:
             logits = classifier.compare(given, classifier.temperature)
         return logits[:, :-1].mul(classifier.temperature).numpy(force=True)
 
-    def export(self, files: DetectorFiles, folder: str | Path, vocabulary: Vocabulary | None) -> None:
+    def export(self, files: DetectorFiles, folder: str | Path, embeddings: Mapping[str, Tensor]) -> None:
         """Write the networks as ONNX files; see `export_onnx`."""
         from regionclip.inference.export import export_onnx
 
-        names = None
-        if vocabulary is not None:
-            names = dict(zip(vocabulary.names, vocabulary.embeddings, strict=True))
         with self._lock:
-            export_onnx(files, self._rpn, self._model, folder, names)
+            export_onnx(files, self._rpn, self._model, folder, embeddings)
 
     def _maps(
         self, records: Sequence[Record], proposals: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from regionclip.data.rejects import Rejects
 from regionclip.errors import InputError
@@ -106,7 +108,8 @@ class Journal:
         self._order: dict[str, None] = {}
         self._places: dict[str, tuple[int, list[int] | None]] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        file, head = folder / JOURNAL, {"arguments": dict(arguments), "files": sorted(files)}
+        file = folder / JOURNAL
+        head = json.loads(json.dumps({"arguments": arguments, "files": sorted(files)}))  # as it is read
         self._handle = file.open("a+b")
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -121,14 +124,17 @@ class Journal:
             if not known:
                 file.unlink()
             raise InputError("it is there already, and not of this command", file=folder / strange[0], mend=_MEND)
-        if known == json.loads(json.dumps(head)):
+        if known == head:
             self._read(arguments["batch_size"])
             return
         if known:
-            both = {**known["arguments"], **arguments}
-            self.changed = [key for key in both if known["arguments"].get(key) != head["arguments"].get(key)]
-        for name in known.get("files", ()):
-            _remove(folder / name)
+            before, now = known["arguments"], head["arguments"]
+            self.changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        for path in (folder / name for name in known.get("files", ())):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         self._handle.truncate(0)
         self._append(head)
 
@@ -176,7 +182,7 @@ class Journal:
             labels, scores = np.array(line["labels"], np.int64), np.array(line["scores"], np.float32)
             pixels, masks = np.broadcast_to(np.uint8(0), (height, width, 3)), None
             if "masks" in line:
-                masks = _decoded(line["masks"], (height, width))
+                masks = np.array([coco_mask.decode(rle) for rle in line["masks"]], bool).reshape(-1, height, width)
             yield Result(line["source"], pixels, names, boxes, scores, labels, masks)
 
     def rejected(self) -> Iterator[InputError]:
@@ -234,20 +240,6 @@ def _stamp(source: str) -> list[int] | None:
     return None
 
 
-def _decoded(rles: list[dict[str, Any]], size: tuple[int, int]) -> NDArray[np.bool_]:
-    from pycocotools import mask
-
-    found = [mask.decode(rle).astype(bool) for rle in rles]
-    return np.stack(found) if found else np.zeros((0, *size), bool)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def search(
     model: RegionCLIP, pictures: Pictures, names: Any, journal: Journal, drawn: Path | None, **settings: Any
 ) -> Iterator[Result | InputError]:
@@ -299,10 +291,7 @@ def write_results(
     Raises:
         InputError: A data set of fewer than two pictures.
     """
-
-    def results() -> Iterator[Result]:
-        return journal.results(names)
-
+    results = partial(journal.results, names)
     with Rejects(folder / REJECTED, limit=1.0) as rejects:
         for error in journal.rejected():
             rejects.add(error)
@@ -323,17 +312,11 @@ def write_results(
                 label.write_text(one.to_yolo(), encoding="utf-8")
         about = {"path": str(pictures.root), "train": ".", "val": ".", "nc": len(names), "names": list(names)}
         write_text(folder / "data.yaml", yaml.safe_dump(about, allow_unicode=True, sort_keys=False))
-    elif form == "coco":
-        _write_coco(folder / FORMATS[form][0], lambda: ((pictures.name(one.source), one) for one in results()), names)
     else:
-        held = held_out([pictures.name(one.source) for one in results()], val)
-        for file, wanted in zip(FORMATS[form], (False, True), strict=True):
-
-            def part(wanted: bool = wanted) -> Iterator[tuple[str, Result]]:
-                named = ((pictures.name(one.source), one) for one in results())
-                return (pair for pair in named if (pair[0] in held) == wanted)
-
-            _write_coco(folder / file, part, names)
+        found = [pictures.name(one.source) for one in results()]
+        held = held_out(found, val) if form == "set" else set()
+        for file, chosen in zip(FORMATS[form], ({*found} - held, held), strict=False):
+            _write_coco(folder / file, results, names, pictures, chosen)
 
 
 def held_out(names: list[str], share: float) -> set[str]:
@@ -351,22 +334,30 @@ def held_out(names: list[str], share: float) -> set[str]:
     return {ordered[0]} | {name for name in ordered[1:-1] if places[name] < share}
 
 
-def _write_coco(file: Path, rows: Callable[[], Iterable[tuple[str, Result]]], names: tuple[str, ...]) -> None:
-    """Write named results as one COCO file, piece by piece: there may be more than fit into the memory."""
+def _write_coco(
+    file: Path,
+    results: Callable[[], Iterator[Result]],
+    names: tuple[str, ...],
+    pictures: Pictures,
+    chosen: Collection[str],
+) -> None:
+    """Write the results of chosen pictures as one COCO file, piece by piece: there may be too many for the memory."""
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
 
+    def numbered() -> Iterator[tuple[int, Result]]:
+        return enumerate((one for one in results() if pictures.name(one.source) in chosen), 1)
+
     def images() -> Iterator[dict[str, Any]]:
-        for number, (name, one) in enumerate(rows(), 1):
+        for number, one in numbered():
             width, height = one.size
-            yield {"id": number, "file_name": name, "width": width, "height": height}
+            yield {"id": number, "file_name": pictures.name(one.source), "width": width, "height": height}
 
     def annotations() -> Iterator[dict[str, Any]]:
-        count = 0
-        for number, (_, one) in enumerate(rows(), 1):
+        count = itertools.count(1)
+        for number, one in numbered():
             # Clipped to the picture, a box may be left with no area, and COCO has none such.
             for row in one[(one.boxes[:, 2:] > one.boxes[:, :2]).all(axis=1)].to_coco(number):
-                count += 1
-                yield {"id": count, **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
+                yield {"id": next(count), **row, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
 
     parts = {"images": images(), "categories": categories, "annotations": annotations()}
     with atomic_path(file) as beside, _opened(beside) as out:

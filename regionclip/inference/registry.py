@@ -103,25 +103,18 @@ def _log(
 def _signature() -> Any:
     """Columns and params that a DataFrame and the scoring server's JSON share."""
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import (
-        AnyType,
-        Array,
-        ColSpec,
-        DataType,
-        Object,
-        ParamSchema,
-        ParamSpec,
-        Property,
-        Schema,
-    )
+    from mlflow.types import schema
 
-    corners = Object([Property(side, DataType.double) for side in ("xmin", "ymin", "xmax", "ymax")])
-    found = [Property("score", DataType.double), Property("label", DataType.string), Property("box", corners)]
+    number, text = schema.DataType.double, schema.DataType.string
+    corners = schema.Object([schema.Property(side, number) for side in ("xmin", "ymin", "xmax", "ymax")])
+    found = {"score": number, "label": text, "box": corners}
+    objects = schema.Array(schema.Object([schema.Property(name, kind) for name, kind in found.items()]))
     # Pictures come as bytes, base64 or pixels.
-    inputs = Schema([ColSpec(AnyType(), "image"), ColSpec(Array(DataType.string), "names")])
+    image, names = schema.ColSpec(schema.AnyType(), "image"), schema.ColSpec(schema.Array(text), "names")
     known = (("double", THRESHOLD), ("long", None), ("long", None), ("double", None), ("boolean", False))
-    params = [ParamSpec(name, kind, value) for name, (kind, value) in zip(SETTINGS, known, strict=True)]
-    return ModelSignature(inputs, Schema([ColSpec(Array(Object(found)), "detections")]), ParamSchema(params))
+    params = [schema.ParamSpec(name, kind, value) for name, (kind, value) in zip(SETTINGS, known, strict=True)]
+    outputs = schema.Schema([schema.ColSpec(objects, "detections")])
+    return ModelSignature(schema.Schema([image, names]), outputs, schema.ParamSchema(params))
 
 
 def _require_locked(root: Path, stages: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import os
 from collections.abc import Collection, Mapping
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from regionclip.data.pictures import FORMATS
 from regionclip.errors import InputError, printable
@@ -199,6 +198,5 @@ def unicode_of(source: str) -> str:
 
 
 def _colour(name: str) -> tuple[int, int, int]:
-    hue = hashlib.sha256(name.encode(errors="replace")).digest()[0] / 256
-    red, green, blue = colorsys.hls_to_rgb(hue, 0.35, 0.9)
-    return round(red * 255), round(green * 255), round(blue * 255)
+    hue = hashlib.sha256(name.encode(errors="replace")).digest()[0] * 360 / 256
+    return ImageColor.getrgb(f"hsl({hue}, 90%, 35%)")

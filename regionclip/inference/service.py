@@ -36,7 +36,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from regionclip.errors import InputError
-from regionclip.inference import THRESHOLD
+from regionclip.inference import THRESHOLD, Limits
 from regionclip.inference.api import SETTINGS, RegionCLIP
 from regionclip.inference.batching import Batcher
 from regionclip.inference.results import Result
@@ -50,7 +50,6 @@ from regionclip.inference.service_inputs import (
     Encoded,
     FeaturesRequest,
     InferRequest,
-    Refused,
     VocabularyRequest,
     decode,
     fetch,
@@ -58,7 +57,6 @@ from regionclip.inference.service_inputs import (
     require_answerable,
     wrong_form,
 )
-from regionclip.inference.service_limits import Limits
 
 if TYPE_CHECKING:
     from regionclip.inference.vocabulary import Vocabulary
@@ -237,7 +235,7 @@ class Service:
         made = await self._batcher(lambda _: [model.vocabulary(form.names, form.background)], None)
         new = name not in self._kept
         if new and len(self._kept) >= _MOST_KEPT:
-            raise Refused(409, f"{_MOST_KEPT} vocabularies are kept; delete one")
+            raise HTTPException(409, f"{_MOST_KEPT} vocabularies are kept; delete one")
         self._kept[name] = made, VocabularyAnswer(name=name, names=list(made.names), background=form.background)
         return JSONResponse(self._kept[name][1].model_dump(), 201 if new else 200)
 
@@ -254,12 +252,12 @@ class Service:
     @property
     def _model(self) -> RegionCLIP:
         if self.model is None:
-            raise Refused(503, "the model is not loaded yet", Retry_After="5")
+            raise HTTPException(503, "the model is not loaded yet", {"Retry-After": "5"})
         return self.model
 
     def _of(self, name: str) -> tuple[Vocabulary, VocabularyAnswer]:
         if name not in self._kept:
-            raise Refused(404, "no such vocabulary is kept")
+            raise HTTPException(404, "no such vocabulary is kept")
         return self._kept[name]
 
     def _names(self, form: DetectRequest | ClassifyRequest) -> Any:
@@ -303,7 +301,7 @@ def _answer(found: dict[str, Any], size: tuple[int, int], begin: float, **render
 
 async def _http_problem(_: Request, error: Any) -> Response:
     if isinstance(error, HTTPException):
-        return problem_answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+        return problem_answer(error.status_code, error.detail, headers=error.headers)
     wrong = wrong_form(error.errors())
     return problem_answer(422, wrong.problem, wrong.key, wrong.mend)
 

@@ -8,19 +8,20 @@ import re
 import secrets
 import time
 import traceback
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import h11
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from regionclip.errors import InputError, logger, printable
-from regionclip.inference.service_inputs import Refused
-from regionclip.inference.service_limits import Limits
+from regionclip.inference import Limits
 
 KEY = "REGIONCLIP_API_KEY"
 OPEN = frozenset({"/health", "/ready", "/openapi.json"})
@@ -89,10 +90,10 @@ class Door:
         if self._key is not None and scope["path"] not in OPEN:
             given, wanted = headers.get(b"authorization", b""), f"Bearer {self._key}".encode()
             if not hmac.compare_digest(given, wanted):
-                raise Refused(401, f"send the key: Authorization: Bearer {KEY}", WWW_Authenticate="Bearer")
+                raise HTTPException(401, f"send the key: Authorization: Bearer {KEY}", {"WWW-Authenticate": "Bearer"})
         origin = headers.get(b"origin")
         if self._key is None and origin is not None and not _LOCAL_PAGE.fullmatch(origin):
-            raise Refused(403, "pages from elsewhere are not answered")
+            raise HTTPException(403, "pages from elsewhere are not answered")
         if _method(scope) not in ("POST", "PUT"):
             await self._app(scope, receive, send)
             return
@@ -100,7 +101,7 @@ class Door:
         if length.isdigit() and int(length) > limits.max_bytes:
             raise _too_long(limits)
         if self._inside >= limits.max_queue:
-            raise Refused(503, f"{limits.max_queue} requests are here already", Retry_After="1")
+            raise HTTPException(503, f"{limits.max_queue} requests are here already", {"Retry-After": "1"})
         self._inside += 1
         try:
             await self._app(scope, receive, send)
@@ -111,8 +112,8 @@ class Door:
         if isinstance(error, InputError):
             record = "" if error.record is None or error.file is not None else f"{error.record!s:.80}: "
             return problem_answer(422, f"{record}{error.problem}", error.key, error.mend)
-        if isinstance(error, Refused):
-            return problem_answer(error.status, error.problem, headers=error.headers)
+        if isinstance(error, HTTPException):
+            return problem_answer(error.status_code, error.detail, headers=error.headers)
         if isinstance(error, TimeoutError):
             seconds = f"{self._limits.timeout:g} seconds"
             late = "no answer" if whole else "the request was not sent"
@@ -128,12 +129,12 @@ def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS") else "other"
 
 
-def _too_long(limits: Limits) -> Refused:
-    return Refused(413, f"more than {limits.max_bytes:,} bytes")
+def _too_long(limits: Limits) -> HTTPException:
+    return HTTPException(413, f"more than {limits.max_bytes:,} bytes")
 
 
 def problem_answer(
-    status: int, problem: str, key: str | None = None, mend: str | None = None, headers: dict[str, str] | None = None
+    status: int, problem: str, key: str | None = None, mend: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Response:
     """Return an answer that says what is wrong, in text that commands no terminal."""
     said = {"problem": problem, "key": key, "mend": mend}

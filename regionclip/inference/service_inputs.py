@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http import client
 from io import BytesIO
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from regionclip.data.pictures import FORMATS, decode_image
 from regionclip.errors import InputError
-from regionclip.inference import THRESHOLD
-from regionclip.inference.service_limits import Limits
+from regionclip.inference import THRESHOLD, Limits
 from regionclip.inference.sources import from_base64
 
 JSON, MULTIPART = "application/json", "multipart/form-data"
@@ -32,21 +32,6 @@ _LISTS = ("names", "background")  # fields of a multipart form that may stand se
 _FETCH_SECONDS = 10.0
 _MOST_BOXES, _MOST_NUMBERS = 1000, 1_000_000  # of a request, and of its answer
 _PORTS = {"http": 80, "https": 443}
-
-
-class Refused(Exception):
-    """A request that is answered with a status of its own; other wrong ones are `InputError`, status 422.
-
-    Args:
-        status: Of HTTP.
-        problem: What is wrong.
-        headers: Of the answer.
-    """
-
-    def __init__(self, status: int, problem: str, **headers: str) -> None:
-        super().__init__(problem)
-        self.status, self.problem = status, problem
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -122,7 +107,7 @@ class FeaturesRequest(_WithPicture):
 class InferRequest(_WithPicture):
     """Roboflow's request; what else its clients send is ignored."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore")
 
     text: list[Text]
     confidence: Share | None = None
@@ -137,7 +122,7 @@ async def read_form(request: Request, form: type[AnyForm], most_texts: int) -> t
 
     Raises:
         InputError: It has another form.
-        Refused: It is neither JSON nor, where that is possible, multipart.
+        HTTPException: It is neither JSON nor, where that is possible, multipart.
     """
     kind, content = request.headers.get("content-type", "").partition(";")[0].strip().lower(), None
     try:
@@ -147,7 +132,7 @@ async def read_form(request: Request, form: type[AnyForm], most_texts: int) -> t
             given, content = await _multipart(request, most_texts)
             read = form.model_validate(given)
         else:
-            raise Refused(415, f"send {JSON}{f' or {MULTIPART}' if form is DetectRequest else ''}")
+            raise HTTPException(415, f"send {JSON}{f' or {MULTIPART}' if form is DetectRequest else ''}")
     except ValidationError as error:
         raise wrong_form(error.errors(include_url=False, include_input=False)) from None
     if isinstance(read, _WithNames):
@@ -229,7 +214,7 @@ def fetch(url: str, hosts: frozenset[str], most: int) -> bytes:
         raise InputError("its host is not on the server's list", key="image", mend=mend)
     try:
         return _get(parts.scheme, host, port, (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), most)
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, client.HTTPException, ValueError) as error:
         late = isinstance(error, TimeoutError)
         problem = f"its host {f'gives it not in {_FETCH_SECONDS:g} seconds' if late else 'does not give it'}"
         raise InputError(problem, key="image", mend="send the picture itself") from None
@@ -237,7 +222,8 @@ def fetch(url: str, hosts: frozenset[str], most: int) -> bytes:
 
 def _get(scheme: str, host: str, port: int, target: str, most: int) -> bytes:
     address, deadline = public_address(host, port), time.monotonic() + _FETCH_SECONDS
-    connection = (HTTPSConnection if scheme == "https" else HTTPConnection)(host, port, timeout=_FETCH_SECONDS)
+    kind = client.HTTPSConnection if scheme == "https" else client.HTTPConnection
+    connection = kind(host, port, timeout=_FETCH_SECONDS)
     # The address that was looked at, not one that the name has by now.
     connection.sock = socket.create_connection((address, port), _FETCH_SECONDS)
     # The timeout above is for each packet; a host may send them one by one.
@@ -262,7 +248,7 @@ def _get(scheme: str, host: str, port: int, target: str, most: int) -> bytes:
         connection.close()
 
 
-def _cut(connection: HTTPConnection) -> None:
+def _cut(connection: client.HTTPConnection) -> None:
     with suppress(OSError, AttributeError):  # it has ended by itself
         connection.sock.shutdown(socket.SHUT_RDWR)
 

@@ -46,18 +46,23 @@ class Opened(NamedTuple):
     pixels: NDArray[np.uint8] | InputError
 
 
+def check_form(picture: Any, source: str) -> None:
+    """Refuse what is of no form of a picture; tensors are known by what they can do."""
+    if not hasattr(picture, "permute") and not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
+        problem = f"a {type(picture).__name__} was given"
+        raise InputError(problem, record=source, key="picture", mend="give a path, bytes, a picture or pixels")
+
+
 def pixels_of(picture: Any, source: str) -> NDArray[np.uint8]:
     """Return a picture as uint8 (H, W, 3), BGR; see `to_bgr`, which knows all forms but tensors.
 
     Raises:
         InputError: It cannot be decoded, or is of no form that is known; the message names ``source``.
     """
+    check_form(picture, source)
     if hasattr(picture, "permute"):
         # As torchvision reads pictures: uint8 (3, H, W), RGB.
-        picture = np.ascontiguousarray(np.moveaxis(picture.numpy(force=True), 0, -1)) if picture.ndim == 3 else None
-    if not isinstance(picture, (str, Path, bytes, Image.Image, np.ndarray)):
-        problem = f"a {type(picture).__name__} was given"
-        raise InputError(problem, record=source, key="picture", mend="give a path, bytes, a picture or pixels")
+        picture = np.moveaxis(np.atleast_1d(picture.numpy(force=True)), 0, -1)
     try:
         return to_bgr(picture)
     except InputError as error:
@@ -125,16 +130,6 @@ def open_source(source: Any, skip: Callable[[str], bool] = lambda name: False) -
         yield from (Opened(name, future.result()) for name, future in pending)
 
 
-def count(source: Any) -> int | None:
-    """Return how many pictures a source has where that is cheap to know, for a progress bar."""
-    if isinstance(source, (str, Path)):
-        return None if is_video(source) else len(picture_files(source))
-    if isinstance(source, (list, tuple)):
-        parts = [count(part) if isinstance(part, (str, Path)) else 1 for part in source]
-        return None if None in parts else sum(parts)
-    return None if isinstance(source, (int, Iterable)) else 1
-
-
 def boxes_of_file(file: str | Path) -> dict[str, NDArray[np.float32]]:
     """Read the boxes of a COCO or LVIS file: file name -> (n, 4) x1, y1, x2, y2; crowds left out.
 
@@ -180,11 +175,10 @@ def _outcome(read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8] | Input
 
 def _readers(source: Any, place: int = 0) -> Iterator[tuple[str, Callable[[], NDArray[np.uint8]]]]:
     """Yield names, and what reads the pixels."""
-    if isinstance(source, bool):
-        raise InputError("a bool was given", key="source", mend="give pictures")
-    if isinstance(source, int) or (isinstance(source, (str, Path)) and is_video(source)):
+    is_camera = isinstance(source, int) and not isinstance(source, bool)
+    if is_camera or (isinstance(source, (str, Path)) and is_video(source)):
         for number, frame in enumerate(_frames(source)):
-            yield f"{'camera ' if isinstance(source, int) else ''}{source}#{number}", lambda frame=frame: frame
+            yield f"{'camera ' if is_camera else ''}{source}#{number}", lambda frame=frame: frame
     elif isinstance(source, (str, Path)):
         for file in picture_files(source):
             yield str(file), lambda file=file: pixels_of(file, str(file))

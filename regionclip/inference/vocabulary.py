@@ -48,11 +48,6 @@ class Vocabulary:
     owners: Tensor | None
     clip_sha256: str
 
-    @property
-    def size(self) -> int:
-        """K."""
-        return len(self.names)
-
 
 def split_names(text: str) -> list[str]:
     """Split names at commas; one in double quotes keeps its own. What stands between two commas may be nothing."""
@@ -104,7 +99,8 @@ class Vocabularies:
             problem, mend = "background beside a finished vocabulary", "give it to `vocabulary` instead"
             raise InputError(problem, key="background", mend=mend)
         if isinstance(names, (str, Path)) and Path(names).is_file():
-            names = _read(Path(names))
+            file = Path(names)
+            names = TextBank.load(file) if file.suffix == ".safetensors" else list(read_names(file, rows=-1))
         if isinstance(names, TextBank):
             self._require_own(names)
             names = dict(zip(names.names, names.embeddings, strict=True))
@@ -181,14 +177,13 @@ def _meanings(names: Any) -> dict[str, tuple[Meaning, ...]]:
 
 
 def _several(value: Any, name: str) -> tuple[Meaning, ...]:
-    one = isinstance(value, (str, Example, Tensor, np.ndarray))
-    found = (value,) if one else tuple(value) if isinstance(value, (list, tuple)) else ()
+    several = isinstance(value, (list, tuple)) and not isinstance(value, Example)
+    found = tuple(value) if several else (value,)
     for part in found:
         if isinstance(part, str) and not part.strip():
             raise InputError("an empty phrase", record=name, key="names", mend="leave it out")
     if not found or not all(isinstance(part, (str, Example, Tensor, np.ndarray)) for part in found):
-        empty = isinstance(value, (list, tuple)) and not value
-        problem = f"{'nothing' if empty else f'a {type(value).__name__}'} stands for the name"
+        problem = f"{f'a {type(value).__name__}' if found else 'nothing'} stands for the name"
         mend = "give phrases, examples (`Example(picture, box)`) or embeddings"
         raise InputError(problem, record=str(name), key="names", mend=mend)
     return found
@@ -207,7 +202,3 @@ def _require_texts(texts: Any, key: str) -> None:
             problem, mend = f"the name stands twice: {text!r:.80}", "give each thing to look for once"
             raise InputError(problem, key=key, mend=mend)
         seen.add(text)
-
-
-def _read(file: Path) -> TextBank | list[str]:
-    return TextBank.load(file) if file.suffix == ".safetensors" else list(read_names(file, rows=-1))

@@ -20,6 +20,7 @@ from regionclip.models import (  # noqa: F401
     region_encoder,
     region_extractor,
     region_text_pretrainer,
+    split_roi_head,
     text_embedding_classifier,
     upper_clip_bbox_coder,
 )

@@ -119,6 +119,9 @@ def build_detector(
         mend = "set its masks: false; or use a CLIP ResNet"
         raise InputError("only CLIP ResNets have a mask head here", key="finetune.sets", mend=mend)
     if trained and not resnet and _sizes(clip).blocks:
+        if "roi_head.pseudo_labels" in overrides:
+            mend = "set its pseudo_boxes: null; or use a CLIP ResNet"
+            raise InputError("only CLIP ResNets learn pseudo boxes here", key="finetune.sets", mend=mend)
         return _fvit(clip, parts["roi_extractor"], overrides)
     if not resnet and "roi_head.fusion" in overrides:
         mend = "set its fusion: null; or use a CLIP with a transformer, or a ResNet"

@@ -60,6 +60,12 @@ def detection_settings(target: DatasetFinetune) -> dict[str, Any]:
     return {f"roi_head.{key}": value for key, value in more.items()}
 
 
+def split_settings(target: DatasetFinetune, pseudo_labels: list[int]) -> dict[str, Any]:
+    """Further settings where there are pseudo boxes: two branches, in training and test."""
+    fusion = {"type": "SplitRoIHead", "fusion": target.fusion.model_dump(), "score_mode": target.score_mode}
+    return {f"roi_head.{key}": value for key, value in (fusion | {"pseudo_labels": pseudo_labels}).items()}
+
+
 def _roi_head(score_mode: str) -> dict[str, Any]:
     if score_mode == "none":
         return {}

@@ -324,20 +324,36 @@ class ZeroShot(Section):
 
 
 class Fusion(Section):
-    """Share of the pretrained head in the scores of base and of novel classes at test; see `models.fused_roi_head`."""
+    """Share of the second head in the scores of base and of novel classes at test; see `models.fused_roi_head`.
+
+    That is the pretrained one, or with pseudo boxes the open branch.
+    """
 
     base: Fraction
     novel: Fraction
 
 
+class PseudoBoxes(Section):
+    """Boxes of novel classes that the pretrained CLIP finds in the training pictures.
+
+    ``score_threshold``: least sqrt(class probability x objectness).
+    """
+
+    score_threshold: Fraction
+
+
 class DatasetFinetune(Section):
-    """Transfer to one data set, or a detector that ``weights`` holds already."""
+    """Transfer to one data set, or a detector that ``weights`` holds already.
+
+    ``pseudo_boxes``: objects of novel classes to learn beside the true base boxes; null: none, as in the paper.
+    """
 
     weights: Text | None
     masks: bool
     repeat_threshold: Fraction | None
     background_weight: Weight
     focal_gamma: Annotated[float, Field(ge=0, le=100)]
+    pseudo_boxes: PseudoBoxes | None
     score_threshold: Fraction
     nms: Literal["hard", "soft"]
     nms_iou: Fraction
@@ -346,6 +362,13 @@ class DatasetFinetune(Section):
     fusion: Fusion | None = None
     box_voting: Fraction | None = None
     schedule: ValidatedSchedule
+
+    @model_validator(mode="after")
+    def _boxes_alone(self) -> Self:
+        if self.pseudo_boxes is not None and (self.masks or self.fusion is None):
+            wrong = "masks is true, and they have none" if self.masks else "fusion is null, which mixes in their head"
+            raise Relation("pseudo_boxes", f"not null, but {wrong}")
+        return self
 
 
 class Finetune(Section):

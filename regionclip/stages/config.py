@@ -77,7 +77,7 @@ def _finetune(params: Params, dataset: str, name: str) -> tuple[BaseModel, dict[
     clip, bank = ClipFolder.open(artifacts.CLIP_FOLDERS[name]), artifacts.class_bank(dataset)
     known = TextBank.load(bank).subset(load_classes(dataset).base_names)
     schedule = params.finetune.sets[dataset].schedule
-    parts = recipe(finetune.training_set(params, dataset), schedule, params.seed)
+    parts = recipe(finetune.training_set(params, dataset, name), schedule, params.seed)
     test = _test(params, dataset, artifacts.proposals(dataset, params.evaluation.split))
     return finetune.build_model(params, dataset, clip, known, tested=True), _with_bank(parts | test, bank)
 

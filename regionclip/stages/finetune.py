@@ -37,7 +37,7 @@ from regionclip.evaluation.detections import detections_from_samples
 from regionclip.evaluation.protocols import PROTOCOLS
 from regionclip.evaluation.protocols import measure as measure_by
 from regionclip.models.assembly import build_detector
-from regionclip.models.detector_settings import detection_settings, finetune_settings
+from regionclip.models.detector_settings import detection_settings, finetune_settings, split_settings
 from regionclip.params import Params
 from regionclip.stages.context import StageContext
 from regionclip.text.text_bank import TextBank
@@ -61,6 +61,8 @@ def run(context: StageContext) -> None:
             else:
                 _train(context, model, name, [HistoryHook(history, tracker), *filter(None, [validation])])
         meta = {"classes": list(bank.names), "clip_sha256": clip.weights_sha256, "bank_sha256": bank.sha256}
+        if target.pseudo_boxes is not None:
+            meta["pseudo_box_classes"] = list(load_classes(dataset).novel_names)
         if is_main_process():
             file = artifacts.FINETUNED / dataset / f"{name}.pth"
             publish_training(model, file, {**meta, "stage_digest": context.digest}, validation)
@@ -76,16 +78,24 @@ def build_model(params: Params, dataset: str, clip: ClipFolder, bank: TextBank, 
     settings = finetune_settings(params.finetune, target, len(bank.names)) | (
         detection_settings(target) if tested else {}
     )
+    split = target.pseudo_boxes is not None
+    if split:
+        classes = load_classes(dataset)
+        novel = [label for label, name in enumerate(classes.names) if name in classes.novel_names]
+        settings |= split_settings(target, novel)
     torch.manual_seed(params.seed)
     model = build_detector(clip, settings, params.finetune.frozen_stages, masks=target.masks, trained=True)
     model.roi_head.bbox_head.fc_cls.set_vocabulary(bank.embeddings)
-    if tested and target.fusion is not None:
+    if split or (tested and target.fusion is not None):
         model.roi_head.freeze()
+    if split:
+        every = TextBank.load(artifacts.class_bank(dataset)).embeddings
+        model.roi_head.open_branch.bbox_head.fc_cls.set_vocabulary(every)
     return model
 
 
-def training_set(params: Params, dataset: str) -> dict[str, Any]:
-    """Return the configuration of the training's stream over base boxes.
+def training_set(params: Params, dataset: str, initialisation: str) -> dict[str, Any]:
+    """Return the configuration of the training's stream over base boxes, and the pseudo boxes of an initialisation.
 
     Raises:
         InputError: A novel class is among the boxes.
@@ -93,16 +103,23 @@ def training_set(params: Params, dataset: str) -> dict[str, Any]:
     target, scenes = params.finetune.sets[dataset], detection_set(dataset, "train")
     assert_no_novel(scenes.annotations, artifacts.SETS / dataset / "classes.json")
     pipeline = train_pipeline(params.detection, artifacts.proposals(dataset, "train"), masks=target.masks)
-    names = load_classes(dataset).base_names
-    out = taken_out(dataset, target.schedule.validation)
-    boxes = boxes_config(scenes, names, pipeline, training=True, repeat_threshold=target.repeat_threshold, held_out=out)
+    classes, found = load_classes(dataset), target.pseudo_boxes and artifacts.pseudo_boxes(dataset, initialisation)
+    boxes = boxes_config(
+        scenes,
+        classes.names if found else classes.base_names,
+        pipeline,
+        training=True,
+        repeat_threshold=target.repeat_threshold,
+        held_out=taken_out(dataset, target.schedule.validation),
+        pseudo_boxes=found,
+    )
     return stream_config(boxes, params.detection, target.schedule.batch_size, params.seed)
 
 
 def _train(context: StageContext, model: BaseModel, name: str, hooks: list[Hook]) -> None:
     """Train the model in place on the data set's base boxes."""
     dataset, params = context.dataset, context.params
-    boxes, schedule = build_dataset(training_set(params, dataset)), params.finetune.sets[dataset].schedule
+    boxes, schedule = build_dataset(training_set(params, dataset, name)), params.finetune.sets[dataset].schedule
     title, scratch = f"finetune {dataset} from {name}", context.scratch / name
     train(model, boxes, schedule, title=title, seed=params.seed, scratch=scratch, hooks=hooks)
 

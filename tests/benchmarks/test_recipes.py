@@ -37,7 +37,15 @@ def _found(**recipes: tuple[float, float]) -> Found:
 def test_differences_are_taken_seed_by_seed() -> None:
     """By hand: 0.70 - 0.60 and 0.64 - 0.66 are +10 and -2, +4 in the mean; draws two points to both sides."""
     lines = page(_found(demo=(0.70, 0.64), **{REFERENCE: (0.60, 0.66)}), "val", [1, 2], "x.png").splitlines()
-    assert f"| {WORDS} | demo | 67.0 | +4.0 | +10.0, -2.0 | +2.1 to +5.9 |" in lines
-    assert f"| {WORDS} | {REFERENCE} | 63.0 |  |  |  |" in lines
+    assert "| measured | demo | plain |" in lines and f"| {WORDS} | 67.0 (+4.0) | 63.0 |" in lines
+    assert f"| {WORDS} | demo | +10.0, -2.0 | +2.1 to +5.9 |" in lines
     assert f"| {WORDS} | 10.0 | 67.0 | +57.0 | +60.0, +54.0 | ≥ 5 | yes |" in lines
-    assert "| COCO base AP50 | demo | 67.0 | +4.0 | +10.0, -2.0 |  |" in lines, "drawn for detections alone"
+    assert "| COCO base AP50 | demo | +10.0, -2.0 |  |" in lines, "drawn for detections alone"
+
+
+def test_recipes_with_novel_names_have_a_table_of_their_own() -> None:
+    """So that nobody compares them with those that never saw the names."""
+    lines = page(_found(pseudo_boxes=(0.8, 0.8), **{REFERENCE: (0.6, 0.6)}), "val", [1, 2], "x.png").splitlines()
+    assert "| measured | plain |" in lines
+    own = lines.index("| measured | pseudo_boxes |")
+    assert f"| {WORDS} | 80.0 (+20.0) |" in lines[own:]

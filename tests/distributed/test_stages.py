@@ -26,7 +26,10 @@ BEFORE = (
     *((name,) for name in ("data", "check_data", "concepts", "teacher", "text_bank", "rpn")),
     *(("proposals", "--dataset", "coco"), PROPOSED, ("pseudo_labels",), ("check_pseudo_labels",)),
 )
-AFTER = (("pretrain",), *((name, "--dataset", "lvis") for name in ("zero_shot", "finetune", "evaluate")))
+AFTER = (
+    ("pretrain",),
+    *((name, "--dataset", "lvis") for name in ("zero_shot", "pseudo_boxes", "finetune", "evaluate")),
+)
 
 
 def _regionclip(folder: Path, environment: dict[str, str], *arguments: str, processes: int = 1) -> None:

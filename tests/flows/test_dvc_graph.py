@@ -16,7 +16,7 @@ from regionclip.stages.graph import read_graph
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 ROOT = Path(__file__).parents[2]
-GPU = {"teacher", "rpn", "proposals", "pseudo_labels", "pretrain", "zero_shot", "finetune", "evaluate"}
+GPU = {"teacher", "rpn", "proposals", "pseudo_labels", "pretrain", "zero_shot", "pseudo_boxes", "finetune", "evaluate"}
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from regionclip.checkpoints.mmengine_files import publish, read
 from regionclip.evaluation.detection_errors import KINDS
 from regionclip.files import write_json
 from regionclip.inference.calibration import Calibration, Curve
@@ -90,6 +91,17 @@ def test_card_of_a_whole_workspace(root: Path, tmp_path: Path) -> None:
     ):
         assert line in card.splitlines(), line
     assert "of another set" not in card and "no width" not in card
+
+
+def test_classes_of_pseudo_boxes_stand_apart(root: Path) -> None:
+    files = workspace_files(root, "coco", "regionclip")
+    state, meta = read(files.detector)
+    publish(state, files.detector, meta | {"pseudo_box_classes": ["crown"]})
+    card = model_card(files, root, "regionclip-coco", TAGS).splitlines()
+    assert (
+        "Trained on boxes of 2 classes: star, fish." in card and "Trained on pseudo boxes of 1 classes: crown." in card
+    )
+    assert "Measured, but never trained, on boxes of 1 classes: &#60;b&#62;&#124;&#96;x&#96;." in card
 
 
 def test_reports_of_another_run_are_not_quoted(root: Path) -> None:

@@ -35,11 +35,10 @@ from PIL import Image
 
 from regionclip.cli import main
 from regionclip.errors import InputError
-from regionclip.inference import RegionCLIP, service, service_door, service_inputs
+from regionclip.inference import Limits, RegionCLIP, service, service_door, service_inputs
 from regionclip.inference.batching import Batcher
 from regionclip.inference.pyfunc_model import RegionCLIPModel
 from regionclip.inference.service import Service, build_app, configured
-from regionclip.inference.service_limits import Limits
 
 NAMES = ["star", "red circle"]
 LOW = {"threshold": 0.001}

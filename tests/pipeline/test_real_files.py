@@ -96,7 +96,7 @@ def whole(untouched: Path, write_params: Callable[..., None], tmp_path_factory: 
     with pytest.MonkeyPatch.context() as patch:
         _enter(folder, patch)
         write_params()
-        _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", "report")
+        _run(*BEFORE, "proposals", *LABELS, "zero_shot", "pseudo_boxes", "finetune", "evaluate", "report")
     return folder
 
 
@@ -139,7 +139,18 @@ def test_supervised_classes_are_all_base(transferred: Path, write_params: Callab
     Teacher and student are imported, whatever the classes; every stage that knows of classes runs again.
     """
     write_params(classes="supervised", protocol="closed_set")
-    _run("data", "check_data", "text_bank", "rpn", "proposals", "zero_shot", "finetune", "evaluate", "report")
+    _run(
+        "data",
+        "check_data",
+        "text_bank",
+        "rpn",
+        "proposals",
+        "zero_shot",
+        "pseudo_boxes",
+        "finetune",
+        "evaluate",
+        "report",
+    )
     summary = read_json("reports/summary.json")
     assert list(summary["open_vocabulary"]["coco"]["regionclip"]) == ["ap", "ap50"]
     assert summary["open_vocabulary"]["coco"]["regionclip"]["ap50"] is not None
@@ -168,7 +179,7 @@ def test_imported_rpn_and_detector_are_measured_without_training(transferred: Pa
     values["rpn"]["weights"] = "rpn.pth"
     values["finetune"]["sets"]["coco"]["weights"] = "regionclip.pth"
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    _run("text_bank", "rpn", "proposals", "finetune", "evaluate")
+    _run("text_bank", "rpn", "proposals", "pseudo_boxes", "finetune", "evaluate")
     assert (read_json("reports/metrics/evaluate_coco.json"), read_json("reports/metrics/proposals_coco.json")) == first
     assert Path("artifacts/history/finetune_coco/regionclip.jsonl").read_text() == ""
 
@@ -316,7 +327,7 @@ def test_lvis_files_go_to_an_evaluated_detector(project: Path, write_params: Cal
     values["finetune"]["sets"] = {"lvis": target}
     values["zero_shot"]["score_threshold"] = {"lvis": values["zero_shot"]["score_threshold"]["coco"]}
     Path("params.yaml").write_text(yaml.safe_dump(values))
-    _run(*BEFORE, "proposals", *LABELS, "zero_shot", "finetune", "evaluate", dataset="lvis")
+    _run(*BEFORE, "proposals", *LABELS, "zero_shot", "pseudo_boxes", "finetune", "evaluate", dataset="lvis")
     counts = read_json("reports/metrics/data.json")["lvis"]
     assert (counts["train_annotations"], counts["train_categories"], counts["val_categories"]) == (12, 3, 4)
     assert read_json("reports/metrics/evaluate_lvis.json")["regionclip"]["apr"] is not None

@@ -106,7 +106,7 @@ def _run(*stages: str, sets: list[str]) -> None:
 
 
 BEFORE = ("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "proposals", "pseudo_labels")
-AFTER = ("check_pseudo_labels", "pretrain", "zero_shot", "finetune", "evaluate", "report")
+AFTER = ("check_pseudo_labels", "pretrain", "zero_shot", "pseudo_boxes", "finetune", "evaluate", "report")
 
 
 def test_the_profile_of_odinw_finds_all_thirteen_sets(project: Callable[..., None]) -> None:
@@ -208,7 +208,9 @@ def test_a_third_set_is_yaml_alone_and_costs_its_own_stages(copy: Path, command:
     done = command(copy, "dvc", "repro")
     assert done.returncode == 0, done.stderr[-3000:]
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage '")}
-    own = {f"{stage}@forklifts" for stage in ("raw_sets", "proposals", "zero_shot", "finetune", "evaluate")}
+    own = {
+        f"{stage}@forklifts" for stage in ("raw_sets", "proposals", "zero_shot", "pseudo_boxes", "finetune", "evaluate")
+    }
     looks = {"data", "check_data", "concepts", "text_bank", "check_pseudo_labels", "report"}
     assert {stage for stage in ran if not stage.startswith("raw@")} == own | looks
     table = (copy / "reports/summary.md").read_text()

@@ -18,7 +18,7 @@ from regionclip.stages.runner import run_stage
 ROOT = Path(__file__).parents[2]
 STAGES = (
     *("data", "check_data", "concepts", "teacher", "text_bank", "rpn", "proposals", "pseudo_labels"),
-    *("check_pseudo_labels", "pretrain", "zero_shot", "finetune", "evaluate", "report"),
+    *("check_pseudo_labels", "pretrain", "zero_shot", "pseudo_boxes", "finetune", "evaluate", "report"),
 )
 
 

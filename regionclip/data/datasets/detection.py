@@ -74,6 +74,7 @@ def boxes_config(
     training: bool,
     repeat_threshold: float | None = None,
     held_out: int = 0,
+    pseudo_boxes: Path | None = None,
 ) -> dict[str, Any]:
     """Return the configuration of the data set of a COCO- or LVIS-format file.
 
@@ -86,9 +87,12 @@ def boxes_config(
             1 / sqrt(share): LVIS's repeat factor sampling, where the paper takes 0.001. MMDetection's rounds each
             picture's factor up; the official sampler rounds at random, anew in each epoch.
         held_out: Leave out a development split of at most so many pictures; see `NamedBoxesDataset`.
+        pseudo_boxes: A file of further boxes on these pictures.
     """
     boxes = NamedBoxesDataset.config(scenes, names, training=training)
     config = {"type": "NamedBoxesDataset", **boxes, "pipeline": pipeline, "held_out": held_out}
+    if pseudo_boxes is not None:
+        config["pseudo_boxes"] = str(pseudo_boxes.resolve())
     if repeat_threshold is None:
         return config
     return {"type": "ClassBalancedDataset", "oversample_thr": repeat_threshold, "dataset": config}

@@ -31,11 +31,12 @@ class NamedBoxesDataset(CocoDataset):
 
     Args:
         held_out: Leave out the development split, at most so many pictures; see `held_out`.
+        pseudo_boxes: Another file of the same pictures, whose categories and boxes are added; None: no other.
         others: As `CocoDataset` has them.
     """
 
-    def __init__(self, *args: Any, held_out: int = 0, **others: Any) -> None:
-        self.held_out = held_out
+    def __init__(self, *args: Any, held_out: int = 0, pseudo_boxes: str | None = None, **others: Any) -> None:
+        self.held_out, self.pseudo_boxes = held_out, pseudo_boxes
         super().__init__(*args, **others)
 
     @staticmethod
@@ -56,6 +57,9 @@ class NamedBoxesDataset(CocoDataset):
                 behind it would be shifted.
         """
         content = read_boxes(self.ann_file).sound()
+        if self.pseudo_boxes is not None:
+            more = read_boxes(self.pseudo_boxes).sound()
+            content |= {part: content[part] + more[part] for part in ("categories", "annotations")}
         wanted, held = set(self.metainfo["classes"]), {c["id"]: class_name(c) for c in content["categories"]}
         self.cat_ids = sorted(key for key, name in held.items() if name in wanted)
         self.cat2label = {key: label for label, key in enumerate(self.cat_ids)}
