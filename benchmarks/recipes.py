@@ -206,12 +206,12 @@ def page(found: Found, split: str, seeds: Sequence[int], picture: str) -> str:
     if novel:
         lines += ["", "With the *names* of novel classes in training, without their boxes:", ""]
         lines += _at_a_glance(found, [name for name in found if name == "demo" or name in novel])
-    lines += ["", f"![Differences]({picture})", ""]
-    lines.append("Differences seed by seed; the intervals hold 95 % of the mean difference over ")
-    lines[-1] += f"{RESAMPLED} draws of each seed's pictures."
+    drawn = f"the intervals hold 95 % of the mean difference over {RESAMPLED} draws of each seed's pictures"
+    lines += ["", f"![Differences]({picture})", "", f"Differences seed by seed; {drawn}."]
+    others = [name for name in found if name != REFERENCE]
     lines += ["", f"| measured | recipe | by seed ({each}) | interval |", "|---|---|---:|---:|"]
     for row in ROWS:
-        for name in [name for name in found if name != REFERENCE]:
+        for name in others:
             (low, high), gains = _interval(found, name, row.words), _gains(found, name, row.words)
             interval = "" if low is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
             cells = [row.words, name, ", ".join(f"{100 * gain:+.1f}" for gain in gains), interval]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,6 +145,9 @@ class Vocabularies:
             part = new[start : start + _AT_A_TIME]
             rows = embed_names(self._text, self._tokenizer, part, self._templates, device=self._device)
             self._texts.update(zip(part, rows, strict=True))
+        if new and sys.platform == "linux":
+            # Else glibc holds what the text tower used: a service whose clients choose the names grows by 1 MB a name.
+            getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
         return {text: self._texts[text] for text in texts}
 
     def _given(self, embedding: Any, name: str) -> Tensor:
