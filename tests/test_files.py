@@ -194,13 +194,14 @@ def test_two_writers_of_one_folder_both_succeed(tmp_path: Path, monkeypatch: pyt
 
 def test_temporaries_of_the_living_and_of_other_hosts_stay(tmp_path: Path) -> None:
     """Those of another host, whose processes cannot be seen, go when nothing has touched them for a day."""
-    with temporary_dir(tmp_path / "x") as living:
+    folder = tmp_path / "below"
+    with temporary_dir(folder / "x") as living:
         digits = "0" if living.name[3] != "0" else "1"
         foreign = living.with_name(f".x.{digits}{living.name[4:]}")
         foreign.mkdir()
-        assert sweep(tmp_path) == [] and sorted(tmp_path.iterdir()) == sorted([living, foreign])
+        assert sweep(folder) == [] and sorted(folder.iterdir()) == sorted([living, foreign])
         os.utime(foreign, (0, 0))
-        assert sweep(tmp_path.parent, below=True) == [foreign] and list(tmp_path.iterdir()) == [living]
+        assert sweep(tmp_path, below=True) == [foreign] and list(folder.iterdir()) == [living]
 
 
 def test_process_that_nobody_has_waited_for_is_gone() -> None:

@@ -36,6 +36,18 @@ def ours() -> None:
     """A flow with the name of the pipeline's."""
 
 
+@pytest.fixture(autouse=True)
+def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Set how many GB of the disk's 1,000 are free; at first 200, whatever this machine has."""
+
+    def free(gigabytes: float) -> None:
+        usage = namedtuple("usage", "total used free")(1000e9, (1000 - gigabytes) * 1e9, gigabytes * 1e9)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+
+    free(200)
+    return free
+
+
 @pytest.fixture(scope="module")
 def prefect(prefect_server: None) -> Iterator[SyncPrefectClient]:
     """A client of the tests' server."""
@@ -229,13 +241,12 @@ def test_with_mlflow_away_nothing_of_it_is_touched_and_the_table_says_so(
 
 
 def test_a_disk_that_is_almost_full_fails_the_run_after_its_work_and_leaves_the_table(
-    prefect: SyncPrefectClient, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    prefect: SyncPrefectClient, client: MlflowClient, disk: Callable[[float], None]
 ) -> None:
-    usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000e9, 950e9, 50e9))
+    disk(50)
     with pytest.raises(DiskAlmostFull, match=r"50\.0 GB of 1\.0 TB free"):
         maintenance()
     tables = [artifact for artifact in prefect.read_latest_artifacts() if artifact.key == "maintenance"]
     assert "alarm: below 10%" in tables[0].data
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000e9, 800e9, 200e9))
+    disk(200)
     assert maintenance()[-1]["done"] == "nothing"
