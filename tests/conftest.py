@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
 from regionclip.params import Params, check_params
@@ -25,6 +26,10 @@ from tests import warm
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 TINY_CLIP: dict[str, Any] = {
     "embed_dim": 32,

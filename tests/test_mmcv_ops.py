@@ -64,7 +64,7 @@ def test_an_overlap_of_exactly_the_threshold_stays(threshold: float, side: int) 
 CORNERS = st.lists(st.tuples(*[st.integers(0, 12)] * 4), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     corners=CORNERS,
     scale=st.sampled_from([1.0, 0.1, 33.3, 1e4]),
@@ -136,7 +136,7 @@ def _soft_nms_box_by_box(boxes: np.ndarray, scores: np.ndarray, sigma: float, pr
     return chosen
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     corners=CORNERS,
     limit=st.integers(1, 15),

@@ -363,7 +363,7 @@ def test_a_folder_in_the_place_of_the_file_is_named(tmp_path: Path) -> None:
     assert caught.value.file == tmp_path
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     place=st.integers(0, len(TEXT)),
     cut=st.integers(0, 40),

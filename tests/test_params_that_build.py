@@ -232,14 +232,14 @@ def _try(values: dict[str, Any], sections: set[str], clip: ClipFolder, folder: P
     _build(params, clip, sections, folder)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=40, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(changed())
 def test_what_is_taken_can_be_built(clip: ClipFolder, tmp_path: Path, drawn_: tuple[dict, set[str]]) -> None:
     _try(*drawn_, clip, tmp_path)
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(changed())
 def test_what_is_taken_can_be_built_often(clip: ClipFolder, tmp_path: Path, drawn_: tuple[dict, set[str]]) -> None:
     _try(*drawn_, clip, tmp_path)

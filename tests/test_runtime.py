@@ -146,7 +146,7 @@ VALUES = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size
 VALUES |= st.sampled_from(["cpu", "cuda", "fp16", "1", "2", "1e3", "inf", "nan", "0x10", "٣", "1_0", " 1"])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES))
 def test_any_settings_are_read_or_named(given_: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -13,7 +13,7 @@ from open_clip.transformer import text_global_pool
 from pydantic import ValidationError
 
 from regionclip.checkpoints.containers import Container, read_container, refuse_non_finite, save_tensors
-from regionclip.checkpoints.loading import load_strictly, require_fit
+from regionclip.checkpoints.loading import Uninitialised, load_strictly, require_fit
 from regionclip.errors import InputError
 from regionclip.files import atomic_dir, read_json, sha256_file, write_json
 from regionclip.params.section import Relation
@@ -121,7 +121,8 @@ class ClipFolder:
             raise InputError(problem, file=self.path / CONFIG, key="model_cfg", mend=_MEND) from None
         # Before memory is taken for what the weights may not be of.
         require_fit(wanted, state, self.weights)
-        model = build_clip(self.model_cfg)
+        with Uninitialised():
+            model = build_clip(self.model_cfg)
         load_strictly(model, state, self.weights)
         return model.eval()
 

@@ -44,8 +44,8 @@ def trained_detector(file: Path, clip: ClipFolder, finetune: Finetune, dataset: 
     if target.pseudo_boxes is not None:
         # Of its labels only the number matters here.
         settings |= split_settings(target, [*range(len(meta["pseudo_box_classes"]))])
-    model, fused = build_detector(clip, settings, masks=target.masks, trained=True), target.fusion is not None
-    if fused:
+    model = build_detector(clip, settings, masks=target.masks, trained=True, filled=False)
+    if fused := target.fusion is not None:
         # The checkpoint holds what was trained, the CLIP what it was before.
         model.roi_head.freeze()
         state = {key: value for key, value in model.state_dict().items() if key.startswith("roi_head.frozen_")} | state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 
 from regionclip.checkpoints.clip_folder import ClipFolder
+from regionclip.checkpoints.loading import Uninitialised
 from regionclip.errors import InputError
 from regionclip.models.clip_patch_map import CLIPPatchMap
 from regionclip.models.region_encoder import RegionEncoder, load_visual, part_configs
@@ -56,7 +58,7 @@ def clip_preprocessor(encoder: RegionEncoder | None) -> BaseModel:
     return _build({**settings, "pad_size_divisor": encoder.divisor if encoder else 1})
 
 
-def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) -> BaseModel:
+def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int, filled: bool = True) -> BaseModel:
     """Build an RPN: on CLIP's own maps with CLIP's weights, or one of the official ones on a ResNet-50.
 
     Args:
@@ -64,6 +66,7 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
         params: Section ``rpn``.
         nms_iou: IoU above which the lower of two proposals is dropped.
         proposals: Proposals kept an image.
+        filled: With weights, CLIP's where it has them; not where those of a checkpoint are loaded over all of them.
     """
     own_trunk = not params.architecture.startswith("clip_")
     names = {"clip_c4": "rpn_clip_rn50_c4.py", "clip_fpn": "rpn_fvit.py"}
@@ -79,20 +82,22 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int) 
         config.backbone.frozen_stages = params.frozen_stages - 1
         if params.backbone_weights:
             config.backbone.init_cfg = {"type": "Pretrained", "checkpoint": params.backbone_weights}
-        return _build(config)
+        return _build(config, filled)
     if params.architecture == "clip_fpn":
         changes = _pyramid(clip, "rpn_head.anchor_generator.strides", levels=5)
         file.merge_from_dict({f"model.{key}": value for key, value in changes.items()})
-        model = _build(file.model)
-        _fill(clip, model.backbone)
+        model = _build(file.model, filled)
+        if filled:
+            _fill(clip, model.backbone)
         return model
     parts = _parts(clip, params.frozen_stages)
     channels = parts["roi_extractor"]["out_channels"]
     config.backbone = parts["backbone"]
     config.rpn_head.update(in_channels=channels, feat_channels=channels)
-    model = _build(config)
-    # The parts that an RPN lacks are built and dropped.
-    _fill(clip, model.backbone, *(_build(parts[name]) for name in ("res5", "attention_pool") if name in parts))
+    model = _build(config, filled)
+    if filled:
+        # The parts that an RPN lacks are built and dropped.
+        _fill(clip, model.backbone, *(_build(parts[name]) for name in ("res5", "attention_pool") if name in parts))
     return model
 
 
@@ -103,6 +108,7 @@ def build_detector(
     *,
     masks: bool = False,
     trained: bool = False,
+    filled: bool = True,
 ) -> BaseModel:
     """Build the open-vocabulary Fast R-CNN with CLIP's backbone, layer4 and attention pool in it.
 
@@ -112,6 +118,7 @@ def build_detector(
         frozen_stages: See `CLIPResNetC4`.
         masks: Add the class-agnostic mask head of ``ov_mask_rcnn_clip_rn50_c4.py``.
         trained: It is to be trained, or was: that of a transformer is F-ViT then, ``ov_fvit.py``.
+        filled: See `build_rpn`; a head that stays as it was before the training has CLIP's weights anyway.
     """
     parts = _parts(clip, frozen_stages)
     resnet = "res5" in parts
@@ -122,7 +129,7 @@ def build_detector(
         if "roi_head.pseudo_labels" in overrides:
             mend = "set its pseudo_boxes: null; or use a CLIP ResNet"
             raise InputError("only CLIP ResNets learn pseudo boxes here", key="finetune.sets", mend=mend)
-        return _fvit(clip, parts["roi_extractor"], overrides)
+        return _fvit(clip, parts["roi_extractor"], overrides, filled)
     if not resnet and "roi_head.fusion" in overrides:
         mend = "set its fusion: null; or use a CLIP with a transformer, or a ResNet"
         raise InputError("this CLIP has no frozen head beside the trained one", key="finetune.sets", mend=mend)
@@ -146,13 +153,14 @@ def build_detector(
             **{f"model.{key}": value for key, value in overrides.items()},
         }
     )
-    model = _build(config.model)
+    model = _build(config.model, filled)
     head = model.roi_head
-    _fill(clip, model.backbone, *((head.shared_head, head.bbox_head.attention_pool) if resnet else ()))
+    if filled or "roi_head.fusion" in overrides:
+        _fill(clip, model.backbone, *((head.shared_head, head.bbox_head.attention_pool) if resnet else ()))
     return model
 
 
-def _fvit(clip: ClipFolder, region_extractor: dict[str, Any], overrides: dict[str, Any]) -> BaseModel:
+def _fvit(clip: ClipFolder, region_extractor: dict[str, Any], overrides: dict[str, Any], filled: bool) -> BaseModel:
     changes = {
         **_pyramid(clip, "roi_head.bbox_roi_extractor.featmap_strides", levels=4),
         "roi_head.region_extractor": region_extractor,
@@ -162,8 +170,9 @@ def _fvit(clip: ClipFolder, region_extractor: dict[str, Any], overrides: dict[st
     }
     config = read_config("ov_fvit.py")
     config.merge_from_dict({f"model.{key}": value for key, value in changes.items()})
-    model = _build(config.model)
-    _fill(clip, model.backbone)
+    model = _build(config.model, filled)
+    if filled:
+        _fill(clip, model.backbone)
     return model
 
 
@@ -225,11 +234,11 @@ def build_pretrainer(clip: ClipFolder, params: Pretrain) -> RegionTextPretrainer
     return model
 
 
-def _build(config: dict[str, Any]) -> BaseModel:
+def _build(config: dict[str, Any], filled: bool = True) -> BaseModel:
     # MMDetection's own parts look for each other in the default scope, which only a Runner sets.
-    with DefaultScope.overwrite_default_scope("mmdet"):
+    with DefaultScope.overwrite_default_scope("mmdet"), nullcontext() if filled else Uninitialised():
         model = MODELS.build(config)
-    if hasattr(model, "init_weights"):
+    if filled and hasattr(model, "init_weights"):
         # It prints a paragraph for every parameter.
         logging.disable(logging.INFO)
         try:

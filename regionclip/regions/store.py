@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from zlib import crc32
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from regionclip.errors import InputError
 from regionclip.files import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONTENTS, K_KEY = "store.json", "concepts_per_region"
 CAPTIONS = ("caption_keys", "caption_features")
@@ -133,6 +135,8 @@ class Shard:
 
     def table(self) -> pd.DataFrame:
         """Return one row a region; see `RegionStore.to_pandas`."""
+        import pandas as pd
+
         regions = self.regions()
         ids = np.repeat(self.image_ids.to_numpy(zero_copy_only=False), self.counts)
         corners = dict(zip(("x1", "y1", "x2", "y2"), regions.boxes.T, strict=True))
@@ -270,6 +274,8 @@ class RegionStore:
         Returns:
             Columns image_id, x1, y1, x2, y2, objectness; with k > 0 also top_concept and top_prob.
         """
+        import pandas as pd
+
         tables: list[pd.DataFrame] = []
         rows = 0
         for shard in self.shards():
@@ -316,7 +322,11 @@ def shard_name(number: int) -> str:
 
 def _keys(ids: np.ndarray) -> np.ndarray:
     """Return the key of each id: an integer itself, 64 bits of a hash of a string."""
-    return pd.util.hash_array(ids, categorize=False) if ids.dtype == object else ids
+    if ids.dtype != object:
+        return ids
+    from pandas.util import hash_array  # who detects needs no pandas, and no half a second for it
+
+    return hash_array(ids, categorize=False)
 
 
 def _read_entries(folder: Path) -> list[Entry]:

@@ -18,6 +18,7 @@ SIZES = cuda.Sizes(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_all_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("REGIONCLIP_DEVICE", "REGIONCLIP_PRECISION"):
         monkeypatch.setenv(name, "")

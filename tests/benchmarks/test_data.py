@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import data, data_evaluation, data_shards, data_store
 
 
@@ -26,6 +28,7 @@ def test_rows_say_what_holds():
     ]
 
 
+@pytest.mark.slow
 def test_the_benchmarks_run(monkeypatch):
     """At a small size each measures what its name says: as many images, indexed and decoded, ratios above one."""
     monkeypatch.setattr(data_shards, "ROUND", 8)

@@ -14,6 +14,7 @@ from tests.benchmarks.test_speed import CLIP
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_each_axis_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     axes = {"regions": (3, 5), "classes": (4, 9), "pictures": (1, 2), "processes": (2,)}
     monkeypatch.setattr(speed.open_clip, "get_model_config", lambda name: CLIP)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from regionclip.checkpoints.loading import load_strictly, require_fit
+from regionclip.checkpoints.loading import Uninitialised, load_strictly, require_fit
 from regionclip.errors import InputError
 
 COUNTS = r".*\.num_batches_tracked$"
@@ -46,6 +46,17 @@ def test_anything_else_is_refused_and_the_model_left_alone(change, key: str, pro
         load_strictly(model, state, "f.pth")
     assert caught.value.key == key and caught.value.file == "f.pth" and caught.value.mend
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_no_weight_is_drawn_that_is_loaded_anyway() -> None:
+    given, state = torch.full((3, 4), 7.0), torch.get_rng_state()
+    with Uninitialised():
+        nn.init.kaiming_uniform_(nn.init.normal_(given.normal_().uniform_()))
+        nn.init.normal_(tensor=given)
+        _model()
+        assert torch.ones(2).add_(1).tolist() == [2, 2], "all else is done"
+    assert (given == 7).all() and torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(nn.init.normal_(given), torch.full((3, 4), 7.0))
 
 
 def test_a_two_stage_rpn_head_fits_the_single_stage_detector() -> None:

@@ -110,7 +110,7 @@ def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in (folder / "data_docs/stage").iterdir()}
 
 
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(EVIL), min_size=3, max_size=5, unique=True))
 def test_no_text_of_the_data_makes_an_element(tmp_path: Path, texts: list[str]) -> None:
     plain = _pages(tmp_path, [f"text {number}" for number, _ in enumerate(texts)])

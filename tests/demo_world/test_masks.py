@@ -45,7 +45,7 @@ def test_a_hole_stays_a_hole() -> None:
     assert _iou(_decoded(polygons, SIDE, SIDE), ring) > 0.95
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(10, 50), st.integers(10, 50), st.integers(6, 14)), min_size=1, max_size=6))
 def test_polygons_decode_to_the_mask(discs: list[tuple[int, int, int]]) -> None:
     y, x = np.mgrid[:SIDE, :SIDE]

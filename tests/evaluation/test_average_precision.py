@@ -117,7 +117,7 @@ def reference(truth: dict[str, Any], detections: list[dict[str, Any]], most: int
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm"])
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     objects=st.lists(OBJECTS, max_size=10),
     found=st.lists(FOUND, min_size=1, max_size=12),

@@ -47,7 +47,7 @@ def test_an_image_without_an_entry_is_refused() -> None:
         average_recall({7: ([[0, 0, 1, 1]], [1])}, {}, {"all": {1}})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(boxes(5), boxes(12), st.integers(1, 12))
 def test_equals_a_slow_reference(objects: list[Box], proposals: list[Box], limit: int) -> None:
     result = average_recall({1: (objects, [1] * len(objects))}, {1: proposals}, {"all": {1}}, limits=(limit,))
@@ -55,7 +55,7 @@ def test_equals_a_slow_reference(objects: list[Box], proposals: list[Box], limit
     assert result[f"ar{limit}_all"] == (pytest.approx(float(np.mean(wanted))) if objects else None)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(boxes(5), boxes(12), st.integers(-50, 50), st.integers(1, 4))
 def test_recall_grows_with_the_limit_and_ignores_place_and_scale(
     objects: list[Box], proposals: list[Box], shift: int, scale: int
@@ -70,7 +70,7 @@ def test_recall_grows_with_the_limit_and_ignores_place_and_scale(
     assert not objects or 0 <= values[0] <= values[1] <= values[2] <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(boxes(6))
 def test_the_objects_themselves_as_proposals_find_everything(objects: list[Box]) -> None:
     result = average_recall({1: (objects, [1] * len(objects))}, {1: objects}, {"all": {1}}, limits=(100,))

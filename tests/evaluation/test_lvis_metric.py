@@ -204,7 +204,7 @@ def test_equals_the_lvis_api(case: dict[str, Any], tmp_path: Path) -> None:
         assert got == pytest.approx(wanted, abs=1e-6), key
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 def test_equals_another_implementation_on_random_sets(seed: int) -> None:
     """faster-coco-eval's LVIS style, class by class and at every threshold; scores have many ties."""

@@ -165,7 +165,7 @@ NAMES = st.text(max_size=30) | st.sampled_from(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(names=st.lists(NAMES, min_size=1, max_size=3, unique=True))
 def test_any_name_is_text(names: list[str]) -> None:
     """With dollar signs, which matplotlib takes for formulas, in any script, and with what no font draws."""

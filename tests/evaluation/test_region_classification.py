@@ -61,7 +61,7 @@ def test_a_result_says_how_its_scores_came_about() -> None:
     assert other["recipe"]["templates"] == "2 templates, the first 'my {}'"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 6), st.lists(st.integers(0, 3), min_size=7, max_size=7)), min_size=1))
 def test_ranks_are_those_of_a_stable_sort(regions: list[tuple[int, list[int]]]) -> None:
     """With few values there are many ties: equal scores rank by class index, so that top-1 is NumPy's argmax."""

@@ -55,7 +55,7 @@ def test_equal_embeddings_hit_nothing() -> None:
     assert set(result.values()) == {0.0}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 20), st.integers(1, 15))
 def test_equals_a_full_sort_for_any_chunk(seed: int, images: int, extra: int, chunk: int) -> None:
     rng = np.random.default_rng(seed)

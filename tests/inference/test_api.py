@@ -290,7 +290,7 @@ def test_other_arguments_of_another_type_are_refused(detector: RegionCLIP, works
 ODD = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.binary(max_size=3), st.lists)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(picture=ODD, names=ODD)
 def test_any_arguments_are_answered_or_named(detector: RegionCLIP, picture: object, names: object) -> None:
     with pytest.raises(InputError) as caught:

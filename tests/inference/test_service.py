@@ -532,9 +532,7 @@ def test_schema_answers_whatever_it_allows(detector: RegionCLIP, pictures: list[
         seen.add((case.operation.label, answer.status_code))
         case.validate_response(answer, checks=[not_a_server_error])
 
-    few = settings(
-        max_examples=8, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    few = settings(max_examples=8, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     operations = [found.ok() for found in schema.get_all_operations()]
     for operation in operations:
         if operation.body or operation.path_parameters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from mmdet.models import StandardRoIHead
 from torch import Tensor, nn
 
-from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
+from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder, build_clip
+from regionclip.checkpoints.loading import load_strictly
 from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
 from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
@@ -127,6 +129,25 @@ def test_weights_of_another_clip_are_refused(clip_path: Path, tmp_path: Path, rp
             "pretrainer": lambda: build_pretrainer(folder, _pretrain()),
         }[build]()
     assert caught.value.file == folder.weights and caught.value.key.startswith("visual.")
+
+
+@pytest.mark.parametrize("kind", ["rpn", "detector", "fused", "clip"])
+def test_what_a_checkpoint_is_loaded_over_lacks_nothing(folder: ClipFolder, rpn: Rpn, kind: str) -> None:
+    fused = {"roi_head.type": "FusedRoIHead", "roi_head.fusion": {"base": 0.3, "novel": 0.7}}
+    build = {
+        "rpn": partial(build_rpn, folder, rpn, nms_iou=0.7, proposals=9),
+        "detector": partial(build_detector, folder, {}),
+        "fused": partial(build_detector, folder, fused),
+        "clip": lambda filled: folder.model() if not filled else build_clip(folder.model_cfg),
+    }[kind]
+    whole = build(filled=True)
+    if kind == "clip":
+        load_strictly(whole, folder.state_dict(), folder.weights)
+    model = build(filled=False)
+    if kind != "clip":
+        load_strictly(model, whole.state_dict(), "x.pth")
+    for tensors in ("named_parameters", "named_buffers"):
+        assert _holds(dict(getattr(model, tensors)()), dict(getattr(whole, tensors)()))
 
 
 def test_initialisation_by_a_runner_keeps_the_weights(folder: ClipFolder, rpn: Rpn) -> None:

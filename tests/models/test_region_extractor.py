@@ -40,7 +40,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Regions, "_by_table", False)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(boxes=BOXES, side=st.sampled_from([2, 4, 6]), samples=st.sampled_from([0, 0, 1, 3]))
 def test_tables_pool_as_torchvision_does(boxes: list[tuple[float, ...]], side: int, samples: int) -> None:
     rois = torch.tensor([[at, x, y, x + w, y + h] for at, x, y, w, h in boxes], dtype=torch.float64).view(-1, 5)

@@ -44,7 +44,7 @@ def stores(draw):
     return k, images
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stores(), st.integers(1, 4))
 def test_what_was_written_is_read(tmp_path_factory, case, shard_rows):
     """Any images, in any number of shards, come back exactly and in order."""

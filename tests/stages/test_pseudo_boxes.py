@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from regionclip import artifacts
@@ -39,7 +39,6 @@ def _arrays(boxes: list[tuple[int, int, tuple[int, ...]]]) -> BoxArrays:
     return columns.arrays()
 
 
-@settings(deadline=None)  # the first overlap waits for imports
 @given(found=BOXES, true=BOXES, iou=st.sampled_from([0.0, 0.3, 0.5, 1.0]))
 def test_kept_are_exactly_the_novel_ones_beside_all_true_boxes(found: list, true: list, iou: float) -> None:
     """In their order; true boxes of another picture do not matter."""

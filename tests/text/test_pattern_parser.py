@@ -141,7 +141,7 @@ def test_lemma_of_plurals(word: str, single: str) -> None:
     assert lemma(word, "NOUN") == single
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=60) | st.text("ab redstar-'.,&\u200b\n", max_size=60))
 def test_any_text_gives_clean_lower_case_concepts(caption: str) -> None:
     """Not that cleaning again changes nothing: ftfy may take what it has mended for broken once more."""
@@ -176,7 +176,7 @@ def test_captions_of_10000_characters_take_no_second(pattern: str) -> None:
     assert time.process_time() - start < 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(max_size=30) | st.sampled_from(sorted(SPACY)), min_size=1, max_size=5))
 def test_what_is_read_beside_a_caption_changes_nothing(captions: list[str]) -> None:
     """The network sees many captions at a time; none sees its neighbours, and the numbers are whole."""

@@ -613,7 +613,7 @@ def _mixture(form: str, folder: Path, files: list[tuple[str, list[int] | None]])
 
 
 @pytest.mark.parametrize("form", ["voc", "yolo"])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(files=st.lists(PICTURE, min_size=1, max_size=6))
 def test_every_good_record_is_in_the_file_and_every_bad_one_in_the_rejects(
     tmp_path_factory: pytest.TempPathFactory, form: str, files: list[tuple[str, list[int] | None]]

@@ -16,7 +16,7 @@ from regionclip.data.annotations.masks import checked_rle, encode_masks
 from regionclip.errors import InputError
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(arrays.arrays(bool, st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))))
 def test_masks_survive_json(masks: np.ndarray) -> None:
     encoded = json.loads(json.dumps(encode_masks(masks)))
