@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import regionclip  # noqa: F401  (before a test imports MMDetection: it lets mmcv-lite's operators be found)
 from regionclip.params import Params, check_params
@@ -27,8 +27,9 @@ from tests import warm
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("any machine", deadline=None)
+# How long an example takes says more of the machine than of the code; and examples may share a folder.
+_UNCHECKED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("any machine", deadline=None, suppress_health_check=_UNCHECKED)
 settings.load_profile("any machine")
 
 TINY_CLIP: dict[str, Any] = {

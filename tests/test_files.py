@@ -24,7 +24,7 @@ import psutil
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import save_file
@@ -257,7 +257,7 @@ def test_long_names_have_room_for_what_is_added(tmp_path: Path) -> None:
         assert (tmp_path / name).read_text() == "x"
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(JSON)
 def test_json_comes_back(tmp_path: Path, value: object) -> None:
     write_json(tmp_path / "a.json", value)

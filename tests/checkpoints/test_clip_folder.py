@@ -9,7 +9,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -231,7 +231,7 @@ def test_no_code_of_a_bin_file_is_run(clip: ClipFolder, monkeypatch: pytest.Monk
 ODD = st.none() | st.booleans() | st.integers(-2, 70) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=4)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(where=st.sampled_from(["", "vision_cfg", "text_cfg"]), key=st.integers(0, 4), value=ODD, extra=st.booleans())
 def test_odd_configurations_are_named(clip: ClipFolder, where: str, key: int, value: object, extra: bool) -> None:
     config = {"model_cfg": json.loads(json.dumps(clip.model_cfg))}

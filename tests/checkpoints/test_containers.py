@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
@@ -102,7 +102,7 @@ def _bytes(name: str) -> bytes:
     return buffer.getvalue()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(suffix=st.sampled_from([".pth", ".pt", ".npy"]), part=st.floats(0, 0.999))
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, suffix: str, part: float) -> None:
     whole = _bytes(suffix)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -32,7 +32,7 @@ def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(st.dictionaries(TEXT, TEXT, max_size=5))
 def test_tensors_and_metadata_come_back(tmp_path: Path, metadata: dict[str, str]) -> None:
     save_tensors(TENSORS, tmp_path / "file", metadata)

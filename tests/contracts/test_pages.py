@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.contracts.gate import gate
@@ -110,7 +110,7 @@ def _pages(folder: Path, texts: list[str]) -> dict[str, str]:
     return {path.name: path.read_text("utf-8") for path in (folder / "data_docs/stage").iterdir()}
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5)
 @given(st.lists(st.text(st.characters(codec="utf-8")) | st.sampled_from(EVIL), min_size=3, max_size=5, unique=True))
 def test_no_text_of_the_data_makes_an_element(tmp_path: Path, texts: list[str]) -> None:
     plain = _pages(tmp_path, [f"text {number}" for number, _ in enumerate(texts)])

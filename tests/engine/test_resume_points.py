@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regionclip.checkpoints.mmengine_files import register_safe_loader
@@ -60,7 +60,7 @@ def test_one_that_could_run_code_is_refused(tmp_path: Path) -> None:
         newest_resume_point(tmp_path)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_damaged_one_is_never_taken_for_other_numbers(tmp_path: Path, data: st.DataObject) -> None:
     """Zeros, a cut, a bit, at any place: it is passed over, or its content is as written; never another error."""

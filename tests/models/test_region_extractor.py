@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcv.ops import RoIAlign
 from open_clip.model import CLIP
@@ -40,7 +40,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Regions, "_by_table", False)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(boxes=BOXES, side=st.sampled_from([2, 4, 6]), samples=st.sampled_from([0, 0, 1, 3]))
 def test_tables_pool_as_torchvision_does(boxes: list[tuple[float, ...]], side: int, samples: int) -> None:
     rois = torch.tensor([[at, x, y, x + w, y + h] for at, x, y, w, h in boxes], dtype=torch.float64).view(-1, 5)

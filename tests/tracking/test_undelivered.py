@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 
@@ -94,7 +94,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(st.sampled_from(paths(KEPT)), ANYTHING, st.booleans())
 def test_any_shape_ends_in_one_of_four_ways(client, where: tuple, value: Any, drop: bool) -> None:
     """One value of a kept file is another one or is gone: it is delivered, in use, set aside or waits with a reason;

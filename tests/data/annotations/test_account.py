@@ -6,13 +6,13 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.fuzzing.annotations import run
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(rng=st.randoms(use_true_random=False))
 def test_file_is_trained_plus_reasons_whatever_is_in_it(tmp_path: Path, rng: random.Random) -> None:
     assert run(tmp_path, rng) in ("ok", "set aside", "refused")

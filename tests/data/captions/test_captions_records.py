@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -147,7 +147,7 @@ def test_captions_of_one_image_on_many_lines_are_joined(tmp_path: Path, images: 
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=30))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(max_examples=50)
 def test_joining_loses_no_caption_and_keeps_their_order(tmp_path: Path, rows: list[tuple[int, int]]) -> None:
     """Against a dictionary: any images in any order, each line with some captions."""
     lines = [
