@@ -28,8 +28,6 @@ def trained_rpn(file: Path, clip: ClipFolder, params: Rpn, *, nms_iou: float, pr
     Raises:
         InputError: The file is broken, or of another architecture.
     """
-    # All weights come from the checkpoint; those that its training started from are not needed.
-    params = params.model_copy(update={"backbone_weights": None})
     model = build_rpn(clip, params, nms_iou=nms_iou, proposals=proposals, filled=False)
     load_strictly(model, read(file)[0], file)
     return model

@@ -80,7 +80,7 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int, 
     if own_trunk:
         # MMDetection counts a ResNet's stem as stage 0; -1 freezes nothing.
         config.backbone.frozen_stages = params.frozen_stages - 1
-        if params.backbone_weights:
+        if filled and params.backbone_weights:
             config.backbone.init_cfg = {"type": "Pretrained", "checkpoint": params.backbone_weights}
         return _build(config, filled)
     if params.architecture == "clip_fpn":

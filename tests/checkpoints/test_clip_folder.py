@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from regionclip.checkpoints.clip_folder import CONFIG, MEAN, STD, WEIGHTS, ClipFolder, build_clip, save_clip
+from regionclip.checkpoints.loading import load_strictly
 from regionclip.errors import InputError
 
 
@@ -34,6 +35,16 @@ def test_weights_and_configuration_come_back(clip_path: Path, tmp_path: Path) ->
     assert not any(module.training for module in model.modules())
     with safe_open(again.weights, framework="pt") as file:
         assert file.metadata() == {"format": "pt", "stage_digest": "0" * 64}
+
+
+def test_a_model_is_whole_though_no_weights_were_drawn(clip: ClipFolder) -> None:
+    whole = build_clip(clip.model_cfg)
+    load_strictly(whole, clip.state_dict(), clip.weights)
+    model = clip.model()
+    for tensors in ("named_parameters", "named_buffers"):
+        expected = dict(getattr(whole, tensors)())
+        assert all(torch.equal(value, expected.pop(name)) for name, value in getattr(model, tensors)())
+        assert not expected
 
 
 def test_open_clip_reads_the_folder_as_its_own(clip_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from mmdet.models import StandardRoIHead
 from torch import Tensor, nn
 
-from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder, build_clip
+from regionclip.checkpoints.clip_folder import CONFIG, ClipFolder
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.errors import InputError
 from regionclip.models.assembly import build_detector, build_pretrainer, build_rpn
@@ -21,6 +21,8 @@ from regionclip.models.proposal_score_roi_head import ProposalScoreRoIHead
 from regionclip.models.region_encoder import visual_state
 from regionclip.params.stages import LossWeights, Pretrain, Rpn
 from tests.conftest import profile_params
+
+FUSED = {"roi_head.type": "FusedRoIHead", "roi_head.fusion": {"base": 0.3, "novel": 0.7}}
 
 
 @pytest.fixture
@@ -131,23 +133,31 @@ def test_weights_of_another_clip_are_refused(clip_path: Path, tmp_path: Path, rp
     assert caught.value.file == folder.weights and caught.value.key.startswith("visual.")
 
 
-@pytest.mark.parametrize("kind", ["rpn", "detector", "fused", "clip"])
+@pytest.mark.parametrize("kind", ["rpn", "official rpn", "detector", "fused", "masks"])
 def test_what_a_checkpoint_is_loaded_over_lacks_nothing(folder: ClipFolder, rpn: Rpn, kind: str) -> None:
-    fused = {"roi_head.type": "FusedRoIHead", "roi_head.fusion": {"base": 0.3, "novel": 0.7}}
+    """Parameters and buffers, those too that no checkpoint has; weights that a training starts from are not read."""
+    official = rpn.model_copy(update={"architecture": "r50_fpn", "objectness": "classification"})
+    absent = {"backbone_weights": "absent.pth"}
     build = {
         "rpn": partial(build_rpn, folder, rpn, nms_iou=0.7, proposals=9),
+        "official rpn": lambda filled: build_rpn(
+            folder, official if filled else official.model_copy(update=absent), nms_iou=0.7, proposals=9, filled=filled
+        ),
         "detector": partial(build_detector, folder, {}),
-        "fused": partial(build_detector, folder, fused),
-        "clip": lambda filled: folder.model() if not filled else build_clip(folder.model_cfg),
+        "fused": partial(build_detector, folder, FUSED),
+        "masks": partial(build_detector, folder, {}, masks=True),
     }[kind]
-    whole = build(filled=True)
-    if kind == "clip":
-        load_strictly(whole, folder.state_dict(), folder.weights)
-    model = build(filled=False)
-    if kind != "clip":
-        load_strictly(model, whole.state_dict(), "x.pth")
+    whole, model = build(filled=True), build(filled=False)
+    load_strictly(model, whole.state_dict(), "x.pth")
     for tensors in ("named_parameters", "named_buffers"):
         assert _holds(dict(getattr(model, tensors)()), dict(getattr(whole, tensors)()))
+
+
+def test_a_fused_head_stays_as_clip_is(folder: ClipFolder) -> None:
+    """The one part of a trained detector that its checkpoint does not hold."""
+    head = build_detector(folder, FUSED, filled=False).roi_head
+    expected = {key: value for key, value in _visual(folder).items() if key.startswith("layer4.")}
+    assert _holds({f"layer4.{key}": value for key, value in head.shared_head.layer4.state_dict().items()}, expected)
 
 
 def test_initialisation_by_a_runner_keeps_the_weights(folder: ClipFolder, rpn: Rpn) -> None:

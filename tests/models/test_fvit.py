@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch.nn import functional as F
 
 from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
+from regionclip.checkpoints.loading import load_strictly
 from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.regions.matching import cosine_logits
 from tests.conftest import profile_params
@@ -109,6 +111,16 @@ def test_detection_mixes_in_what_the_clip_says(folder: ClipFolder) -> None:
     assert not torch.allclose(found[2], tuned, atol=1e-3)
     boxes = model(**data, mode="predict")[0].pred_instances
     assert len(boxes) and boxes.scores.isfinite().all() and (boxes.bboxes[:, 2:] > boxes.bboxes[:, :2]).all()
+
+
+@pytest.mark.parametrize("kind", ["rpn", "detector"])
+def test_what_a_checkpoint_is_loaded_over_lacks_nothing(folder: ClipFolder, kind: str) -> None:
+    rpn = partial(build_rpn, folder, profile_params("tiny_vit").rpn, nms_iou=0.7, proposals=9)
+    build = rpn if kind == "rpn" else partial(build_detector, folder, {}, trained=True)
+    whole, model = build(), build(filled=False)
+    load_strictly(model, whole.state_dict(), "x.pth")
+    expected = dict(whole.named_buffers())
+    assert all(torch.equal(buffer, expected.pop(name)) for name, buffer in model.named_buffers()) and not expected
 
 
 def test_rpn_on_the_same_pyramid(folder: ClipFolder) -> None:
