@@ -46,16 +46,18 @@ class Recipe(NamedTuple):
     names: str = "base"
 
 
-def _without(*keys: str) -> dict[str, None]:
-    return {f"finetune.sets.{dataset}.{key}": None for dataset in ("coco", "lvis") for key in keys}
+def _each(**values: Any) -> dict[str, Any]:
+    return {f"finetune.sets.{dataset}.{key}": value for dataset in ("coco", "lvis") for key, value in values.items()}
 
 
 _RPN = {"rpn.objectness": "classification"}
-_PLAIN = _RPN | _without("fusion", "box_voting")
+_NMS = _each(nms_iou=0.5)
+_QUALITY = _NMS | _each(fusion=None, box_voting=None)
+_PLAIN = _RPN | _QUALITY
 # CLIP's row does not depend on the view.
 _ROI = {"pseudo_labels.view": "roi", "finetune.initialisations": ["regionclip"]}
 RECIPES = {
-    "demo": Recipe("the demo's: an RPN that learns quality, score fusion and box voting", {}),
+    "demo": Recipe("the demo's: an RPN that learns quality, score fusion, box voting and NMS by an IoU of 0.3", {}),
     "pseudo_boxes": Recipe(
         "the demo's, and on COCO a split head that learns pseudo boxes of novel classes",
         {
@@ -64,10 +66,11 @@ RECIPES = {
         },
         names="novel",
     ),
-    "quality": Recipe("an RPN that learns quality alone", _without("fusion", "box_voting")),
+    "nms": Recipe("the demo's, but with NMS by 0.5, as all below", _NMS),
+    "quality": Recipe("an RPN that learns quality alone", _QUALITY),
     "plain": Recipe("without any of them", _PLAIN),
-    "fusion": Recipe("score fusion alone", _RPN | _without("box_voting")),
-    "voting": Recipe("box voting alone", _RPN | _without("fusion")),
+    "fusion": Recipe("score fusion alone", _RPN | _NMS | _each(box_voting=None)),
+    "voting": Recipe("box voting alone", _RPN | _NMS | _each(fusion=None)),
     "roi": Recipe("without any of them, and the teacher sees the student's view, as in the paper", _PLAIN | _ROI),
 }
 """Made in this order, so that what two recipes share is made once."""

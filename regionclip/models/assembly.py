@@ -30,10 +30,11 @@ _LOSSES = {
     "image_text": "ImageTextContrastiveLoss",
     "classification": "ConceptClassificationLoss",
 }
-# More anchors lie on an object where each learns how well.
+# More anchors lie on an object where each learns how well; what is near one without a box may be part of another.
 _QUALITY = {
     "rpn_head.type": "QualityRPNHead",
-    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.4, "neg_iou_thr": 0.3, "min_pos_iou": 0.3},
+    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.3, "neg_iou_thr": 0.1, "min_pos_iou": 0.3},
+    "train_cfg.rpn.sampler.neg_pos_ub": 1,
 }
 
 
