@@ -145,15 +145,15 @@ def build_detector(
         extractor = parts["roi_extractor"]
         sizes = {"data_preprocessor.pad_size_divisor": extractor["featmap_strides"][0]}
         overrides = {"roi_head.bbox_head.in_channels": extractor["out_channels"], **sizes, **overrides}
-    config.merge_from_dict(
-        {
-            "model.backbone": parts["backbone"],
-            "model.roi_head.shared_head": parts.get("res5"),
-            "model.roi_head.bbox_roi_extractor": parts["roi_extractor"],
-            "model.roi_head.bbox_head.attention_pool": parts.get("attention_pool"),
-            **{f"model.{key}": value for key, value in overrides.items()},
-        }
-    )
+    named = {
+        "backbone": parts["backbone"],
+        "roi_head.shared_head": parts.get("res5"),
+        "roi_head.bbox_roi_extractor": parts["roi_extractor"],
+        "roi_head.bbox_head.attention_pool": parts.get("attention_pool"),
+    }
+    # A part takes the place of the config's, which may be of another kind of CLIP.
+    whole = {key: part and {"_delete_": True, **part} for key, part in named.items()}
+    config.merge_from_dict({f"model.{key}": value for key, value in (whole | overrides).items()})
     model = _build(config.model, filled)
     head = model.roi_head
     if filled or "roi_head.fusion" in overrides:

@@ -15,10 +15,12 @@ from torch.nn import functional as F
 from regionclip.checkpoints.clip_folder import ClipFolder, build_clip, save_clip
 from regionclip.checkpoints.loading import load_strictly
 from regionclip.models.assembly import build_detector, build_rpn
+from regionclip.models.region_encoder import RegionEncoder
 from regionclip.regions.matching import cosine_logits
 from tests.conftest import profile_params
 
 VISION = dict(layers=4, width=32, head_width=8, patch_size=16, image_size=64)
+CONVNEXT = dict(timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", image_size=64)
 TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 BOXES = torch.tensor([[8.0, 8, 60, 60], [40, 20, 120, 90], [0, 0, 16, 16], [70, 10, 100, 50]])
 SHARES = {"base": 0.1, "novel": 0.8}
@@ -26,9 +28,12 @@ SHARES = {"base": 0.1, "novel": 0.8}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ClipFolder:
+    return _clip(tmp_path_factory.mktemp("vit") / "clip", VISION)
+
+
+def _clip(path: Path, vision: dict) -> ClipFolder:
     torch.manual_seed(0)
-    config = dict(embed_dim=24, quick_gelu=True, vision_cfg=VISION, text_cfg=TEXT)
-    path: Path = tmp_path_factory.mktemp("vit") / "clip"
+    config = dict(embed_dim=24, quick_gelu=True, vision_cfg=vision, text_cfg=TEXT)
     save_clip(path, config, build_clip(config).state_dict(), {})
     return ClipFolder.open(path)
 
@@ -111,6 +116,22 @@ def test_detection_mixes_in_what_the_clip_says(folder: ClipFolder) -> None:
     assert not torch.allclose(found[2], tuned, atol=1e-3)
     boxes = model(**data, mode="predict")[0].pred_instances
     assert len(boxes) and boxes.scores.isfinite().all() and (boxes.bboxes[:, 2:] > boxes.bboxes[:, :2]).all()
+
+
+@pytest.mark.parametrize("vision", [VISION, CONVNEXT], ids=["vit", "convnext"])
+def test_untrained_detector_says_what_the_clip_says(tmp_path: Path, vision: dict) -> None:
+    clip = _clip(tmp_path / "clip", vision)
+    model = build_detector(clip, {"roi_head.bbox_head.num_classes": 2, "test_cfg.rcnn.score_thr": 0.0}).eval()
+    head, words = model.roi_head.bbox_head, torch.randn(2, 24)
+    head.fc_cls.set_vocabulary(words)
+    data = _batch(model, training=False)
+    found = model.roi_head._bbox_forward(model.extract_feat(data["inputs"]), F.pad(BOXES, (1, 0)))["cls_score"]
+    encoder = RegionEncoder.from_clip(clip.model().visual).eval()
+    regions = encoder(data["inputs"], [BOXES])
+    expected = cosine_logits(regions, words, head.fc_cls.temperature)
+    torch.testing.assert_close(found[:, :2], expected, rtol=1e-4, atol=1e-4)
+    boxes = model(**data, mode="predict")[0].pred_instances
+    assert len(boxes) and boxes.scores.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", ["rpn", "detector"])
