@@ -21,7 +21,7 @@ from regionclip.errors import InputError
 from regionclip.models.clip_patch_map import CLIPPatchMap
 from regionclip.models.region_encoder import RegionEncoder, load_visual, part_configs
 from regionclip.models.region_text_pretrainer import RegionTextPretrainer
-from regionclip.params.stages import Pretrain, Rpn
+from regionclip.params.stages import ANCHOR_SIDE, Pretrain, Rpn
 
 CONFIGS = Path(__file__).parent / "configs"
 _LOSSES = {
@@ -30,10 +30,10 @@ _LOSSES = {
     "image_text": "ImageTextContrastiveLoss",
     "classification": "ConceptClassificationLoss",
 }
-# More anchors lie on an object where each learns how well; what is near one without a box may be part of another.
+# More anchors lie on an object where each learns how well. Little counts as background: objects may have no box.
 _QUALITY = {
     "rpn_head.type": "QualityRPNHead",
-    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.3, "neg_iou_thr": 0.1, "min_pos_iou": 0.3},
+    "train_cfg.rpn.assigner": {"pos_iou_thr": 0.3, "neg_iou_thr": 0.1},
     "train_cfg.rpn.sampler.neg_pos_ub": 1,
 }
 
@@ -92,9 +92,12 @@ def build_rpn(clip: ClipFolder, params: Rpn, *, nms_iou: float, proposals: int, 
             _fill(clip, model.backbone)
         return model
     parts = _parts(clip, params.frozen_stages)
-    channels = parts["roi_extractor"]["out_channels"]
+    channels, (stride,) = (parts["roi_extractor"][key] for key in ("out_channels", "featmap_strides"))
     config.backbone = parts["backbone"]
     config.rpn_head.update(in_channels=channels, feat_channels=channels)
+    config.rpn_head.anchor_generator.update(strides=[stride], base_sizes=[ANCHOR_SIDE])
+    if "res5" not in parts:
+        config.data_preprocessor.pad_size_divisor = stride
     model = _build(config, filled)
     if filled:
         # The parts that an RPN lacks are built and dropped.

@@ -23,6 +23,8 @@ from regionclip.params.section import (
     Weight,
 )
 
+ANCHOR_SIDE = 16  # pixels; ``anchor_scales`` of an RPN on one map are times it, on whatever stride
+
 
 class GradientClip(Section):
     """Largest L2 norm of the gradients: of all together, or of each parameter's, as in the paper's pretraining."""

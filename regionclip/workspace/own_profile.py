@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from regionclip.params.stages import ANCHOR_SIDE
 from regionclip.workspace.own_set import OwnSet
 from regionclip.workspace.profiles import complete, composed, render
-
-_STRIDE = 16  # of the feature map that proposals are made on, in pixels
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ def own_profile(
         values["pretrain"] |= {"scales": shorts, "max_size": longest}
     for section in ("pseudo_labels", "pretrain", "zero_shot", "finetune"):
         values[section]["temperature"] = clip.temperature
-    # Anchors' sides over the stride: what the middle 80 % of the training boxes have once resized.
-    sides = np.quantile(own.sides, (0.1, 0.3, 0.5, 0.7, 0.9)) * values["detection"]["test_short_side"] / _STRIDE
+    # Anchors' scales: what the middle 80 % of the training boxes have once resized.
+    sides = np.quantile(own.sides, (0.1, 0.3, 0.5, 0.7, 0.9)) * values["detection"]["test_short_side"] / ANCHOR_SIDE
     values["rpn"]["anchor_scales"] = sorted({max(0.5, round(float(side), 2)) for side in sides})
     values["pretrain"]["weights"] = student
     values["finetune"]["initialisations"] = ["clip"] if student == clip.path else ["clip", "regionclip"]

@@ -13,6 +13,10 @@ from torch import Tensor
 
 from regionclip.models.region_encoder import describe, part_configs
 
+TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
+VIT = dict(layers=4, width=32, head_width=8, patch_size=16, image_size=64)
+CONVNEXT = dict(timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", image_size=64)
+
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:

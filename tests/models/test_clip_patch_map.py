@@ -11,10 +11,7 @@ from torch.nn import functional as F
 
 from regionclip.checkpoints.clip_folder import build_clip
 from regionclip.models.region_encoder import RegionEncoder, part_configs
-
-TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
-VIT = dict(layers=4, width=32, head_width=8, patch_size=16, image_size=64)
-CONVNEXT = dict(timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", image_size=64)
+from tests.models.conftest import CONVNEXT, TEXT, VIT
 
 
 def built(vision: dict[str, Any]) -> tuple[CLIP, RegionEncoder]:

@@ -1,4 +1,6 @@
-"""F-ViT on a small transformer: its levels, a hand-checked loss, what trains, detection with the CLIP's word."""
+"""Detectors of CLIPs that are no ResNets: the untrained one and its RPN; F-ViT: its levels, a hand-checked loss, what
+trains, detection with the CLIP's word.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,15 @@ from regionclip.models.assembly import build_detector, build_rpn
 from regionclip.models.region_encoder import RegionEncoder
 from regionclip.regions.matching import cosine_logits
 from tests.conftest import profile_params
+from tests.models.conftest import CONVNEXT, TEXT, VIT
 
-VISION = dict(layers=4, width=32, head_width=8, patch_size=16, image_size=64)
-CONVNEXT = dict(timm_model_name="convnext_atto", timm_pool="", timm_proj="linear", image_size=64)
-TEXT = dict(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
 BOXES = torch.tensor([[8.0, 8, 60, 60], [40, 20, 120, 90], [0, 0, 16, 16], [70, 10, 100, 50]])
 SHARES = {"base": 0.1, "novel": 0.8}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> ClipFolder:
-    return _clip(tmp_path_factory.mktemp("vit") / "clip", VISION)
+    return _clip(tmp_path_factory.mktemp("vit") / "clip", VIT)
 
 
 def _clip(path: Path, vision: dict) -> ClipFolder:
@@ -118,7 +118,7 @@ def test_detection_mixes_in_what_the_clip_says(folder: ClipFolder) -> None:
     assert len(boxes) and boxes.scores.isfinite().all() and (boxes.bboxes[:, 2:] > boxes.bboxes[:, :2]).all()
 
 
-@pytest.mark.parametrize("vision", [VISION, CONVNEXT], ids=["vit", "convnext"])
+@pytest.mark.parametrize("vision", [VIT, CONVNEXT], ids=["vit", "convnext"])
 def test_untrained_detector_says_what_the_clip_says(tmp_path: Path, vision: dict) -> None:
     clip = _clip(tmp_path / "clip", vision)
     model = build_detector(clip, {"roi_head.bbox_head.num_classes": 2, "test_cfg.rcnn.score_thr": 0.0}).eval()
@@ -132,6 +132,25 @@ def test_untrained_detector_says_what_the_clip_says(tmp_path: Path, vision: dict
     torch.testing.assert_close(found[:, :2], expected, rtol=1e-4, atol=1e-4)
     boxes = model(**data, mode="predict")[0].pred_instances
     assert len(boxes) and boxes.scores.isfinite().all()
+
+
+@pytest.mark.parametrize(("vision", "stride"), [(VIT, 16), (CONVNEXT, 32)], ids=["vit", "convnext"])
+def test_anchors_lie_on_the_clips_own_map(tmp_path: Path, vision: dict, stride: int) -> None:
+    """Each in the corner of its place, as large as the params say: scales of 16 pixels."""
+    params = profile_params("tiny").rpn.model_copy(update={"anchor_scales": (2.0,)})
+    model = build_rpn(_clip(tmp_path / "clip", vision), params, nms_iou=0.7, proposals=9).eval()
+    batch = _batch(model, training=False)
+    (features,) = model.extract_feat(batch["inputs"])
+    assert features.shape[2:] == (96 // stride, 128 // stride)
+    (anchors,) = model.bbox_head.prior_generator.grid_priors([features.shape[2:]], device="cpu")
+    places = anchors.view(96 // stride, 128 // stride, -1, 4)
+    step = torch.tensor([2.0, 1, 2, 1]) * stride
+    torch.testing.assert_close(places[1, 2], places[0, 0] + step)
+    sides = anchors[:, 2:] - anchors[:, :2]
+    torch.testing.assert_close(sides.prod(dim=1), torch.full((len(sides),), 32.0**2))
+    assert len(model(**batch, mode="predict")[0].pred_instances)
+    uneven = model.data_preprocessor({"inputs": [torch.zeros(3, 90, 100)], "data_samples": None})["inputs"]
+    assert uneven.shape[2:] == (96, 128 if stride == 32 else 112)
 
 
 @pytest.mark.parametrize("kind", ["rpn", "detector"])
